@@ -1,0 +1,62 @@
+# `make` alone lists the commands. Each creates .venv with pip on first use.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PORT ?= 8000
+MODEL ?= models/demo
+SERVERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: help up test check fix unit integration e2e interop bench docs clean
+
+help: ## list the commands
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+# torch goes first and alone, so that a CPU machine keeps the CPU build it was given;
+# the lock of the rest names neither torch nor any CUDA package.
+$(INSTALLED): requirements/torch.txt requirements/lock.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "swarmgate needs Python 3.11 or newer")'
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing torch (1 of 3)"; $(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/torch.txt
+	@echo "installing the locked dependencies (2 of 3)"; $(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/lock.txt
+	@echo "installing swarmgate (3 of 3)"; $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+up: $(INSTALLED) ## gateway, private swarm and chat page on 127.0.0.1 (PORT=8000 MODEL=models/demo SERVERS=2)
+	@exec $(BIN)/swarmgate up --port $(PORT) --model $(MODEL) --servers $(SERVERS)
+
+test: $(INSTALLED) ## every tier: unit, integration, e2e, interop
+	@scripts/install-test-programs
+	$(BIN)/python -m pytest tests
+
+check: $(INSTALLED) ## format, lint, types, import contracts, docs drift
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+fix: $(INSTALLED) ## format and apply safe lint fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+unit: $(INSTALLED) ## rules of single modules, seconds
+	$(BIN)/python -m pytest tests/unit
+
+integration: $(INSTALLED) ## packages together, in one process
+	@scripts/install-test-programs
+	$(BIN)/python -m pytest tests/integration
+
+e2e: $(INSTALLED) ## the product: real processes, Redis and Chromium
+	@scripts/install-test-programs
+	$(BIN)/python -m pytest tests/e2e
+
+interop: $(INSTALLED) ## strangers' clients and formats
+	$(BIN)/python -m pytest tests/interop
+
+docs: $(INSTALLED) ## write the generated pages and .env.example anew
+	$(BIN)/python -m scripts.generate_docs
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
