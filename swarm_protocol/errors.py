@@ -16,9 +16,10 @@ Each package hangs its own errors under `SwarmError`.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from swarm_protocol.identifiers import PeerId
+if TYPE_CHECKING:
+    from swarm_protocol.identifiers import PeerId
 
 
 class SwarmError(Exception):
@@ -34,7 +35,7 @@ class PeerError(SwarmError):
     code = "peer_error"
     retryable = True
 
-    def __init__(self, peer: PeerId, reason: str) -> None:
+    def __init__(self, peer: "PeerId", reason: str) -> None:
         super().__init__(f"peer {peer}: {reason}")
         self.peer = peer
         self.reason = reason
