@@ -1,0 +1,129 @@
+"""What the public surfaces ask of the engine, and what it answers; no behaviour.
+
+The surfaces depend on these Protocols only, so a benchmark may put another engine behind them.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType, Protocol
+
+from swarm_client.generation.parameters import SamplingParameters
+
+RequestId = NewType("RequestId", str)
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended; the values are OpenAI's."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a chat; `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One generation, from admission to finish reason.
+
+    Attributes:
+        prompt_ids: new tokens to append to the conversation; empty to continue it.
+        max_new_tokens: tokens to generate at most, >= 1.
+        stop: texts that end the generation wherever they appear in the new text.
+        keeps_stop: whether the stop text is part of the output (Petals) or cut off (OpenAI).
+        keeps_special_tokens: whether special tokens appear as text; stop texts see them then.
+    """
+
+    request_id: RequestId
+    prompt_ids: tuple[int, ...]
+    max_new_tokens: int
+    sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    stop: tuple[str, ...] = ()
+    keeps_stop: bool = False
+    keeps_special_tokens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTimings:
+    """Where the time of one step went, in milliseconds.
+
+    `queue_ms` is the wait for a replica, `hops_ms` has one entry per hop of the route, and
+    `head_ms` is LM head, sampling and embedding of the batch the token was in.
+    """
+
+    queue_ms: float
+    hops_ms: tuple[float, ...]
+    head_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationEvent:
+    """One or more new tokens.
+
+    Attributes:
+        text: new text, whole characters only; empty while a character or a possible stop text is
+            incomplete.
+        num_tokens: generated tokens since the previous event; their sum is the completion's size.
+        finish_reason: set on the last event, and only there.
+        timings: of the step behind this event.
+    """
+
+    text: str
+    num_tokens: int
+    finish_reason: FinishReason | None = None
+    timings: TokenTimings | None = None
+
+
+class Conversation(Protocol):
+    """An open inference session together with the tokens that are its context.
+
+    After an error of `generate` the conversation is closed. Closing, or closing the generator of
+    `generate`, frees the servers' KV memory within one step.
+    """
+
+    @property
+    def model_id(self) -> str:
+        """The model it talks to."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens it may hold, prompt and output."""
+
+    @property
+    def token_ids(self) -> Sequence[int]:
+        """All tokens so far; the last generated one may not have run through the blocks yet."""
+
+    @property
+    def position(self) -> int:
+        """Tokens in the servers' KV caches."""
+
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        """Append the prompt, then yield events until one has a finish reason.
+
+        Raises:
+            MaxLengthExceededError: the prompt does not fit `max_length`. A generation that
+                reaches `max_length` ends with `LENGTH`.
+            SwarmError: the swarm failed; see `swarm_client.errors`.
+        """
+
+    async def close(self) -> None:
+        """Free everything. Idempotent; never raises."""
+
+
+class Engine(Protocol):
+    """Opens conversations with models."""
+
+    async def open(self, model_id: str, *, max_length: int) -> Conversation:
+        """Open a conversation of at most `max_length` tokens.
+
+        Raises:
+            UnknownModelError: no such model here.
+            PromptTooLongError: `max_length` is over what the model can hold.
+            NoRouteError: no online servers cover all blocks.
+        """
