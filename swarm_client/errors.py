@@ -1,0 +1,96 @@
+"""Errors of the client library, under `SwarmError`.
+
+SwarmError
+├── NoRouteError               online servers do not cover all blocks
+├── SessionLostError           a hop of an open session failed, so the session is closed
+├── SessionClosedError         the session was closed before
+├── MaxLengthExceededError     the tokens do not fit the session
+├── CapacityError              a server refused KV memory
+├── RollbackUnsupportedError   a server of the route cannot shorten its KV cache
+└── InvalidParametersError     a sampling number is out of range
+"""
+
+from collections.abc import Sequence
+
+from swarm_protocol.errors import SwarmError
+from swarm_protocol.identifiers import BlockRange, PeerId
+
+
+class NoRouteError(SwarmError):
+    """No route of online servers covers all blocks; `missing` names the gaps."""
+
+    code = "no_route"
+    retryable = True
+
+    def __init__(self, missing: Sequence[BlockRange]) -> None:
+        gaps = ", ".join(map(str, missing))
+        super().__init__(f"no online server holds blocks {gaps}")
+        self.missing = tuple(missing)
+
+
+class SessionLostError(SwarmError):
+    """A hop failed in the middle of a session; what it held is lost. The cause is chained."""
+
+    code = "session_lost"
+    retryable = True
+
+    def __init__(self, peer: PeerId, blocks: BlockRange) -> None:
+        super().__init__(f"the server {peer} of blocks {blocks} was lost")
+        self.peer = peer
+        self.blocks = blocks
+
+
+class SessionClosedError(SwarmError):
+    """The session was closed, by its owner or by an earlier error."""
+
+    code = "session_closed"
+
+    def __init__(self) -> None:
+        super().__init__("the inference session is closed")
+
+
+class MaxLengthExceededError(SwarmError):
+    """The tokens do not fit the session; nothing was sent. The wording is Petals'."""
+
+    code = "max_length_exceeded"
+
+    def __init__(self, position: int, num_tokens: int, max_length: int) -> None:
+        super().__init__(
+            f"Maximum length exceeded: prefix {position} + current {num_tokens} "
+            f"exceeds pre-allocated maximum {max_length}"
+        )
+        self.position = position
+        self.num_tokens = num_tokens
+        self.max_length = max_length
+
+
+class CapacityError(SwarmError):
+    """A server has no KV memory for the session right now."""
+
+    code = "no_capacity"
+    retryable = True
+
+    def __init__(self, peer: PeerId, blocks: BlockRange) -> None:
+        super().__init__(f"the server {peer} of blocks {blocks} has no memory for this session")
+        self.peer = peer
+        self.blocks = blocks
+
+
+class RollbackUnsupportedError(SwarmError):
+    """A server of the route has not proved that it can shorten its KV cache."""
+
+    code = "rollback_unsupported"
+
+    def __init__(self) -> None:
+        super().__init__("a server of this session's route cannot roll back")
+
+
+class InvalidParametersError(SwarmError):
+    """A sampling parameter is out of range."""
+
+    code = "invalid_parameters"
+
+    def __init__(self, field: str, expected: str, got: object) -> None:
+        super().__init__(f"{field} must be {expected}, got {got!r:.60}")
+        self.field = field
+        self.expected = expected

@@ -1,0 +1,65 @@
+"""How the next token is chosen. Pure data that checks itself."""
+
+from dataclasses import dataclass
+from math import inf
+
+from swarm_client.errors import InvalidParametersError
+
+_MAX_TOP_K = 1_000_000
+_MAX_NUMBER = 1e4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParameters:
+    """Numbers of one generation, named and defined as in transformers.
+
+    With `do_sample` off the likeliest token is taken, and only `repetition_penalty` matters.
+
+    Attributes:
+        temperature: divides the logits, > 0.
+        top_k: keep that many tokens; 0 keeps all.
+        top_p: keep the likeliest tokens whose probabilities sum to it, in (0, 1].
+        min_p: drop tokens less likely than this times the likeliest one, in [0, 1].
+        repetition_penalty: > 0; 1 is none.
+        seed: makes a generation repeatable; None is a new one each time.
+
+    Raises:
+        InvalidParametersError: a number is out of range or of another type.
+    """
+
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.do_sample, bool):
+            raise InvalidParametersError("do_sample", "true or false", self.do_sample)
+        _check_number("temperature", self.temperature, above=0, most=_MAX_NUMBER)
+        _check_whole("top_k", self.top_k, least=0, most=_MAX_TOP_K)
+        _check_number("top_p", self.top_p, above=0, most=1)
+        _check_number("min_p", self.min_p, least=0, most=1)
+        _check_number("repetition_penalty", self.repetition_penalty, above=0, most=_MAX_NUMBER)
+        if self.seed is not None:
+            _check_whole("seed", self.seed, least=-(2**63), most=2**64 - 1)
+
+
+def _check_number(
+    field: str, value: object, *, most: float, above: float = -inf, least: float = -inf
+) -> None:
+    """Comparisons are false for a NaN, so it is refused like any number out of range."""
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not (above < value <= most and value >= least)
+    ):
+        lower = f"from {least:g}" if above == -inf else f"above {above:g}"
+        raise InvalidParametersError(field, f"a number {lower} and at most {most:g}", value)
+
+
+def _check_whole(field: str, value: object, *, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidParametersError(field, f"a whole number from {least} to {most}", value)

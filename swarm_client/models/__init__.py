@@ -1,0 +1,1 @@
+"""Families of models: what runs locally, and the facts of a checkpoint."""

@@ -1,0 +1,43 @@
+"""Settings of the client. Nothing here reads the environment."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RoutingSettings(BaseModel):
+    """How the client finds, picks and gives up on servers. Durations are in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    connect_timeout_s: float = Field(
+        default=5.0, gt=0, le=600, description="For dialling all servers of a route."
+    )
+    request_timeout_s: float = Field(
+        default=60.0, gt=0, le=3600, description="For one step of one hop, and for rpc_info."
+    )
+    close_timeout_s: float = Field(
+        default=1.0, gt=0, le=60, description="For saying goodbye to all servers of a session."
+    )
+    lookup_timeout_s: float = Field(
+        default=10.0, gt=0, le=600, description="For reading all records of a model."
+    )
+    update_period_s: float = Field(
+        default=15.0, gt=0, le=3600, description="Between two look-ups of a model's servers."
+    )
+    ban_s: float = Field(
+        default=15.0, gt=0, le=3600, description="How long a failed server is avoided."
+    )
+    max_retries: int = Field(
+        default=3, ge=0, le=100, description="Further routes tried when opening a session fails."
+    )
+    ping_timeout_s: float = Field(
+        default=2.0, gt=0, le=60, description="After which a server counts as out of reach."
+    )
+    max_pinged: int = Field(
+        default=16, ge=1, le=1024, description="Servers pinged after each look-up."
+    )
+    prefill_chunk_tokens: int = Field(
+        default=512, ge=1, le=65536, description="Prompt tokens sent in one step."
+    )
+    max_step_tokens: int = Field(
+        default=2048, ge=1, le=1048576, description="Tokens of one step over all rows."
+    )
