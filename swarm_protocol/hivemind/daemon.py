@@ -21,9 +21,9 @@ from hivemind.p2p import P2P, PeerID
 from hivemind.utils.multiaddr import Multiaddr
 
 from swarm_protocol.errors import NodeError
-from swarm_protocol.hivemind.parent_death import die_with_parent
 from swarm_protocol.identifiers import PeerId
 from swarm_protocol.node import MAX_UNARY_BYTES
+from swarm_protocol.parent_death import die_with_parent
 
 log = structlog.get_logger(__name__)
 
