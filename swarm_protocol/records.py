@@ -7,14 +7,23 @@ a float is declared. Source: PETALS_PROTOCOL §1.4 and §1.5.
 from enum import IntEnum
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from swarm_protocol.errors import MalformedMessageError
 from swarm_protocol.identifiers import MAX_BLOCKS
 
 MODEL_REGISTRY_KEY: Final = "_petals.models"
 
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+def _only_float(value: object) -> object:
+    """Refuse integers, which pydantic's strict mode takes for floats and stock readers do not."""
+    if isinstance(value, float):
+        return value
+    raise ValueError("expected a float")
+
+
+WireFloat = Annotated[float, BeforeValidator(_only_float)]
+Rate = Annotated[WireFloat, Field(ge=0, allow_inf_nan=False)]
 BlockIndex = Annotated[int, Field(ge=0, le=MAX_BLOCKS)]
 
 
@@ -52,7 +61,7 @@ class ServerRecord(BaseModel):
     quant_type: str | None = None
     using_relay: bool | None = None
     cache_tokens_left: Annotated[int, Field(ge=0)] | None = None
-    next_pings: dict[str, float] | None = None
+    next_pings: dict[str, WireFloat] | None = None
 
     def to_wire(self) -> tuple[int, float, dict[str, object]]:
         """Return the value to publish: state, throughput, and the rest without absent keys."""

@@ -90,7 +90,7 @@ def decode_tensor(message: TensorMessage, *, max_bytes: int = MAX_TENSOR_BYTES) 
     if dtype is None:
         raise MalformedMessageError(f"unknown tensor dtype {message.dtype!r:.40}")
     shape = tuple(message.size)
-    count = _checked_count(shape, max_bytes)
+    count = _checked_count(shape, dtype, max_bytes)
     if message.compression == Compression.FLOAT16:
         if not dtype.is_floating_point or dtype == torch.bfloat16:
             raise MalformedMessageError(f"codec FLOAT16 does not carry {message.dtype}")
@@ -105,14 +105,17 @@ def decode_tensor(message: TensorMessage, *, max_bytes: int = MAX_TENSOR_BYTES) 
     return _from_buffer(message.buffer, dtype, count).reshape(shape)
 
 
-def _checked_count(shape: Sequence[int], max_bytes: int) -> int:
+def _checked_count(shape: Sequence[int], dtype: torch.dtype, max_bytes: int) -> int:
     if len(shape) > MAX_DIMENSIONS:
         raise MalformedMessageError(
             f"expected at most {MAX_DIMENSIONS} dimensions, got {len(shape)}"
         )
     count = prod(shape)
-    if count > max_bytes:
-        raise MalformedMessageError(f"a tensor of {count} values is over the limit of {max_bytes}")
+    if count * dtype.itemsize > max_bytes:
+        raise MalformedMessageError(
+            f"a tensor of {count} values of {dtype_name(dtype)} is over the limit of {max_bytes} "
+            f"bytes"
+        )
     return count
 
 

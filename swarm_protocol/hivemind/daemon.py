@@ -8,6 +8,7 @@ we go. Arguments mirror `P2P.create`, so Petals peers see no difference.
 import asyncio
 import os
 import secrets
+from asyncio import StreamReader, StreamWriter
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +19,8 @@ from typing import Final
 
 import structlog
 from hivemind.p2p import P2P, PeerID
+from hivemind.p2p.p2p_daemon_bindings.utils import raise_if_failed, read_pbmsg_safe, write_pbmsg
+from hivemind.proto.p2pd_pb2 import Request, Response, StreamOpenRequest
 from hivemind.utils.multiaddr import Multiaddr
 
 from swarm_protocol.errors import NodeError
@@ -29,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 _IDLE_TIMEOUT_S: Final = 30
 _STOP_TIMEOUT_S: Final = 3.0
+_STREAM_BUFFER_BYTES: Final = 1024 * 1024  # a prefill chunk arrives in few wake-ups
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,29 @@ class Daemon:
         """Return hivemind's handle on this daemon."""
         return await P2P.replicate(Multiaddr(self._control_maddr))
 
+    async def open_stream(self, peer: PeerID, method: str) -> tuple[StreamReader, StreamWriter]:
+        """Open a stream of `method` to `peer`; its bytes go through the returned pair.
+
+        hivemind's own way leaves the socket open when this fails or is cancelled.
+
+        Raises:
+            ControlFailure: the daemon cannot open it; the text says why.
+            OSError, IncompleteReadError: the daemon does not answer.
+        """
+        path = self._control_maddr.removeprefix("/unix")
+        reader, writer = await asyncio.open_unix_connection(path, limit=_STREAM_BUFFER_BYTES)
+        try:
+            wanted = StreamOpenRequest(peer=peer.to_bytes(), proto=[method])
+            request = Request(type=Request.STREAM_OPEN, streamOpen=wanted)
+            await write_pbmsg(writer, request)
+            response = Response()
+            await read_pbmsg_safe(reader, response)
+            raise_if_failed(response)
+        except BaseException:
+            writer.close()
+            raise
+        return reader, writer
+
     async def stop(self) -> None:
         """End the daemon. Idempotent."""
         with suppress(ProcessLookupError):
@@ -159,7 +186,10 @@ class Daemon:
         with suppress(FileNotFoundError):
             os.unlink(self._control_maddr.removeprefix("/unix"))  # noqa: PTH108  (one syscall)
         if not self._ready.done():
-            said = self._last_lines[-1] if self._last_lines else "nothing"
-            self._ready.set_exception(
-                NodeError(f"the libp2p daemon did not start; it said: {said}")
-            )
+            self._ready.set_exception(NodeError(self._why_not_started()))
+
+    def _why_not_started(self) -> str:
+        said = self._last_lines[-1] if self._last_lines else "nothing"
+        if "failed to connect to bootstrap peers" in said:
+            return "cannot join the swarm: none of its initial peers answers"
+        return f"the libp2p daemon did not start; it said: {said}"

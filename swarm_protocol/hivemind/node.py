@@ -146,8 +146,8 @@ class HivemindNode:
         return reply
 
     async def open_stream(self, peer: PeerId, method: str) -> CallStream:
-        call = self._p2p.call_binary_stream_handler(PeerID.from_base58(peer), method)
-        _, reader, writer = await self._guarded(peer, call)
+        call = self._daemon.open_stream(PeerID.from_base58(peer), method)
+        reader, writer = await self._guarded(peer, call)
         return HivemindCallStream(peer, reader, writer)
 
     async def serve_unary(self, method: str, handler: UnaryHandler) -> None:
