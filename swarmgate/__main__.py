@@ -1,0 +1,5 @@
+"""`python -m swarmgate`, the same as `swarmgate`."""
+
+from swarmgate.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""`swarmgate gateway`: the HTTP and WebSocket endpoint in front of a swarm."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from swarmgate.commands.options import (
+    AnnounceMaddrs,
+    HostMaddrs,
+    Identity,
+    InitialPeers,
+    NewSwarm,
+    split_list,
+)
+from swarmgate.errors import OptionError
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+
+def gateway(
+    models: Annotated[
+        list[str] | None,
+        typer.Option(help="Directory or hub repository of a model to offer; repeatable."),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen at.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen at.")] = None,
+    initial_peers: InitialPeers = None,
+    new_swarm: NewSwarm = False,
+    identity: Identity = None,
+    host_maddrs: HostMaddrs = None,
+    announce_maddrs: AnnounceMaddrs = None,
+    dht_prefix: Annotated[
+        str | None, typer.Option(help="Name under which the model's servers meet.")
+    ] = None,
+    redis_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep conversations and limits there. A URL with a password belongs in "
+            "SWARMGATE_REDIS_URL, where other users cannot read it."
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Torch device of the local parts.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of one computation.")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Copies of the embedding and the LM head.")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="json or console.")] = None,
+) -> None:
+    """Offer models over HTTP and WebSocket, until Ctrl-C or SIGTERM.
+
+    Every option is also a setting SWARMGATE_*; the option wins. Without initial peers the gateway
+    is the first peer of a new swarm. Prints one JSON line when it listens: ready, url, peer_id,
+    maddrs.
+    """
+    peers = split_list(initial_peers)
+    if peers and new_swarm:
+        raise OptionError("--new-swarm and --initial-peers exclude each other")
+
+    settings = _load_settings(
+        models=split_list(models) or None,
+        host=host,
+        port=port,
+        initial_peers=() if new_swarm else peers or None,
+        identity=identity,
+        host_maddrs=split_list(host_maddrs) or None,
+        announce_maddrs=split_list(announce_maddrs) or None,
+        dht_prefix=dht_prefix,
+        redis_url=redis_url,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        replicas=replicas,
+        log_format=log_format,
+    )
+
+    # Imported here: torch and the web framework take seconds, which `--help` need not wait for.
+    from swarmgate.gateway_server import run_gateway
+    from swarmgate.service import run_until_signalled
+
+    run_until_signalled(
+        run_gateway(settings), log_format=settings.log_format, log_level=settings.log_level
+    )
+
+
+def _load_settings(**options: Any) -> "Settings":
+    """Return the settings; an option that was not given (None) is left to the environment."""
+    from app.settings import load_settings
+
+    return load_settings(**{name: value for name, value in options.items() if value is not None})

@@ -1,0 +1,94 @@
+"""Options that several commands share, and what they mean together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from swarmgate.errors import OptionError
+
+if TYPE_CHECKING:
+    from swarm_protocol.hivemind import NodeSettings
+
+LOOPBACK_MADDR = "/ip4/127.0.0.1/tcp/0"
+
+InitialPeers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MADDR",
+        help="Full multiaddr of a peer to join by, e.g. "
+        "/ip4/127.0.0.1/tcp/31337/p2p/Qm…; repeat it, or separate several with commas.",
+    ),
+]
+NewSwarm = Annotated[bool, typer.Option("--new-swarm", help="Start a swarm of its own.")]
+Identity = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        dir_okay=False,
+        help="Private key of this peer; made when missing. Without one, every start is a new peer.",
+    ),
+]
+HostMaddrs = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MADDR",
+        help="Address to listen at, e.g. /ip4/0.0.0.0/tcp/31337; "
+        "repeatable. Default: a free port on loopback.",
+    ),
+]
+AnnounceMaddrs = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MADDR",
+        help="Address at which others can reach this peer, when it is not the one it listens at; "
+        "repeatable.",
+    ),
+]
+LogFormat = Annotated[
+    Literal["json", "console"], typer.Option(help="Form of the log lines on stderr.")
+]
+Url = Annotated[
+    str, typer.Option(envvar="GATEWAY_URL", help="The gateway to use.", show_envvar=True)
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(envvar="GATEWAY_API_KEY", help="Key of a gateway that asks for one."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def split_list(values: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the values of a repeatable option, each of which may hold several."""
+    return tuple(part for value in values or () for part in value.replace(",", " ").split())
+
+
+def check_swarm_choice(initial_peers: Sequence[str], *, is_new: bool) -> None:
+    """Return when exactly one of `--initial-peers` and `--new-swarm` is given.
+
+    Raises:
+        OptionError: both or neither are.
+    """
+    if initial_peers and is_new:
+        raise OptionError("--new-swarm and --initial-peers exclude each other")
+    if not initial_peers and not is_new:
+        raise OptionError("say which swarm to join with --initial-peers, or use --new-swarm")
+
+
+def make_node_settings(
+    initial_peers: Sequence[str] | None,
+    identity: Path | None,
+    host_maddrs: Sequence[str] | None,
+    announce_maddrs: Sequence[str] | None,
+) -> "NodeSettings":
+    """Return how to join the swarm."""
+    # Imported here: it brings hivemind and torch, which `--help` need not wait for.
+    from swarm_protocol.hivemind import NodeSettings
+
+    return NodeSettings(
+        initial_peers=split_list(initial_peers),
+        host_maddrs=split_list(host_maddrs) or (LOOPBACK_MADDR,),
+        announce_maddrs=split_list(announce_maddrs),
+        identity_path=identity,
+    )

@@ -1,0 +1,94 @@
+"""`swarmgate serve`: lend this machine's compute to a swarm."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from swarmgate.commands.options import (
+    AnnounceMaddrs,
+    HostMaddrs,
+    Identity,
+    InitialPeers,
+    LogFormat,
+    NewSwarm,
+    check_swarm_choice,
+    make_node_settings,
+    split_list,
+)
+from swarmgate.errors import OptionError
+
+if TYPE_CHECKING:
+    from swarm_server.settings import ServerSettings
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help="Directory of a model, or a hub repository.")],
+    blocks: Annotated[
+        str | None,
+        typer.Option(metavar="A:B", help="Blocks to hold, e.g. 0:8 for the first eight."),
+    ] = None,
+    num_blocks: Annotated[
+        int | None, typer.Option(help="How many blocks to hold; the server chooses which.")
+    ] = None,
+    initial_peers: InitialPeers = None,
+    new_swarm: NewSwarm = False,
+    identity: Identity = None,
+    host_maddrs: HostMaddrs = None,
+    announce_maddrs: AnnounceMaddrs = None,
+    dht_prefix: Annotated[
+        str | None, typer.Option(help="Name under which the model's servers meet.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of the hub repository.")] = None,
+    device: Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda:0.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads of one computation.")] = None,
+    kv_tokens: Annotated[int, typer.Option(help="KV memory, in tokens over all sessions.")] = 16384,
+    public_name: Annotated[
+        str | None, typer.Option(help="Name shown to others beside the peer id.")
+    ] = None,
+    log_format: LogFormat = "json",
+) -> None:
+    """Hold blocks of MODEL and run them for the swarm, until Ctrl-C or SIGTERM drains it.
+
+    With neither --blocks nor --num-blocks it holds all blocks. Prints one JSON line when it
+    serves: ready, peer_id, maddrs, blocks, model.
+    """
+    check_swarm_choice(split_list(initial_peers), is_new=new_swarm)
+    settings = _check(
+        model=model,
+        blocks=blocks,
+        num_blocks=num_blocks,
+        dht_prefix=dht_prefix,
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        kv_tokens=kv_tokens,
+        public_name=public_name,
+    )
+
+    # Imported here: hivemind and torch take seconds, which `--help` need not wait for.
+    from swarmgate.block_server import run_block_server
+    from swarmgate.service import run_until_signalled
+
+    node_settings = make_node_settings(initial_peers, identity, host_maddrs, announce_maddrs)
+    run_until_signalled(run_block_server(node_settings, settings), log_format=log_format)
+
+
+def _check(**options: Any) -> "ServerSettings":
+    from pydantic import ValidationError
+
+    from swarm_server.settings import ServerSettings
+
+    try:
+        return ServerSettings(**options)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        raise OptionError(
+            "; ".join(_sentence(fault["loc"], fault["msg"]) for fault in faults)
+        ) from error
+
+
+def _sentence(place: tuple[int | str, ...], text: str) -> str:
+    text = text.removeprefix("Value error, ")
+    return f"--{str(place[0]).replace('_', '-')}: {text}" if place else text
