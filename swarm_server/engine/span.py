@@ -1,0 +1,95 @@
+"""A span of blocks that belong to one server, and running a step through them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swarm_protocol.identifiers import BlockRange
+from swarm_server.engine.attention import ChunkContext, causal_mask
+from swarm_server.engine.decoder_block import BlockShape, DecoderBlock
+from swarm_server.engine.rope import RopeTable
+from swarm_server.kv.session_kv import SessionKV
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step does to a session.
+
+    `hidden` is [batch, num_tokens, hidden_size]. `prompts` [num_blocks, batch or 1,
+    num_prompt_tokens, hidden_size] are added to the first tokens of the chunk before each block;
+    `hypo_ids` int64 [batch] says which row each row continues. Tensors may be on any device and
+    of any float dtype, and stay as they are.
+    """
+
+    hidden: Tensor
+    prompts: Tensor | None = None
+    hypo_ids: Tensor | None = None
+
+
+class Span:
+    """Consecutive blocks with their weights. `run` is for the compute thread only."""
+
+    def __init__(
+        self,
+        blocks: BlockRange,
+        layers: Sequence[DecoderBlock],
+        shape: BlockShape,
+        *,
+        dtype: torch.dtype,
+        device: str = "cpu",
+    ) -> None:
+        assert len(layers) == len(blocks)
+        self.blocks = blocks
+        self.shape = shape
+        self.dtype = dtype
+        self.device = device
+        self._layers = tuple(layers)
+        self._rope = RopeTable(shape.rope, shape.head_dim, dtype=dtype, device=device)
+
+    def new_kv(self, blocks: BlockRange, *, batch_size: int, max_length: int) -> SessionKV:
+        """Return an empty KV cache for a session over `blocks`, which are among ours."""
+        return SessionKV(
+            num_blocks=len(blocks),
+            batch_size=batch_size,
+            num_kv_heads=self.shape.num_kv_heads,
+            head_dim=self.shape.head_dim,
+            max_length=max_length,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    @torch.inference_mode()
+    def run(self, blocks: BlockRange, kv: SessionKV, step: Step) -> Tensor:
+        """Return the hidden states after `blocks`, and move the session's position.
+
+        Returns:
+            [batch, num_tokens, hidden_size] in the span's dtype, on the CPU.
+        """
+        if step.hypo_ids is not None:
+            kv.reorder(step.hypo_ids)
+        hidden = step.hidden.to(self.device, self.dtype)
+        num_tokens = hidden.shape[1]
+        if num_tokens == 0:
+            return hidden.cpu()
+        context = self._context(kv.position, num_tokens)
+        kv.extend(num_tokens)
+        for index in range(len(blocks)):
+            if step.prompts is not None:
+                hidden = _with_prompts(hidden, step.prompts[index])
+            layer = self._layers[blocks.start - self.blocks.start + index]
+            hidden = layer.run(hidden, kv, index, context)
+        kv.advance()
+        return hidden.cpu()
+
+    def _context(self, position: int, num_tokens: int) -> ChunkContext:
+        cos, sin = self._rope.rows(position, position + num_tokens)
+        return ChunkContext(cos, sin, causal_mask(position, num_tokens, self.device))
+
+
+def _with_prompts(hidden: Tensor, prompts: Tensor) -> Tensor:
+    """Return a copy of `hidden` with `prompts` added to its first tokens."""
+    hidden = hidden.clone()
+    hidden[:, : prompts.shape[1]] += prompts.to(hidden)
+    return hidden

@@ -1,0 +1,202 @@
+"""Errors of the block server.
+
+SwarmError
+├── BlockRangeError          the wanted blocks are not in the model
+├── DeviceError              there is no such device to compute on
+├── RequestRefusedError      what a peer sent fails a check; its session is closed
+│   ├── NotServedError           it names blocks or an adapter that this server does not hold
+│   ├── InvalidStepError         a tensor's shape, dtype or values do not fit the session
+│   ├── StepTooLargeError        more tokens in one step than the server computes at once
+│   ├── MaxLengthExceededError   the step does not fit into the length reserved for the session
+│   ├── InvalidPositionError     a rollback to a position the session never had
+│   └── SessionNotUniqueError    the session id is in use
+├── KVMemoryError            the KV memory asked for is not there
+├── TooManySessionsError     the server runs its maximum of sessions
+├── ServerDrainingError      the server takes nothing new
+├── SessionExpiredError      the session lasted longer than the server allows
+└── StepFailedError          a fault of ours while computing a step
+
+Peers get `str(error)`. Stock clients, and pages built on them, look for parts of these texts;
+those that PETALS_PROTOCOL §3.8 lists are kept word for word.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from swarm_protocol.errors import SwarmError
+
+
+class BlockRangeError(SwarmError):
+    """The wanted blocks are not in the model."""
+
+    code = "bad_block_range"
+
+    def __init__(self, wanted: str, num_blocks: int) -> None:
+        super().__init__(
+            f"cannot serve blocks {wanted}: the model has {num_blocks} blocks, 0:{num_blocks}"
+        )
+        self.wanted = wanted
+        self.num_blocks = num_blocks
+
+
+class DeviceError(SwarmError):
+    """There is no such device to compute on."""
+
+    code = "bad_device"
+
+    def __init__(self, device: str) -> None:
+        super().__init__(f"this machine has no device {device!r:.60} to compute on")
+        self.device = device
+
+
+class RequestRefusedError(SwarmError):
+    """What a peer sent fails a check."""
+
+    code = "request_refused"
+
+
+class NotServedError(RequestRefusedError):
+    """The peer names blocks or an adapter that this server does not hold."""
+
+    code = "not_served"
+
+    @classmethod
+    def blocks(cls, uid: str) -> "NotServedError":
+        """Return the error for a uid or chain of uids."""
+        return cls(f"Remote peer does not serve {uid:.200}")
+
+    @classmethod
+    def adapter(cls, name: str) -> "NotServedError":
+        """Return the error for an adapter's name."""
+        return cls(f"adapter {name} not found")
+
+
+class InvalidStepError(RequestRefusedError):
+    """A tensor of a step does not fit the session."""
+
+    code = "invalid_step"
+
+    @classmethod
+    def shape(cls, name: str, expected: str, got: Sequence[int]) -> "InvalidStepError":
+        """Return the error for a tensor of a wrong shape."""
+        return cls(f"{name} must have shape {expected}, got {list(got)}")
+
+    @classmethod
+    def dtype(cls, name: str, expected: str, got: torch.dtype) -> "InvalidStepError":
+        """Return the error for a tensor of a wrong dtype."""
+        return cls(f"{name} must be {expected}, got {got}")
+
+
+class StepTooLargeError(RequestRefusedError):
+    """The step has more tokens than the server computes at once."""
+
+    code = "step_too_large"
+
+    def __init__(self, num_tokens: int, max_batch_tokens: int) -> None:
+        super().__init__(
+            f"Task size greater than max_batch_size ({max_batch_tokens}), it can't be processed: "
+            f"the step has {num_tokens} tokens"
+        )
+        self.num_tokens = num_tokens
+        self.max_batch_tokens = max_batch_tokens
+
+
+class MaxLengthExceededError(RequestRefusedError):
+    """The step does not fit into the length reserved for the session."""
+
+    code = "max_length_exceeded"
+
+    def __init__(self, position: int, num_tokens: int, max_length: int) -> None:
+        super().__init__(
+            f"Maximum length exceeded: prefix {position} + current {num_tokens} "
+            f"exceeds pre-allocated maximum {max_length}"
+        )
+        self.position = position
+        self.num_tokens = num_tokens
+        self.max_length = max_length
+
+
+class InvalidPositionError(RequestRefusedError):
+    """A rollback to a position the session never had."""
+
+    code = "invalid_position"
+
+    def __init__(self, wanted: int, position: int) -> None:
+        super().__init__(f"start_from_position must be in 0..{position}, got {wanted}")
+        self.wanted = wanted
+        self.position = position
+
+
+class SessionNotUniqueError(RequestRefusedError):
+    """The session id is in use."""
+
+    code = "session_not_unique"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"session id {session_id} is not unique")
+        self.session_id = session_id
+
+
+class KVMemoryError(SwarmError):
+    """The KV memory asked for is not there, now or ever."""
+
+    code = "kv_memory_exhausted"
+    retryable = True
+
+    @classmethod
+    def over_limit(cls, max_length: int, limit: int) -> "KVMemoryError":
+        """Return the error for a session longer than the server takes."""
+        return cls(f"Cannot allocate KV cache for {max_length} tokens, max = {limit}")
+
+    @classmethod
+    def over_total(cls, wanted_bytes: int, total_bytes: int) -> "KVMemoryError":
+        """Return the error for a session that does not fit into an empty server."""
+        return cls(f"Could not allocate {wanted_bytes} bytes, max cache size = {total_bytes} bytes")
+
+    @classmethod
+    def full(cls, wanted_bytes: int, waited_s: float) -> "KVMemoryError":
+        """Return the error for memory that others hold, after waiting `waited_s` for it."""
+        if waited_s <= 0:
+            return cls(f"Could not allocate {wanted_bytes} bytes immediately: out of memory")
+        return cls(
+            f"Server's attention cache is full, failed to allocate {wanted_bytes} bytes: "
+            f"Could not allocate {wanted_bytes} within {waited_s:g} seconds"
+        )
+
+
+class TooManySessionsError(SwarmError):
+    """The server runs its maximum of sessions."""
+
+    code = "too_many_sessions"
+    retryable = True
+
+    def __init__(self, max_sessions: int) -> None:
+        super().__init__(f"this server runs its maximum of {max_sessions} sessions")
+        self.max_sessions = max_sessions
+
+
+class ServerDrainingError(SwarmError):
+    """The server takes nothing new, because it is about to stop."""
+
+    code = "server_draining"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("this server is shutting down and takes no new sessions")
+
+
+class SessionExpiredError(SwarmError):
+    """The session lasted longer than the server allows, or the server stops."""
+
+    code = "session_expired"
+    retryable = True
+
+
+class StepFailedError(SwarmError):
+    """A fault of ours while computing a step; its cause is in our log."""
+
+    code = "step_failed"
+
+    def __init__(self) -> None:
+        super().__init__("the server failed to compute this step")

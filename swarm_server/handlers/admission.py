@@ -1,0 +1,69 @@
+"""Who may open a session now: number, unique ids, KV memory, and whether the server drains."""
+
+import asyncio
+from collections.abc import Callable
+
+from swarm_server.errors import (
+    ServerDrainingError,
+    SessionNotUniqueError,
+    TooManySessionsError,
+)
+from swarm_server.handlers.opening import Opening
+from swarm_server.kv import KVBudget
+
+
+class Admission:
+    """Counts sessions from the moment they ask for KV memory until they have given it back."""
+
+    def __init__(self, budget: KVBudget, *, max_sessions: int) -> None:
+        self.is_draining = False
+        self.num_sessions = 0
+        self._budget = budget
+        self._max_sessions = max_sessions
+        self._session_ids: set[str] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def admit(self, opening: Opening) -> Callable[[], None]:
+        """Reserve what the session needs; return the function that gives it back.
+
+        Raises:
+            ServerDrainingError, TooManySessionsError, SessionNotUniqueError: see the classes.
+            KVMemoryError: the memory is not there in time.
+        """
+        if self.is_draining:
+            raise ServerDrainingError
+        if self.num_sessions >= self._max_sessions:
+            raise TooManySessionsError(self._max_sessions)
+        session_id = opening.session_id
+        if session_id is not None and session_id in self._session_ids:
+            raise SessionNotUniqueError(session_id)
+        self._enter(session_id)
+        try:
+            give_back = await self._budget.reserve(opening.num_slots, wait_s=opening.wait_s)
+        except BaseException:
+            self._leave(session_id)
+            raise
+
+        def release() -> None:
+            give_back()
+            self._leave(session_id)
+
+        return release
+
+    async def wait_idle(self) -> None:
+        """Wait until no session is left."""
+        await self._idle.wait()
+
+    def _enter(self, session_id: str | None) -> None:
+        self.num_sessions += 1
+        self._idle.clear()
+        if session_id is not None:
+            self._session_ids.add(session_id)
+
+    def _leave(self, session_id: str | None) -> None:
+        self.num_sessions -= 1
+        if session_id is not None:
+            self._session_ids.discard(session_id)
+        if self.num_sessions == 0:
+            self._idle.set()

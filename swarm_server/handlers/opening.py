@@ -1,0 +1,79 @@
+"""What the first message of a session asks for. Source: PETALS_PROTOCOL §2.5 and §3.1."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from swarm_protocol.errors import MalformedMessageError
+from swarm_protocol.identifiers import BlockChain, BlockRange
+from swarm_server.errors import KVMemoryError, NotServedError
+from swarm_server.handlers.step_request import StepLimits, StepRequest, read_step
+
+MAX_ALLOC_WAIT_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What sessions may be opened on, and how large they may be."""
+
+    dht_prefix: str
+    blocks: BlockRange
+    hidden_size: int
+    max_length: int
+    max_batch_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A session to be opened, checked. `wait_s`: how long the caller waits for KV memory."""
+
+    uid: str
+    blocks: BlockRange
+    batch_size: int
+    max_length: int
+    session_id: str | None
+    structure: object
+    wait_s: float
+    limits: StepLimits
+
+    @property
+    def num_slots(self) -> int:
+        """KV memory to reserve: tokens times blocks."""
+        return self.batch_size * self.max_length * len(self.blocks)
+
+
+def read_opening(request: StepRequest, served: ServedModel) -> Opening:
+    """Return what the first message asks for; its tensors are checked, too.
+
+    Raises:
+        MalformedMessageError: the chain or metadata is no such thing.
+        NotServedError: blocks or an adapter that are not here.
+        KVMemoryError: longer than any session may be.
+        RequestRefusedError: a tensor does not fit.
+    """
+    chain = BlockChain.parse(request.uid)
+    if chain.dht_prefix != served.dht_prefix or not served.blocks.covers(chain.blocks):
+        raise NotServedError.blocks(request.uid)
+    metadata = request.metadata
+    if metadata.active_adapter is not None:
+        raise NotServedError.adapter(metadata.active_adapter)
+    limits = StepLimits(served.hidden_size, len(chain.blocks), served.max_batch_tokens)
+    return Opening(
+        uid=request.uid,
+        blocks=chain.blocks,
+        batch_size=read_step(request, metadata.args_structure, limits).hidden.shape[0],
+        max_length=_checked_length(metadata.max_length, served.max_length),
+        session_id=metadata.session_id,
+        structure=metadata.args_structure,
+        wait_s=min(metadata.alloc_timeout_s, MAX_ALLOC_WAIT_S),
+        limits=limits,
+    )
+
+
+def _checked_length(max_length: int | None, limit: int) -> int:
+    if max_length is None or max_length < 0:
+        raise MalformedMessageError(
+            f"rpc_inference metadata must contain int max_length, got {max_length}"
+        )
+    if max_length > limit:
+        raise KVMemoryError.over_limit(max_length, limit)
+    return max_length

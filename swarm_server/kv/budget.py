@@ -1,0 +1,92 @@
+"""How much KV memory a server has promised, and to whom it may promise more.
+
+Counted in slots: room for keys and values of one token in one block. Nothing is allocated here.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from swarm_server.errors import KVMemoryError
+
+
+class KVBudget:
+    """Grants slots first come, first served."""
+
+    def __init__(self, *, num_slots: int, slot_bytes: int) -> None:
+        self.num_slots = num_slots
+        self.slot_bytes = slot_bytes
+        self._used = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def slots_left(self) -> int:
+        """Slots that nobody holds."""
+        return self.num_slots - self._used
+
+    async def reserve(self, num_slots: int, *, wait_s: float) -> Callable[[], None]:
+        """Take slots, waiting for others to give them back if need be.
+
+        Returns:
+            A function that gives them back; calling it twice is the same as once.
+
+        Raises:
+            KVMemoryError: more than there are, or not free within `wait_s` seconds.
+        """
+        wanted_bytes = num_slots * self.slot_bytes
+        if num_slots > self.num_slots:
+            raise KVMemoryError.over_total(wanted_bytes, self.num_slots * self.slot_bytes)
+        if self._waiting or num_slots > self.slots_left:
+            if wait_s <= 0:
+                raise KVMemoryError.full(wanted_bytes, 0)
+            await self._wait(num_slots, wait_s)
+        else:
+            self._used += num_slots
+        return self._giving_back(num_slots)
+
+    def check_integrity(self) -> None:
+        """Assert what holds whenever nothing runs."""
+        assert 0 <= self._used <= self.num_slots
+        assert not self._waiting or self._waiting[0][0] > self.slots_left
+
+    async def _wait(self, num_slots: int, wait_s: float) -> None:
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (num_slots, granted)
+        self._waiting.append(entry)
+        try:
+            async with asyncio.timeout(wait_s):
+                await granted
+        except BaseException as error:
+            self._withdraw(entry)
+            if isinstance(error, TimeoutError):
+                raise KVMemoryError.full(num_slots * self.slot_bytes, wait_s) from None
+            raise
+
+    def _withdraw(self, entry: tuple[int, asyncio.Future[None]]) -> None:
+        num_slots, granted = entry
+        if granted.done() and not granted.cancelled():  # granted in the very moment of leaving
+            self._used -= num_slots
+        elif entry in self._waiting:
+            self._waiting.remove(entry)
+        self._grant_waiting()
+
+    def _giving_back(self, num_slots: int) -> Callable[[], None]:
+        held = num_slots
+
+        def give_back() -> None:
+            nonlocal held
+            self._used -= held
+            held = 0
+            self._grant_waiting()
+
+        return give_back
+
+    def _grant_waiting(self) -> None:
+        while self._waiting:
+            num_slots, granted = self._waiting[0]
+            if num_slots > self.slots_left and not granted.cancelled():
+                return
+            self._waiting.popleft()
+            if not granted.cancelled():  # who has left but not yet run takes nothing
+                self._used += num_slots
+                granted.set_result(None)

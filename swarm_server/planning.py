@@ -1,0 +1,70 @@
+"""What a server will serve, settled before any weight is read."""
+
+from dataclasses import dataclass
+
+import torch
+
+from swarm_protocol.checkpoint import choose_dtype
+from swarm_protocol.identifiers import (
+    BlockRange,
+    check_dht_prefix,
+    derive_dht_prefix,
+    make_uid,
+)
+from swarm_protocol.node import Node
+from swarm_server.errors import BlockRangeError, DeviceError
+from swarm_server.loading import OpenModel, check_blocks, open_model
+from swarm_server.placement import choose_window, read_spans, throughput_per_block
+from swarm_server.settings import ServerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ServingPlan:
+    """Blocks of a model, under a name, in a dtype."""
+
+    model: OpenModel
+    dht_prefix: str
+    dtype: torch.dtype
+    device: str
+
+
+def read_plan(settings: ServerSettings) -> ServingPlan:
+    """Read the model's config and settle everything but the blocks. Touches the disk.
+
+    Raises:
+        CheckpointError: the model cannot be served here, or not in this dtype.
+        DeviceError: there is no such device.
+        MalformedMessageError: the DHT prefix is not one.
+    """
+    model = open_model(settings.model, revision=settings.revision)
+    prefix = settings.dht_prefix or derive_dht_prefix(settings.model, model.family.model_type)
+    _check_device(settings.device)
+    dtype = choose_dtype(settings.dtype, model.checkpoint.dtype_name, settings.device)
+    return ServingPlan(model, check_dht_prefix(prefix), dtype, settings.device)
+
+
+async def choose_blocks(node: Node, settings: ServerSettings, plan: ServingPlan) -> BlockRange:
+    """Return the blocks to serve: those asked for, or where the swarm has least.
+
+    Raises:
+        BlockRangeError: the model has no such blocks, or not so many.
+        MalformedMessageError: `settings.blocks` is not START:END.
+    """
+    num_blocks = plan.model.num_blocks
+    if settings.blocks is not None:
+        return check_blocks(plan.model, BlockRange.parse(settings.blocks))
+    if settings.num_blocks is None or settings.num_blocks == num_blocks:
+        return BlockRange(0, num_blocks)
+    if settings.num_blocks > num_blocks:
+        raise BlockRangeError(f"({settings.num_blocks} of them)", num_blocks)
+    uids = [make_uid(plan.dht_prefix, index) for index in range(num_blocks)]
+    found = await node.lookup(uids)
+    spans = read_spans([found.get(uid, {}) for uid in uids], own_peer=node.peer_id)
+    return choose_window(throughput_per_block(spans, num_blocks), settings.num_blocks)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either
+        raise DeviceError(device) from error

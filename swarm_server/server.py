@@ -1,0 +1,187 @@
+"""A block server from start to end: load, serve, announce, drain.
+
+JOINING ── weights loaded, handlers registered ──> ONLINE ── drain ──> OFFLINE
+"""
+
+import asyncio
+from contextlib import suppress
+from time import perf_counter
+from typing import Final
+
+import structlog
+
+from swarm_protocol.identifiers import BlockRange, PeerId
+from swarm_protocol.methods import RPC_INFERENCE, RPC_INFO
+from swarm_protocol.node import Node
+from swarm_protocol.records import ServerRecord, ServerState
+from swarm_server.announcing import Announced, Announcer
+from swarm_server.engine import ComputeThread, Span
+from swarm_server.engine.measuring import SpanSpeed, measure_speed
+from swarm_server.handlers import (
+    Admission,
+    InferenceHandler,
+    InfoHandler,
+    ServedModel,
+    SessionTimeouts,
+)
+from swarm_server.kv import KVBudget
+from swarm_server.loading import load_span
+from swarm_server.planning import ServingPlan, choose_blocks, read_plan
+from swarm_server.record import describe_model, describe_server, own_version
+from swarm_server.settings import ServerSettings
+
+log = structlog.get_logger(__name__)
+
+_END_TIMEOUT_S: Final = 10.0
+
+
+class BlockServer:
+    """Serves a span of blocks on a node. Create with `start`, end with `close`."""
+
+    def __init__(
+        self,
+        node: Node,
+        settings: ServerSettings,
+        plan: ServingPlan,
+        blocks: BlockRange,
+        compute: ComputeThread,
+    ) -> None:
+        self.peer_id: PeerId = node.peer_id
+        self.blocks = blocks
+        self.model = settings.model
+        self.dht_prefix = plan.dht_prefix
+        self._node = node
+        self._settings = settings
+        self._plan = plan
+        self._compute = compute
+        self._speed: SpanSpeed | None = None
+        shape = plan.model.shape
+        self._budget = KVBudget(
+            num_slots=settings.kv_tokens * len(blocks),
+            slot_bytes=2 * shape.num_kv_heads * shape.head_dim * plan.dtype.itemsize,
+        )
+        self._admission = Admission(self._budget, max_sessions=settings.max_sessions)
+        self._inference: InferenceHandler | None = None
+        model = describe_model(settings.model, plan.model.num_blocks)
+        self._announcer = Announcer(
+            node,
+            Announced(plan.dht_prefix, blocks, model),
+            self._describe,
+            period_s=settings.update_period_s,
+        )
+        self._announcing: asyncio.Task[None] | None = None
+        self._is_offline = False
+
+    @classmethod
+    async def start(cls, node: Node, settings: ServerSettings) -> "BlockServer":
+        """Load the blocks and serve them; returns when the server is online.
+
+        Raises:
+            BlockRangeError: the model has no such blocks; the message names how many it has.
+            CheckpointError: the model cannot be loaded.
+            DeviceError: there is no such device.
+            SwarmError: the swarm could not be asked which blocks it lacks.
+        """
+        compute = ComputeThread(settings.threads)
+        try:
+            plan = await compute.run(lambda: read_plan(settings))
+            blocks = await choose_blocks(node, settings, plan)
+            server = cls(node, settings, plan, blocks, compute)
+        except BaseException:
+            await compute.close()
+            raise
+        try:
+            await server._go_online()
+        except BaseException:
+            await server.close()
+            raise
+        return server
+
+    @property
+    def num_sessions(self) -> int:
+        """Sessions that hold KV memory, or wait for it."""
+        return self._admission.num_sessions
+
+    @property
+    def kv_tokens_left(self) -> int:
+        """Tokens for which KV memory is free in all blocks."""
+        return self._budget.slots_left // len(self.blocks)
+
+    async def drain(self) -> None:
+        """Announce the end, refuse new sessions, and let running ones go on up to `drain_s`."""
+        await self._go_offline()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_s):
+                await self._admission.wait_idle()
+        log.info("server_drained", num_sessions=self.num_sessions)
+
+    async def close(self) -> None:
+        """End all sessions and free everything but the node. Idempotent."""
+        await self._go_offline()
+        if self._inference is not None:
+            self._inference.end_all()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_TIMEOUT_S):
+                await self._admission.wait_idle()
+        await self._compute.close()
+
+    async def _go_online(self) -> None:
+        started_at = perf_counter()
+        await self._announcer.publish(ServerState.JOINING)
+        span = await self._compute.run(self._load)
+        await self._register_handlers(span)
+        await self._announcer.publish(ServerState.ONLINE)
+        self._announcing = asyncio.create_task(self._announcer.keep_announcing())
+        log.info(
+            "server_started",
+            peer=self.peer_id,
+            model=self.model,
+            blocks=str(self.blocks),
+            took_ms=round((perf_counter() - started_at) * 1000),
+        )
+
+    def _load(self) -> Span:
+        plan = self._plan
+        span = load_span(plan.model, self.blocks, dtype=plan.dtype, device=plan.device)
+        self._speed = measure_speed(span)
+        return span
+
+    async def _register_handlers(self, span: Span) -> None:
+        settings = self._settings
+        served = ServedModel(
+            dht_prefix=self.dht_prefix,
+            blocks=self.blocks,
+            hidden_size=span.shape.hidden_size,
+            max_length=settings.inference_max_length,
+            max_batch_tokens=settings.max_batch_tokens,
+        )
+        timeouts = SessionTimeouts(settings.step_timeout_s, settings.session_timeout_s)
+        self._inference = InferenceHandler(served, span, self._compute, self._admission, timeouts)
+        info = InfoHandler(
+            served,
+            dtype=span.dtype,
+            version=own_version(),
+            count_slots_left=lambda: self._budget.slots_left,
+        )
+        await self._node.serve_unary(RPC_INFO, info.answer)
+        await self._node.serve_stream(RPC_INFERENCE, self._inference.serve)
+
+    async def _go_offline(self) -> None:
+        if self._is_offline:
+            return
+        self._is_offline = True
+        self._admission.is_draining = True
+        if self._announcing is not None:
+            self._announcing.cancel()
+            await asyncio.wait({self._announcing})
+        await self._announcer.publish(ServerState.OFFLINE)
+
+    def _describe(self, state: ServerState) -> ServerRecord:
+        return describe_server(
+            state,
+            self.blocks,
+            dtype=self._plan.dtype,
+            public_name=self._settings.public_name,
+            speed=self._speed,
+            slots_left=self._budget.slots_left,
+        )

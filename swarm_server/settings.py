@@ -1,0 +1,61 @@
+"""What an operator may choose about a block server. Durations are in seconds."""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class ServerSettings(BaseModel):
+    """One block server: which blocks of which model, and how much it takes on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1, description="Directory of the model, or hub repository.")
+    revision: str | None = Field(default=None, description="Revision of the hub repository.")
+    blocks: str | None = Field(
+        default=None, description="Blocks to serve as START:END. Exclusive with num_blocks."
+    )
+    num_blocks: int | None = Field(
+        default=None, ge=1, le=1024, description="How many blocks to serve; the server picks which."
+    )
+    dht_prefix: str | None = Field(
+        default=None, description="Name under which the model's servers meet; derived by default."
+    )
+    device: str = Field(default="cpu", min_length=1, description="Torch device to compute on.")
+    dtype: str = Field(
+        default="auto", description="auto, float32, bfloat16, or float16 on an accelerator."
+    )
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="Threads within one tensor operation."
+    )
+    kv_tokens: int = Field(
+        default=16384, ge=1, le=1 << 30, description="KV memory: tokens of all sessions together."
+    )
+    max_batch_tokens: int = Field(
+        default=2048, ge=1, le=1 << 20, description="Most tokens of one step, over all its rows."
+    )
+    inference_max_length: int = Field(
+        default=8192, ge=1, le=1 << 24, description="Most tokens of one row of a session."
+    )
+    max_sessions: int = Field(default=256, ge=1, le=65536, description="Most sessions at once.")
+    public_name: str | None = Field(
+        default=None, max_length=100, description="Name to show on the map of the swarm."
+    )
+    update_period_s: float = Field(
+        default=30.0, gt=0, le=3600, description="How often the server announces itself."
+    )
+    step_timeout_s: float = Field(
+        default=300.0, gt=0, description="How long a session may wait for its next step."
+    )
+    session_timeout_s: float = Field(
+        default=1800.0, gt=0, description="How long a session may last altogether."
+    )
+    drain_s: float = Field(
+        default=10.0, ge=0, description="How long running sessions may go on when the server stops."
+    )
+
+    @model_validator(mode="after")
+    def _check_choice_of_blocks(self) -> Self:
+        if self.blocks is not None and self.num_blocks is not None:
+            raise ValueError("give blocks or num_blocks, not both")
+        return self
