@@ -1,0 +1,93 @@
+"""Errors of the engine, under `SwarmError`.
+
+SwarmError
+├── UnknownModelError       the gateway does not offer the model
+├── PromptTooLongError      more tokens than the model can hold
+├── EmptyPromptError        nothing to continue
+├── TemplateError           the messages cannot be made into a prompt
+├── OverloadedError         too many rows wait for a replica
+├── BadHiddenStatesError    the blocks' output yields no probabilities
+├── HeadFailedError         a fault of our own in the LM head or the sampler
+└── EngineStoppedError      the engine was closed
+"""
+
+from collections.abc import Iterable
+
+from swarm_protocol.errors import SwarmError
+
+
+class UnknownModelError(SwarmError):
+    """The gateway does not offer the model."""
+
+    code = "unknown_model"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"unknown model {name!r:.100}; known models: {', '.join(sorted(known))}")
+        self.name = name
+
+
+class PromptTooLongError(SwarmError):
+    """More tokens than the model can hold."""
+
+    code = "prompt_too_long"
+
+    def __init__(self, num_tokens: int, max_positions: int) -> None:
+        super().__init__(
+            f"{num_tokens} tokens are more than the {max_positions} this model can hold"
+        )
+        self.num_tokens = num_tokens
+        self.max_positions = max_positions
+
+
+class EmptyPromptError(SwarmError):
+    """There is no prompt, no context, and the model has no token that starts a text."""
+
+    code = "empty_prompt"
+
+    def __init__(self) -> None:
+        super().__init__("the prompt is empty, and this model cannot start a text from nothing")
+
+
+class TemplateError(SwarmError):
+    """The messages cannot be made into a prompt; the text says why, in one sentence."""
+
+    code = "bad_messages"
+
+
+class OverloadedError(SwarmError):
+    """Too many rows wait for a replica."""
+
+    code = "overloaded"
+    retryable = True
+
+    def __init__(self, max_waiting: int) -> None:
+        super().__init__(f"more than {max_waiting} tokens are waiting to be made")
+
+
+class BadHiddenStatesError(SwarmError):
+    """The blocks' output yields logits that are not finite, so no token can be chosen."""
+
+    code = "bad_hidden_states"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("the servers' output yields no probabilities: it is not finite")
+
+
+class HeadFailedError(SwarmError):
+    """A fault of our own in embedding, LM head or sampler; the log and the cause say more."""
+
+    code = "head_failed"
+
+    def __init__(self) -> None:
+        super().__init__("the local part of the model failed")
+
+
+class EngineStoppedError(SwarmError):
+    """The engine was closed."""
+
+    code = "engine_stopped"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("the engine has stopped")

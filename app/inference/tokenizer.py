@@ -1,0 +1,80 @@
+"""Text to token ids and back, for one model. Calls block; long texts belong into a thread."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+from app.inference.chat_templates import render_chat
+from app.inference.requests import ChatMessage
+from swarm_protocol.checkpoint import Checkpoint
+from swarm_protocol.errors import CheckpointError
+
+_MAX_CONTEXT: Final = 16
+
+
+class ModelTokenizer:
+    """A model's tokenizer and chat template. Threads may share it: nothing of it changes.
+
+    Args:
+        tokenizer: of transformers, which has no types; must have a fast backend.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        # Used directly: the wrapper sets truncation and padding at each call, which fails while
+        # another thread is encoding, and it costs more than the work.
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint) -> "ModelTokenizer":
+        """Load it from the model's files; takes seconds when it is the first.
+
+        Raises:
+            CheckpointError: the files are missing or damaged.
+        """
+        # Imported here, in a thread of the loader: it takes seconds.
+        from transformers import AutoTokenizer
+
+        directory = checkpoint.tokenizer_directory()
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # whatever foreign code makes of damaged files
+            raise CheckpointError(
+                f"the tokenizer of {checkpoint.source!r} cannot be loaded"
+            ) from error
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            raise CheckpointError(f"the tokenizer of {checkpoint.source!r} has no tokenizer.json")
+        return cls(tokenizer)
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Return the token ids of a text; special tokens written in it are recognised."""
+        ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        return ids
+
+    def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Return the prompt for the next answer. Raises TemplateError, as `render_chat` does."""
+        return self.encode(render_chat(self._tokenizer, messages))
+
+    def encode_behind(self, context_ids: Sequence[int], text: str) -> list[int]:
+        """Return token ids that read as `text` when they stand behind `context_ids`.
+
+        Some tokenizers put a space in front of what they encode; behind an anchor they cannot.
+        """
+        decode = self.decoder(keeps_special_tokens=True)
+        context, plain = context_ids[-_MAX_CONTEXT:], self.encode(text)
+        if decode([*context, *plain]) == decode(context) + text:
+            return plain
+        anchor = self.encode("^")
+        anchored = self.encode("^" + text)
+        return anchored[len(anchor) :] if anchored[: len(anchor)] == anchor else plain
+
+    def decoder(self, *, keeps_special_tokens: bool) -> Callable[[Sequence[int]], str]:
+        """Return ids to text, without the clean-up of spaces that would make it lossy.
+
+        A dozen ids take about a microsecond, so this may run in the event loop.
+        """
+        return partial(self._backend.decode, skip_special_tokens=not keeps_special_tokens)
