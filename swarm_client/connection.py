@@ -1,0 +1,105 @@
+"""The client's connection to a swarm: one node, any number of models.
+
+Everything runs in the caller's event loop. A `RemoteModel` keeps a live map of its servers in the
+background and opens inference sessions.
+"""
+
+import asyncio
+
+from swarm_client.directory import ServerView
+from swarm_client.model_servers import ModelServers
+from swarm_client.models.facts import ModelFacts
+from swarm_client.session.inference_session import InferenceSession
+from swarm_client.session.route_search import RouteSearch
+from swarm_client.settings import RoutingSettings
+from swarm_protocol.identifiers import BlockRange
+from swarm_protocol.node import Node
+
+
+class RemoteModel:
+    """One model, as the swarm serves it. Made by `SwarmConnection.watch`."""
+
+    def __init__(self, node: Node, facts: ModelFacts, settings: RoutingSettings) -> None:
+        self.facts = facts
+        self._settings = settings
+        self._servers = ModelServers(node, facts, settings)
+        self._watcher: asyncio.Task[None] | None = None
+
+    def servers(self) -> tuple[ServerView, ...]:
+        """Return the servers that are online or joining, by start of span and peer id."""
+        return self._servers.directory.views(_now())
+
+    def missing_blocks(self) -> tuple[BlockRange, ...]:
+        """Return the blocks that no online server holds; servers that just failed do not count."""
+        return self._servers.directory.missing_blocks(_now())
+
+    async def refresh(self) -> None:
+        """Look the servers up now.
+
+        Raises:
+            DeadlineExceededError: the DHT did not answer in time; what was known stays.
+            NodeError: our own node has stopped.
+        """
+        await self._servers.refresh()
+
+    async def open_session(self, *, max_length: int, batch_size: int = 1) -> InferenceSession:
+        """Open a session over the best route; when a server fails, over another one.
+
+        Args:
+            max_length: tokens that each row may have at most, >= 1.
+            batch_size: rows that the caller means to use; helps to find servers with memory.
+
+        Raises:
+            NoRouteError: online servers do not cover all blocks.
+            PeerError: servers failed one after the other, until the retries ran out.
+            DeadlineExceededError, NodeError: the DHT or our own node failed.
+        """
+        if max_length < 1 or batch_size < 1:
+            raise ValueError(f"a session needs room, got {max_length} tokens, {batch_size} rows")
+        search = RouteSearch(
+            self._servers,
+            num_cache_tokens=max_length * batch_size,
+            max_retries=self._settings.max_retries,
+        )
+        hops = await search.open()
+        return InferenceSession(search, hops, self.facts, self._settings, max_length)
+
+    async def start(self) -> None:
+        """Look the servers up, then keep doing so in the background."""
+        await self._servers.refresh()
+        self._watcher = asyncio.create_task(self._servers.keep_watch())
+
+    async def stop(self) -> None:
+        """End the background task. Idempotent."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+
+
+class SwarmConnection:
+    """Access to the models of a swarm through one node, which stays the caller's to close."""
+
+    def __init__(self, node: Node, settings: RoutingSettings | None = None) -> None:
+        self._node = node
+        self._settings = settings or RoutingSettings()
+        self._models: list[RemoteModel] = []
+
+    async def watch(self, facts: ModelFacts) -> RemoteModel:
+        """Return a model whose servers have been looked up once and are kept up to date.
+
+        Raises:
+            DeadlineExceededError, NodeError: the DHT or our own node failed.
+        """
+        model = RemoteModel(self._node, facts, self._settings)
+        await model.start()
+        self._models.append(model)
+        return model
+
+    async def close(self) -> None:
+        """End the background tasks. Idempotent; sessions are their owners' to close."""
+        while self._models:
+            await self._models.pop().stop()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

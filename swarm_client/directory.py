@@ -1,0 +1,117 @@
+"""What is known about the servers of one model: spans, pings, bans. Pure; time is an argument.
+
+`now` is a reading of the event loop's clock, in seconds.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from math import isinf
+from typing import Final
+
+from swarm_client.models.facts import ModelFacts
+from swarm_client.routing import Candidate, uncovered_blocks
+from swarm_client.server_spans import Server, read_servers
+from swarm_protocol.identifiers import BlockRange, PeerId
+from swarm_protocol.node import FoundRecord
+from swarm_protocol.records import ServerState
+
+_NEW_PING_WEIGHT: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """One server as shown to people and programs.
+
+    `ping_s` is a smoothed round trip: None while unknown, infinite when it did not answer.
+    `throughput` is in tokens per second, as announced.
+    """
+
+    peer: PeerId
+    blocks: BlockRange
+    state: ServerState
+    throughput: float
+    public_name: str | None
+    version: str | None
+    dtype: str | None
+    cache_tokens_left: int | None
+    ping_s: float | None
+    is_banned: bool
+
+
+class Directory:
+    """The live map of a model's servers."""
+
+    def __init__(self, facts: ModelFacts, *, ban_s: float) -> None:
+        self._facts = facts
+        self._ban_s = ban_s
+        self._servers: tuple[Server, ...] = ()
+        self._pings: dict[PeerId, float] = {}
+        self._banned_until: dict[PeerId, float] = {}
+
+    def update(self, found: Mapping[str, Mapping[str, FoundRecord]], now: float) -> None:
+        """Replace the servers by those in `found`, the records of all blocks."""
+        self._servers = read_servers(found, self._facts.dht_prefix, self._facts.num_blocks)
+        present = {server.peer for server in self._servers}
+        self._pings = {peer: ping for peer, ping in self._pings.items() if peer in present}
+        self._banned_until = {p: until for p, until in self._banned_until.items() if until > now}
+
+    def record_ping(self, peer: PeerId, round_trip_s: float) -> None:
+        """Take in a measured round trip; infinite means "no answer"."""
+        old = self._pings.pop(peer, None)  # put back at the end: the order is that of measuring
+        if old is None or isinf(old) or isinf(round_trip_s):
+            self._pings[peer] = round_trip_s
+        else:
+            self._pings[peer] = old + _NEW_PING_WEIGHT * (round_trip_s - old)
+
+    def ban(self, peer: PeerId, now: float) -> None:
+        """Avoid a peer for a while."""
+        self._banned_until[peer] = now + self._ban_s
+
+    def is_banned(self, peer: PeerId, now: float) -> bool:
+        """Tell whether a peer is to be avoided."""
+        return self._banned_until.get(peer, now) > now
+
+    def peers(self) -> tuple[PeerId, ...]:
+        """Return the peers of all servers, never or least recently pinged ones first."""
+        measured = {peer: index for index, peer in enumerate(self._pings)}
+        peers = [server.peer for server in self._servers]
+        return tuple(sorted(peers, key=lambda peer: measured.get(peer, -1)))
+
+    def views(self, now: float) -> tuple[ServerView, ...]:
+        """Return all servers, by start of span and peer id."""
+        return tuple(
+            ServerView(
+                peer=server.peer,
+                blocks=server.blocks,
+                state=server.record.state,
+                throughput=server.record.throughput,
+                public_name=server.record.public_name,
+                version=server.record.version,
+                dtype=server.record.torch_dtype,
+                cache_tokens_left=server.record.cache_tokens_left,
+                ping_s=self._pings.get(server.peer),
+                is_banned=self.is_banned(server.peer, now),
+            )
+            for server in self._servers
+        )
+
+    def candidates(self, now: float, excluded: Collection[PeerId] = ()) -> list[Candidate]:
+        """Return the online servers for the router, without `excluded` peers; bans are marked."""
+        return [
+            Candidate(
+                peer=server.peer,
+                blocks=server.blocks,
+                ping_s=self._pings.get(server.peer),
+                rate_tokens_per_s=server.record.inference_rps,
+                next_pings=server.record.next_pings or {},
+                cache_tokens_left=server.record.cache_tokens_left,
+                is_avoided=self.is_banned(server.peer, now),
+            )
+            for server in self._servers
+            if server.record.state == ServerState.ONLINE and server.peer not in excluded
+        ]
+
+    def missing_blocks(self, now: float) -> tuple[BlockRange, ...]:
+        """Return the blocks that no online server holds, not counting banned ones."""
+        usable = [c.blocks for c in self.candidates(now) if not c.is_avoided]
+        return uncovered_blocks(usable, self._facts.num_blocks)

@@ -1,0 +1,105 @@
+"""The servers of one model: looked up, pinged, chosen, dialled. The shell around `Directory`."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from math import inf
+
+import structlog
+
+from swarm_client.directory import Directory
+from swarm_client.models.facts import ModelFacts
+from swarm_client.peer_descriptions import PeerDescriptions
+from swarm_client.routing import Route, choose_route
+from swarm_client.session.dialling import DialledRoute, Dialler
+from swarm_client.settings import RoutingSettings
+from swarm_protocol.errors import DeadlineExceededError, PeerError, SwarmError
+from swarm_protocol.identifiers import PeerId, make_uid
+from swarm_protocol.node import FoundRecord, Node
+
+log = structlog.get_logger(__name__)
+
+
+class ModelServers:
+    """Keeps a `Directory` true to the swarm, and opens routes from it (`RouteSource`)."""
+
+    def __init__(self, node: Node, facts: ModelFacts, settings: RoutingSettings) -> None:
+        self.directory = Directory(facts, ban_s=settings.ban_s)
+        self._node = node
+        self._facts = facts
+        self._settings = settings
+        self._uids = [make_uid(facts.dht_prefix, index) for index in range(facts.num_blocks)]
+        self._descriptions = PeerDescriptions(node, facts)
+        self._dialler = Dialler(
+            node, facts.dht_prefix, self._descriptions, timeout_s=settings.connect_timeout_s
+        )
+        self._lookup_lock = asyncio.Lock()
+        self._last_started = 0  # look-ups are numbered
+        self._last_finished = 0
+
+    async def refresh(self) -> None:
+        """Look all records up. Callers who come while a look-up is running share the next one.
+
+        Raises:
+            DeadlineExceededError: the DHT did not answer in time; what was known stays.
+            NodeError: our own node has stopped.
+        """
+        last_started = self._last_started
+        async with self._lookup_lock:
+            if self._last_finished > last_started:
+                return
+            self._last_started += 1
+            self.directory.update(await self._lookup(), _now())
+            self._last_finished = self._last_started
+
+    async def ping_servers(self) -> None:
+        """Measure the round trips to the servers whose last measurement is oldest."""
+        peers = self.directory.peers()[: self._settings.max_pinged]
+        async with asyncio.TaskGroup() as tasks:
+            for peer in peers:
+                tasks.create_task(self._ping(peer))
+
+    async def keep_watch(self) -> None:
+        """Look up and ping until cancelled."""
+        while True:
+            try:
+                await self.ping_servers()
+                await asyncio.sleep(self._settings.update_period_s)
+                await self.refresh()
+            except SwarmError as error:
+                log.warning("server_lookup_failed", model=self._facts.source, error=error.code)
+                await asyncio.sleep(self._settings.update_period_s)
+
+    def choose_route(self, *, num_cache_tokens: int, excluded: Collection[PeerId]) -> Route:
+        """Return the best route known. Raises NoRouteError."""
+        candidates = self.directory.candidates(_now(), excluded)
+        return choose_route(candidates, self._facts.num_blocks, num_cache_tokens=num_cache_tokens)
+
+    async def dial(self, route: Route) -> DialledRoute:
+        """Open all hops of a route, or none."""
+        return await self._dialler.dial(route)
+
+    def report_failure(self, peer: PeerId) -> None:
+        """Ban a peer for everybody who uses this model here."""
+        log.warning("peer_banned", peer=peer, model=self._facts.source)
+        self.directory.ban(peer, _now())
+        self._descriptions.forget(peer)
+
+    async def _lookup(self) -> Mapping[str, Mapping[str, FoundRecord]]:
+        timeout_s = self._settings.lookup_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._node.lookup(self._uids)
+        except TimeoutError as error:
+            raise DeadlineExceededError(f"no answer from the DHT within {timeout_s:g} s") from error
+
+    async def _ping(self, peer: PeerId) -> None:
+        try:
+            async with asyncio.timeout(self._settings.ping_timeout_s):
+                round_trip_s = await self._node.ping(peer)
+        except (PeerError, TimeoutError):
+            round_trip_s = inf
+        self.directory.record_ping(peer, round_trip_s)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

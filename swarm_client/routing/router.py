@@ -1,0 +1,134 @@
+"""The fastest route for an inference session.
+
+A server may be entered in the middle of its span but is always used to the span's end, so that
+routes stay short. Costs are the estimated seconds of one decode step, as in Petals' "min latency"
+routing (PETALS_PROTOCOL §6.3). Avoided servers come last whatever their speed: costs compare by
+the number of avoided hops first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from swarm_client.errors import NoRouteError
+from swarm_client.routing.route import Hop, Route, uncovered_blocks
+from swarm_protocol.identifiers import BlockRange, PeerId
+
+_REQUEST_OVERHEAD_S: Final = 0.018
+_UNKNOWN_DELAY_S: Final = 0.15
+_MAX_DELAY_S: Final = 5.0
+_SHORT_OF_MEMORY_S: Final = 10.0
+_UNKNOWN_RATE: Final = 300.0  # tokens per second through one block
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An online server as the router sees it.
+
+    Attributes:
+        blocks: not empty, clipped to the model.
+        ping_s: round trip from us; None if unknown, infinite if it did not answer.
+        rate_tokens_per_s: decode speed of one block; None if unknown.
+        next_pings: round trips from this server to others, in seconds.
+        cache_tokens_left: free KV memory as announced, keys and values counted apart.
+        is_avoided: use it only where no other server can be used.
+    """
+
+    peer: PeerId
+    blocks: BlockRange
+    ping_s: float | None = None
+    rate_tokens_per_s: float | None = None
+    next_pings: Mapping[str, float] = field(default_factory=dict)
+    cache_tokens_left: int | None = None
+    is_avoided: bool = False
+
+
+class _Cost(NamedTuple):
+    num_avoided: int
+    seconds: float
+
+    def plus(self, seconds: float, candidate: Candidate | None = None) -> "_Cost":
+        avoided = int(candidate is not None and candidate.is_avoided)
+        return _Cost(self.num_avoided + avoided, self.seconds + seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """The cheapest way to have run blocks `[0, candidate.blocks.end)`, ending at `candidate`."""
+
+    cost: _Cost
+    candidate: Candidate
+    entered_at: int
+    previous: "_Path | None"
+
+
+def choose_route(
+    candidates: Sequence[Candidate], num_blocks: int, *, num_cache_tokens: int
+) -> Route:
+    """Return the cheapest route over all blocks.
+
+    Args:
+        candidates: online servers, in any order.
+        num_blocks: of the model.
+        num_cache_tokens: KV memory the session needs, in tokens over all rows of its batch.
+
+    Raises:
+        NoRouteError: the candidates leave gaps.
+    """
+    gaps = uncovered_blocks((c.blocks for c in candidates), num_blocks)
+    if gaps:
+        raise NoRouteError(gaps)
+    # A path ends where its last server's span ends, so in this order each one extends only
+    # paths that are final already.
+    paths: list[_Path] = []
+    for candidate in sorted(candidates, key=lambda c: (c.blocks.end, c.peer)):
+        best = _best_path_to(candidate, paths, num_cache_tokens)
+        if best is not None:
+            paths.append(best)
+    last = min(
+        (path for path in paths if path.candidate.blocks.end == num_blocks),
+        key=lambda path: path.cost.plus(_delay(path.candidate.ping_s)),
+    )
+    return _hops(last)
+
+
+def _best_path_to(
+    candidate: Candidate, paths: Sequence[_Path], num_cache_tokens: int
+) -> _Path | None:
+    blocks = candidate.blocks
+    entry_s = _REQUEST_OVERHEAD_S + _memory_penalty(candidate, num_cache_tokens)
+    block_s = 1 / (candidate.rate_tokens_per_s or _UNKNOWN_RATE)
+    found: list[_Path] = []
+    if blocks.start == 0:
+        seconds = _delay(candidate.ping_s) + entry_s + len(blocks) * block_s
+        found.append(_Path(_Cost(0, 0.0).plus(seconds, candidate), candidate, 0, None))
+    for path in paths:
+        entered_at = path.candidate.blocks.end
+        if blocks.start <= entered_at < blocks.end:
+            delay_s = _delay(path.candidate.next_pings.get(candidate.peer))
+            seconds = delay_s + entry_s + (blocks.end - entered_at) * block_s
+            cost = path.cost.plus(seconds, candidate)
+            found.append(_Path(cost, candidate, entered_at, path))
+    return min(found, key=lambda path: path.cost, default=None)
+
+
+def _delay(round_trip_s: float | None) -> float:
+    return _UNKNOWN_DELAY_S if round_trip_s is None else min(round_trip_s / 2, _MAX_DELAY_S)
+
+
+def _memory_penalty(candidate: Candidate, num_cache_tokens: int) -> float:
+    """Announced memory counts keys and values apart and is shared by the whole span (§5.2)."""
+    if candidate.cache_tokens_left is None:
+        return 0.0
+    needed = 2 * num_cache_tokens * len(candidate.blocks)
+    return _SHORT_OF_MEMORY_S if needed > candidate.cache_tokens_left else 0.0
+
+
+def _hops(last: _Path) -> Route:
+    hops: list[Hop] = []
+    path: _Path | None = last
+    while path is not None:
+        blocks = BlockRange(path.entered_at, path.candidate.blocks.end)
+        hops.append(Hop(path.candidate.peer, blocks))
+        path = path.previous
+    return tuple(reversed(hops))

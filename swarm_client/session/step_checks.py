@@ -1,0 +1,49 @@
+"""Checks of what a caller wants to send in a step. Pure; all raise ValueError."""
+
+import torch
+from torch import Tensor
+
+from swarm_client.models.facts import ModelFacts
+
+
+def check_hidden(hidden: Tensor, facts: ModelFacts, batch_size: int | None) -> None:
+    """Check hidden states `[batch, num_tokens, hidden_size]`; a session keeps its batch size."""
+    if hidden.dim() != 3 or hidden.shape[2] != facts.hidden_size or 0 in hidden.shape:
+        raise ValueError(
+            f"hidden states must be [batch, num_tokens, {facts.hidden_size}], "
+            f"got {list(hidden.shape)}"
+        )
+    if not hidden.is_floating_point():
+        raise ValueError(f"hidden states must be floating-point, got {hidden.dtype}")
+    if batch_size is not None and hidden.shape[0] != batch_size:
+        raise ValueError(f"this session has {batch_size} rows, got {hidden.shape[0]}")
+
+
+def check_prompts(prompts: Tensor, hidden: Tensor, facts: ModelFacts, position: int) -> None:
+    """Check deep prompts `[num_blocks, batch or 1, num_prompts, hidden_size]`."""
+    batch_size, num_tokens, hidden_size = hidden.shape
+    is_fitting = (
+        prompts.dim() == 4
+        and prompts.shape[0] == facts.num_blocks
+        and prompts.shape[1] in (1, batch_size)
+        and 0 < prompts.shape[2] <= num_tokens
+        and prompts.shape[3] == hidden_size
+        and prompts.is_floating_point()
+    )
+    if not is_fitting:
+        raise ValueError(
+            f"deep prompts must be floating-point [{facts.num_blocks}, 1 or {batch_size}, "
+            f"1 to {num_tokens}, {hidden_size}], got {list(prompts.shape)} of {prompts.dtype}"
+        )
+    if position:
+        raise ValueError(f"deep prompts belong to position 0; the session is at {position}")
+
+
+def check_hypo_ids(hypo_ids: Tensor, batch_size: int) -> None:
+    """Check the rows to continue, int64 `[batch]`."""
+    if hypo_ids.dtype != torch.int64 or tuple(hypo_ids.shape) != (batch_size,):
+        raise ValueError(
+            f"hypo_ids must be int64 [{batch_size}], got {list(hypo_ids.shape)} of {hypo_ids.dtype}"
+        )
+    if not bool(((hypo_ids >= 0) & (hypo_ids < batch_size)).all()):
+        raise ValueError(f"hypo_ids must be in 0..{batch_size - 1}")
