@@ -10,6 +10,7 @@ from swarmgate.commands.options import (
     Identity,
     InitialPeers,
     NewSwarm,
+    read_peers,
     split_list,
 )
 from swarmgate.errors import OptionError
@@ -54,7 +55,7 @@ def gateway(
     is the first peer of a new swarm. Prints one JSON line when it listens: ready, url, peer_id,
     maddrs.
     """
-    peers = split_list(initial_peers)
+    peers = read_peers(initial_peers)
     if peers and new_swarm:
         raise OptionError("--new-swarm and --initial-peers exclude each other")
 

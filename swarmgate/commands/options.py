@@ -18,7 +18,7 @@ InitialPeers = Annotated[
     typer.Option(
         metavar="MADDR",
         help="Full multiaddr of a peer to join by, e.g. "
-        "/ip4/127.0.0.1/tcp/31337/p2p/Qm…; repeat it, or separate several with commas.",
+        "/ip4/127.0.0.1/tcp/31337/p2p/Qm…, or @FILE that holds some; repeatable.",
     ),
 ]
 NewSwarm = Annotated[bool, typer.Option("--new-swarm", help="Start a swarm of its own.")]
@@ -64,6 +64,18 @@ def split_list(values: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(part for value in values or () for part in value.replace(",", " ").split())
 
 
+def read_peers(values: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the multiaddrs of `--initial-peers`, those in files included.
+
+    Raises:
+        OptionError: a file cannot be read, or holds none.
+    """
+    peers: list[str] = []
+    for value in split_list(values):
+        peers += _read_peers_file(Path(value[1:])) if value.startswith("@") else [value]
+    return tuple(peers)
+
+
 def check_swarm_choice(initial_peers: Sequence[str], *, is_new: bool) -> None:
     """Return when exactly one of `--initial-peers` and `--new-swarm` is given.
 
@@ -77,7 +89,7 @@ def check_swarm_choice(initial_peers: Sequence[str], *, is_new: bool) -> None:
 
 
 def make_node_settings(
-    initial_peers: Sequence[str] | None,
+    initial_peers: Sequence[str],
     identity: Path | None,
     host_maddrs: Sequence[str] | None,
     announce_maddrs: Sequence[str] | None,
@@ -87,8 +99,18 @@ def make_node_settings(
     from swarm_protocol.hivemind import NodeSettings
 
     return NodeSettings(
-        initial_peers=split_list(initial_peers),
+        initial_peers=initial_peers,
         host_maddrs=split_list(host_maddrs) or (LOOPBACK_MADDR,),
         announce_maddrs=split_list(announce_maddrs),
         identity_path=identity,
     )
+
+
+def _read_peers_file(path: Path) -> list[str]:
+    try:
+        peers = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"cannot read the addresses of peers in {path}") from error
+    if not peers:
+        raise OptionError(f"{path} holds no address of a peer")
+    return peers

@@ -13,7 +13,7 @@ from swarmgate.commands.options import (
     NewSwarm,
     check_swarm_choice,
     make_node_settings,
-    split_list,
+    read_peers,
 )
 from swarmgate.errors import OptionError
 
@@ -53,7 +53,8 @@ def serve(
     With neither --blocks nor --num-blocks it holds all blocks. Prints one JSON line when it
     serves: ready, peer_id, maddrs, blocks, model.
     """
-    check_swarm_choice(split_list(initial_peers), is_new=new_swarm)
+    peers = read_peers(initial_peers)
+    check_swarm_choice(peers, is_new=new_swarm)
     settings = _check(
         model=model,
         blocks=blocks,
@@ -71,7 +72,7 @@ def serve(
     from swarmgate.block_server import run_block_server
     from swarmgate.service import run_until_signalled
 
-    node_settings = make_node_settings(initial_peers, identity, host_maddrs, announce_maddrs)
+    node_settings = make_node_settings(peers, identity, host_maddrs, announce_maddrs)
     run_until_signalled(run_block_server(node_settings, settings), log_format=log_format)
 
 

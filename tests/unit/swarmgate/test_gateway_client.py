@@ -1,0 +1,102 @@
+"""The commands' own small HTTP client, against a real HTTP server."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from swarmgate.errors import GatewayRequestError
+from swarmgate.gateway_client import GatewayClient, choose_model
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """Serve one answer to every request; yield the URL."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_stream_yields_its_events_and_leaves_comments_out() -> None:
+    """`[DONE]` ends it."""
+    body = b': hello\n\ndata: {"a": 1}\n\ndata: {"a": 2}\n\ndata: [DONE]\n\n'
+
+    with answering(200, body) as url:
+        events = list(GatewayClient(url).stream("/v1/completions", {}))
+
+    assert events == [{"a": 1}, {"a": 2}]
+
+
+def test_an_error_inside_a_stream_is_raised() -> None:
+    """The status line was sent long before."""
+    body = b'data: {"a": 1}\n\ndata: {"error": {"message": "a server is gone"}}\n\n'
+
+    with answering(200, body) as url:
+        events = GatewayClient(url).stream("/v1/completions", {})
+        assert next(events) == {"a": 1}
+        with pytest.raises(GatewayRequestError, match=r"^a server is gone$"):
+            next(events)
+
+
+def test_an_error_answer_is_told_in_its_own_words() -> None:
+    """OpenAI's form."""
+    body = json.dumps({"error": {"message": "unknown model 'x'", "code": "unknown_model"}})
+
+    with (
+        answering(404, body.encode()) as url,
+        pytest.raises(GatewayRequestError, match=r"^unknown model 'x'$"),
+    ):
+        GatewayClient(url).get("/v1/models")
+
+
+def test_an_answer_of_something_else_is_told_by_its_status() -> None:
+    """E.g. a proxy's page."""
+    with (
+        answering(502, b"<html>") as url,
+        pytest.raises(GatewayRequestError, match="answered 502"),
+    ):
+        GatewayClient(url).get("/v1/models")
+
+
+def test_a_gateway_that_is_not_there_is_told_with_its_address() -> None:
+    """The port is one that was free a moment ago."""
+    with answering(200, b"") as url:
+        pass
+
+    with pytest.raises(GatewayRequestError, match=f"no gateway answers at {url}"):
+        GatewayClient(url).get("/v1/models")
+
+
+def test_other_schemes_are_refused() -> None:
+    """urllib would read local files."""
+    with pytest.raises(GatewayRequestError, match="expected a URL"):
+        GatewayClient("file:///etc/passwd")
+
+
+def test_the_first_model_is_taken_when_none_is_named() -> None:
+    """A named one is not even looked up."""
+    with answering(200, b'{"data": [{"id": "demo"}, {"id": "other"}]}') as url:
+        assert choose_model(GatewayClient(url), None) == "demo"
+    assert choose_model(GatewayClient(url), "other") == "other"
