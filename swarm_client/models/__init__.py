@@ -1,1 +1,11 @@
-"""Families of models: what runs locally, and the facts of a checkpoint."""
+"""Families of models: what runs locally, and the facts of a checkpoint.
+
+Entry points: `read_facts` and `load_local_parts`. A new architecture is a new module here and an
+entry in `registry`. Must not know servers, nor import transformers.
+"""
+
+from swarm_client.models.facts import ModelFacts
+from swarm_client.models.local_parts import LocalParts
+from swarm_client.models.registry import load_local_parts, read_facts
+
+__all__ = ["LocalParts", "ModelFacts", "load_local_parts", "read_facts"]
