@@ -1,0 +1,77 @@
+// @ts-check
+/** Asks the gateway and feeds the store; owns the one answer in the making. */
+
+import { messagesFor } from "./exchange.mjs";
+import { explain, GatewayError } from "./failures.mjs";
+import { isAnswering, lastExchange } from "./store.mjs";
+import { chosenSwarm } from "./swarm.mjs";
+
+/**
+ * @typedef {import("./api.mjs").Api} Api
+ * @typedef {import("./types.mjs").Failure} Failure
+ * @typedef {import("./types.mjs").Store} Store
+ */
+
+/**
+ * @param {object} parts
+ * @param {Store} parts.store
+ * @param {Api} parts.api
+ * @param {() => Promise<void>} parts.refreshSwarm never fails
+ * @param {(error: unknown) => boolean} parts.askKeyFor shows the key form if the error is about it
+ * @param {() => number} parts.clock milliseconds
+ */
+export function createConversation({ store, api, refreshSwarm, askKeyFor, clock }) {
+  let running = new AbortController();
+
+  /** @param {unknown} error @returns {Promise<Failure>} */
+  async function diagnose(error) {
+    // The reason is most often in the swarm: look before explaining.
+    if (error instanceof GatewayError && error.code === "no_route") await refreshSwarm();
+    const missing = chosenSwarm(store.state())?.missing ?? [];
+    return explain(error, { missing, now: clock() });
+  }
+
+  /** Answers the last exchange; a stopped or forgotten one takes no further events. */
+  async function answer() {
+    const { exchanges } = store.state();
+    const model = exchanges[exchanges.length - 1].modelId;
+    const { signal } = (running = new AbortController());
+    try {
+      for await (const event of api.answer({ model, messages: messagesFor(exchanges), signal })) {
+        if (signal.aborted) return;
+        store.dispatch({ type: "chatEvent", event, at: clock() });
+      }
+      if (!signal.aborted) store.dispatch({ type: "answerEnded" });
+    } catch (error) {
+      if (signal.aborted) return;
+      askKeyFor(error);
+      const failure = await diagnose(error);
+      if (!signal.aborted) store.dispatch({ type: "answerFailed", failure });
+    }
+  }
+
+  return {
+    /** @param {string} question */
+    send(question) {
+      if (question.trim() === "" || isAnswering(store.state())) return;
+      store.dispatch({ type: "questionSent", question: question.trim(), at: clock() });
+      if (isAnswering(store.state())) answer();
+    },
+
+    stop() {
+      running.abort();
+      store.dispatch({ type: "answerStopped" });
+    },
+
+    retry() {
+      if (lastExchange(store.state()) === null || isAnswering(store.state())) return;
+      store.dispatch({ type: "retried", at: clock() });
+      if (isAnswering(store.state())) answer();
+    },
+
+    startNew() {
+      running.abort();
+      store.dispatch({ type: "chatCleared" });
+    },
+  };
+}

@@ -1,0 +1,124 @@
+// @ts-check
+/** One question and its answer on the page. All text is text: nothing in it can become markup. */
+
+import { speedText } from "../speed.mjs";
+import { focusMessage, h } from "./dom.mjs";
+
+/**
+ * @typedef {import("../types.mjs").Actions} Actions
+ * @typedef {import("../types.mjs").Exchange} Exchange
+ * @typedef {import("../types.mjs").Failure} Failure
+ * @typedef {import("../types.mjs").NextAction} NextAction
+ */
+
+/** What the view depends on besides its exchange. @typedef {{ isLast: boolean, now: number }} Place */
+
+/** @typedef {{ action: NextAction, text: string, isOff: boolean }} NextStep */
+
+/** @param {Exchange} exchange @param {Place} place @returns {NextStep | null} what to offer below */
+function nextStep({ status, failure }, { isLast, now }) {
+  if (!isLast) return null;
+  if (status === "stopped") return { action: "retry", text: "Try again", isOff: false };
+  if (failure === null) return null;
+  if (failure.action === "new_chat") return { action: "new_chat", text: "New chat", isOff: false };
+  if (failure.action === "api_key") return { action: "api_key", text: "Enter key", isOff: false };
+  const waitMs = failure.retryAt === null ? 0 : failure.retryAt - now;
+  const text = waitMs > 0 ? `Try again in ${Math.ceil(waitMs / 1000)} s` : "Try again";
+  return { action: "retry", text, isOff: waitMs > 0 };
+}
+
+/** @param {Failure} failure @returns {HTMLElement} */
+function failureText({ title, hint, requestId }) {
+  const lines = [h("strong", {}, title), h("span", {}, hint)];
+  if (requestId !== null) lines.push(h("small", {}, `Request ${requestId}`));
+  return h("div", { class: "failure", role: "alert" }, ...lines);
+}
+
+/** @param {Exchange} exchange @param {Place} place @returns {string} the small line below an answer */
+function noteText({ status, timing, finishReason }, { now }) {
+  const speed = speedText(timing);
+  if (status === "streaming" && speed === "") {
+    const waitedMs = now - timing.sentAt;
+    return waitedMs < 1000 ? "Reading…" : `Reading… ${Math.floor(waitedMs / 1000)} s`;
+  }
+  const notes = [
+    status === "stopped" ? "Stopped" : "",
+    speed,
+    finishReason === "length" ? "ended by the length limit" : "",
+  ];
+  return notes.filter((note) => note !== "").join(" · ");
+}
+
+/**
+ * @param {Actions} actions
+ * @returns {{ element: HTMLElement, render: (exchange: Exchange, place: Place) => void }}
+ */
+export function createExchangeView(actions) {
+  const question = h("p", { class: "question", dir: "auto" });
+  const answer = document.createTextNode("");
+  const answerBox = h("p", { class: "answer", dir: "auto" }, answer);
+  const waiting = h("p", { class: "waiting", "aria-hidden": "true" });
+  waiting.append(h("span"), h("span"), h("span"), h("span"));
+  const failure = h("div", { class: "failure-place" });
+  const speed = h("span", { class: "speed" });
+  const next = h("button", { type: "button", class: "quiet" });
+  next.addEventListener("click", () => {
+    const act = { retry: actions.retry, new_chat: actions.startNew, api_key: actions.askKey };
+    act[/** @type {NextAction} */ (next.dataset.action)]();
+    if (next.dataset.action !== "api_key") focusMessage(); // the button is gone
+  });
+  const model = h("span", { class: "who" });
+  const element = h(
+    "article",
+    { class: "exchange" },
+    h("h2", { class: "for-screen-readers" }, "You"),
+    question,
+    h("h2", { class: "answerer" }, model),
+    waiting,
+    answerBox,
+    failure,
+    h("div", { class: "foot" }, speed, next),
+  );
+  /** @type {Exchange | null} */
+  let shown = null;
+
+  /** @param {Exchange} exchange */
+  function renderText(exchange) {
+    question.textContent = exchange.question;
+    model.textContent = exchange.modelId;
+    const old = shown?.answer ?? "";
+    // Appending leaves what the reader has selected alone.
+    if (exchange.answer.startsWith(old)) answer.appendData(exchange.answer.slice(old.length));
+    else answer.data = exchange.answer;
+    element.dataset.status = exchange.status;
+    answerBox.setAttribute("aria-busy", String(exchange.status === "streaming"));
+    answerBox.hidden = exchange.answer === "";
+    waiting.hidden = exchange.status !== "streaming" || exchange.answer !== "";
+    if (exchange.failure === (shown?.failure ?? null)) return;
+    failure.replaceChildren(...(exchange.failure === null ? [] : [failureText(exchange.failure)]));
+  }
+
+  /** @param {Exchange} exchange @param {Place} place */
+  function renderFoot(exchange, place) {
+    speed.textContent = noteText(exchange, place);
+    speed.title =
+      exchange.timing.numTokens === null
+        ? "Estimated from the pieces of text received"
+        : "Tokens as counted by the gateway, time as seen here";
+    const step = nextStep(exchange, place);
+    next.hidden = step === null;
+    if (step === null) return;
+    next.dataset.action = step.action;
+    next.textContent = step.text;
+    next.disabled = step.isOff;
+  }
+
+  return {
+    element,
+    render(exchange, place) {
+      if (exchange !== shown) renderText(exchange);
+      renderFoot(exchange, place);
+      shown = exchange;
+    },
+  };
+}
