@@ -1,0 +1,173 @@
+"""A conversation with a model: an inference session, and the tokens that are its context."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from random import Random
+
+from torch import Tensor
+
+from app.inference.detokenizer import Detokenizer
+from app.inference.errors import EmptyPromptError
+from app.inference.output_text import Cut, OutputText
+from app.inference.replica import SampledToken
+from app.inference.requests import FinishReason, GenerationEvent, GenerationRequest, TokenTimings
+from app.inference.served_model import ServedModel
+from app.inference.stop_sequences import StopFinder
+from swarm_client.errors import MaxLengthExceededError, SessionClosedError
+from swarm_client.generation.sampler import SamplerRow
+from swarm_client.session.inference_session import InferenceSession
+
+
+class SwarmConversation:
+    """`Conversation` on a swarm.
+
+    ```
+    token_ids:  [ prompt ][ output ][ prompt ][ output ]
+                                              position ^ the last token has been chosen, not run
+    ```
+    Tokens behind `position` are pending: the next `generate` runs them in front of its prompt.
+    """
+
+    def __init__(self, model: ServedModel, session: InferenceSession) -> None:
+        self._model = model
+        self._max_length = session.max_length
+        self._session: InferenceSession | None = session  # None: to be opened anew, or closed
+        self._token_ids: list[int] = []
+        self._is_closed = False
+
+    @classmethod
+    async def open(cls, model: ServedModel, *, max_length: int) -> "SwarmConversation":
+        """Open an inference session for it. Raises as `RemoteModel.open_session` does."""
+        return cls(model, await model.remote.open_session(max_length=max_length))
+
+    @property
+    def model_id(self) -> str:
+        """The model it talks to."""
+        return self._model.id
+
+    @property
+    def max_length(self) -> int:
+        """Tokens it may hold, prompt and output."""
+        return self._max_length
+
+    @property
+    def token_ids(self) -> Sequence[int]:
+        """All tokens so far."""
+        return self._token_ids
+
+    @property
+    def position(self) -> int:
+        """Tokens in the servers' KV caches."""
+        return 0 if self._session is None else self._session.position
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        """Append the prompt, then yield an event per token; see `Conversation.generate`.
+
+        Raises:
+            EmptyPromptError: there is nothing to continue.
+        """
+        has_ended = False
+        try:
+            session, hidden = await self._take_up(request.prompt_ids)
+            output = self._output_text(request)
+            row = SamplerRow(request.sampling, self._token_ids, Random(request.sampling.seed))
+            max_new_tokens = min(request.max_new_tokens, self._max_length - len(self._token_ids))
+            for num_tokens in range(1, max_new_tokens + 1):
+                token, timings = await self._step(session, hidden, row)
+                hidden = token.embedding
+                text = output.push(token.token_id)
+                is_stop = output.is_stopped or token.token_id in self._model.facts.eos_token_ids
+                if not is_stop and num_tokens < max_new_tokens:
+                    yield GenerationEvent(text, 1, timings=timings)
+                    continue
+                text += output.finish()
+                if output.is_stopped:
+                    await self._cut_output(output.cut(), num_tokens)
+                has_ended = True
+                reason = FinishReason.STOP if is_stop or output.is_stopped else FinishReason.LENGTH
+                yield GenerationEvent(text, 1, reason, timings)
+                return
+        finally:
+            if not has_ended:
+                await self.close()
+
+    async def close(self) -> None:
+        """Free everything. Idempotent; never raises."""
+        self._is_closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _take_up(self, prompt_ids: Sequence[int]) -> tuple[InferenceSession, Tensor]:
+        """Append the prompt and return the session with the embeddings of all pending tokens."""
+        if self._is_closed:
+            raise SessionClosedError
+        self._append(prompt_ids)
+        if self.position == len(self._token_ids):  # the last one's output is needed once more
+            await self._roll_back(self.position - 1)
+        if self._session is None:
+            self._session = await self._reopen()
+        hidden = await self._model.replicas.embed(self._token_ids[self._session.position :])
+        return self._session, hidden
+
+    def _append(self, prompt_ids: Sequence[int]) -> None:
+        """The prompt must leave room for at least one new token."""
+        if not prompt_ids and not self._token_ids:
+            if self._model.facts.bos_token_id is None:
+                raise EmptyPromptError
+            prompt_ids = (self._model.facts.bos_token_id,)
+        position, num_tokens = len(self._token_ids), len(prompt_ids) + 1
+        if position + num_tokens > self._max_length:
+            raise MaxLengthExceededError(position, num_tokens, self._max_length)
+        self._token_ids += prompt_ids
+
+    async def _reopen(self) -> InferenceSession:
+        session = await self._model.remote.open_session(max_length=self._max_length)
+        if self._is_closed:  # meanwhile
+            await session.close()
+            raise SessionClosedError
+        return session
+
+    def _output_text(self, request: GenerationRequest) -> OutputText:
+        decode = self._model.tokenizer.decoder(keeps_special_tokens=request.keeps_special_tokens)
+        return OutputText(
+            Detokenizer(decode, self._token_ids),
+            StopFinder(request.stop, keeps_stop=request.keeps_stop),
+        )
+
+    async def _step(
+        self, session: InferenceSession, hidden: Tensor, row: SamplerRow
+    ) -> tuple[SampledToken, TokenTimings]:
+        """Run pending tokens through all blocks, and append the token that follows."""
+        hidden = await session.step(hidden)
+        hops_ms = tuple(hop.took_ms for hop in session.last_step.hops)
+        token = await self._model.replicas.sample(hidden[0, -1], row)
+        self._token_ids.append(token.token_id)
+        return token, TokenTimings(token.queue_ms, hops_ms, token.head_ms)
+
+    async def _cut_output(self, cut: Cut, num_tokens: int) -> None:
+        """End the context with the stop text, so that the next prompt follows right behind it.
+
+        Args:
+            num_tokens: generated tokens at the end of the context.
+        """
+        if cut.num_tokens == num_tokens:
+            return
+        num_kept = len(self._token_ids) - num_tokens + cut.num_tokens
+        del self._token_ids[num_kept:]
+        if cut.rest:
+            self._token_ids += await asyncio.to_thread(
+                self._model.tokenizer.encode_behind, self._token_ids, cut.rest
+            )
+        await self._roll_back(num_kept)
+
+    async def _roll_back(self, position: int) -> None:
+        """Forget what the servers know from `position` on, if need be by starting over."""
+        session = self._session
+        if session is None or session.position <= position:
+            return
+        if session.can_roll_back:
+            session.roll_back(position)
+        else:
+            self._session = None
+            await session.close()

@@ -1,0 +1,52 @@
+"""One model that the gateway offers: its facts, its swarm, and its local parts."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.inference.canary import Canary, CanaryState
+from app.inference.replica_pool import ReplicaPool
+from app.inference.requests import ChatMessage
+from app.inference.tokenizer import ModelTokenizer
+from swarm_client.connection import RemoteModel
+from swarm_client.generation.parameters import SamplingParameters
+from swarm_client.models.facts import ModelFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ServedModel:
+    """What the surfaces may know of a model, and what conversations with it need.
+
+    Attributes:
+        id: the name callers use.
+        created_at: when it was loaded, UTC.
+        chat_defaults: sampling that the model's makers recommend for chats.
+    """
+
+    id: str
+    facts: ModelFacts
+    remote: RemoteModel
+    is_demo: bool
+    created_at: float
+    chat_defaults: SamplingParameters
+    tokenizer: ModelTokenizer
+    replicas: ReplicaPool
+    canary: Canary
+
+    async def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Return the token ids of a text."""
+        return await asyncio.to_thread(
+            self.tokenizer.encode, text, add_special_tokens=add_special_tokens
+        )
+
+    async def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Return the prompt for the assistant's next message.
+
+        Raises:
+            TemplateError: the messages cannot be made into a prompt.
+        """
+        return await asyncio.to_thread(self.tokenizer.encode_chat, messages)
+
+    def last_canary(self) -> CanaryState:
+        """Return whether a token of this model has come back lately."""
+        return self.canary.state()

@@ -1,0 +1,67 @@
+"""Either store, with time that the test moves."""
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from app.state.conversations import ConversationStore
+from app.state.memory import MemoryStateStore
+from app.state.rate_limits import RateLimiter
+from app.state.redis.connection import RedisConnection
+from app.state.redis.conversations import RedisConversationStore
+from app.state.redis.rate_limiter import RedisRateLimiter
+
+
+class FakeClock:
+    """UTC seconds that stand still until moved; they start at the real time, cut to seconds."""
+
+    def __init__(self) -> None:
+        self.now_us = int(time.time()) * 1_000_000
+
+    def __call__(self) -> float:
+        return self.now_us / 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUnderTest:
+    """The two parts of a store; `pass_time(seconds)` makes both believe that time has passed."""
+
+    conversations: ConversationStore
+    rate_limiter: RateLimiter
+    clock: FakeClock
+    pass_time: Callable[[float], Awaitable[None]]
+
+
+@asynccontextmanager
+async def memory_store_under_test() -> AsyncGenerator[StoreUnderTest]:
+    """A store in memory on a fake clock."""
+    clock = FakeClock()
+    store = MemoryStateStore(clock)
+
+    async def pass_time(seconds: float) -> None:
+        clock.now_us += round(seconds * 1_000_000)
+
+    yield StoreUnderTest(store.conversations, store.rate_limiter, clock, pass_time)
+
+
+@asynccontextmanager
+async def redis_store_under_test(url: str) -> AsyncGenerator[StoreUnderTest]:
+    """An empty store in Redis; time passes by bringing the expiry of every key nearer."""
+    clock = FakeClock()
+    connection = RedisConnection(url, timeout_s=5.0)
+    redis = Redis.from_url(url)
+    await redis.flushall()
+
+    async def pass_time(seconds: float) -> None:
+        clock.now_us += round(seconds * 1_000_000)
+        for key in await redis.keys("*"):
+            await redis.pexpire(key, await redis.pttl(key) - round(seconds * 1000))
+
+    yield StoreUnderTest(
+        RedisConversationStore(connection), RedisRateLimiter(connection, clock), clock, pass_time
+    )
+    await redis.aclose()
+    await connection.close()
