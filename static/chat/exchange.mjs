@@ -1,5 +1,5 @@
 // @ts-check
-/** One question and its answer: how it begins, grows, ends; and what the model is told of it. Pure. */
+/** One question and its answer: how it begins, grows, ends, and what the model reads. Pure. */
 
 /**
  * @typedef {import("./types.mjs").ChatEvent} ChatEvent

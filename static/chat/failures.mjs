@@ -80,7 +80,9 @@ SENTENCES.context_length_exceeded = SENTENCES.prompt_too_long;
  * @returns {[title: string, hint: string, action?: NextAction]}
  */
 function sentencesFor({ code, status, message, retryAfterS }, missing) {
-  if (status === 401) return ["This gateway asks for an API key.", "Enter yours to go on.", "api_key"];
+  if (status === 401) {
+    return ["This gateway asks for an API key.", "Enter yours to go on.", "api_key"];
+  }
   if (code === "no_route" && missing.length > 0) {
     const title = `The swarm is not complete: nobody serves ${rangesText(missing)}.`;
     return [title, SENTENCES.no_route[1]];

@@ -6,19 +6,29 @@ import { chatEvents, createApi } from "../../static/chat/api.mjs";
 import { bodyOf, bytes, collect } from "./streams.mjs";
 
 /** @param {...unknown} frames */
-const chatBody = (...frames) =>
-  bodyOf(frames.map((frame) => bytes(`data: ${typeof frame === "string" ? frame : JSON.stringify(frame)}\n\n`)));
+function chatBody(...frames) {
+  const texts = frames.map((frame) => (typeof frame === "string" ? frame : JSON.stringify(frame)));
+  return bodyOf(texts.map((text) => bytes(`data: ${text}\n\n`)));
+}
 /** @param {string} content */
 const delta = (content) => ({ choices: [{ delta: { content }, finish_reason: null }] });
 
-/** An API whose every request is answered by one function. @param {(path: string, init: RequestInit) => Response | Promise<Response>} answer @param {string | null} [apiKey] */
+/**
+ * An API whose every request is answered by one function.
+ *
+ * @param {(path: string, init: RequestInit) => Response | Promise<Response>} answer
+ * @param {string | null} [apiKey]
+ */
 const apiWith = (answer, apiKey = null) =>
   createApi({
     fetch: async (path, init) => answer(String(path), init ?? {}),
     apiKey: () => apiKey,
   });
+
 /** @param {AbortSignal} [signal] */
-const question = (signal = new AbortController().signal) => ({ model: "demo", messages: [], signal });
+function question(signal = new AbortController().signal) {
+  return { model: "demo", messages: [], signal };
+}
 
 test("text, finish and usage come in the order of the stream", async () => {
   const body = chatBody(
@@ -43,7 +53,8 @@ test("nothing after [DONE] is read", async () => {
 });
 
 test("an error frame in the middle of the stream is the gateway's error", async () => {
-  const body = chatBody(delta("He"), { error: { code: "session_lost", message: "m", request_id: "r" } });
+  const error = { code: "session_lost", message: "m", request_id: "r" };
+  const body = chatBody(delta("He"), { error });
 
   await assert.rejects(collect(chatEvents(body)), {
     name: "GatewayError",

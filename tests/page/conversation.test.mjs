@@ -31,7 +31,9 @@ class HandGateway {
 
   /** @param {number} stream @param {...unknown} frames */
   say(stream, ...frames) {
-    for (const frame of frames) this.streams[stream].enqueue(bytes(`data: ${JSON.stringify(frame)}\n\n`));
+    for (const frame of frames) {
+      this.streams[stream].enqueue(bytes(`data: ${JSON.stringify(frame)}\n\n`));
+    }
   }
 
   /** @param {number} stream */

@@ -5,7 +5,8 @@ import { test } from "node:test";
 import { eventData } from "../../static/chat/event-stream.mjs";
 import { bodyOf, bytes, collect } from "./streams.mjs";
 
-const STREAM = ": hello\n\ndata: für 🦊\n\ndata: two\ndata: lines\n\nevent: x\nid: 1\ndata:東京\n\n";
+const STREAM =
+  ": hello\n\ndata: für 🦊\n\ndata: two\ndata: lines\n\nevent: x\nid: 1\ndata:東京\n\n";
 const EVENTS = ["für 🦊", "two\nlines", "東京"];
 
 /** @param {...Uint8Array} chunks */
@@ -57,7 +58,7 @@ test("leaving early cancels the body, so that the generation stops", async () =>
 });
 
 test("a broken body's own error comes through", async () => {
-  const body = new ReadableStream({ pull: (controller) => controller.error(new TypeError("gone")) });
+  const body = new ReadableStream({ pull: (c) => c.error(new TypeError("gone")) });
 
   await assert.rejects(collect(eventData(body)), { name: "TypeError", message: "gone" });
 });

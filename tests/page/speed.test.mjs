@@ -40,9 +40,10 @@ test("pieces that arrive at the same instant have no rate", () => {
 
 test("slow rates keep a decimal", () => {
   assert.match(speedText({ ...RUNNING, numTokens: 3 }), /^2\.0 tokens\/s/);
-  assert.match(speedText({ ...RUNNING, numTokens: 2, lastAt: 11300 }), /^0\.1 tokens\/s · 2 tokens/);
+  assert.match(speedText({ ...RUNNING, numTokens: 2, lastAt: 11300 }), /^0\.1 tokens\/s/);
 });
 
 test("durations change unit at one second", () => {
-  assert.deepEqual([0.4, 999.4, 999.6, 12345].map(durationText), ["0 ms", "999 ms", "1.0 s", "12.3 s"]);
+  const texts = [0.4, 999.4, 999.6, 12345].map(durationText);
+  assert.deepEqual(texts, ["0 ms", "999 ms", "1.0 s", "12.3 s"]);
 });

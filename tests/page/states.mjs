@@ -12,7 +12,13 @@ import { initialState, reduce } from "../../static/chat/store.mjs";
  */
 
 /** @type {Failure} */
-export const FAILURE = { title: "No.", hint: "Yes.", action: "retry", retryAt: null, requestId: null };
+export const FAILURE = {
+  title: "It broke.",
+  hint: "Try again.",
+  action: "retry",
+  retryAt: null,
+  requestId: null,
+};
 
 /** @param {State} state @param {...Action} actions @returns {State} */
 export function after(state, ...actions) {

@@ -37,7 +37,8 @@ test("nothing can be sent before the models are known, or while an answer is com
 test("sending empties the draft; an unsent message keeps it", () => {
   const typed = after(readyPage(), { type: "draftChanged", draft: "hi" });
   assert.equal(after(typed, asked("hi")).draft, "");
-  assert.equal(after(typed, asked("hi"), { type: "draftChanged", draft: "x" }, asked("x")).draft, "x");
+  const early = after(typed, asked("hi"), { type: "draftChanged", draft: "next" }, asked("next"));
+  assert.equal(early.draft, "next");
 });
 
 test("an answer grows, and remembers its first and latest text", () => {
@@ -70,14 +71,16 @@ test("the finish ends the timing, usage brings the count", () => {
 });
 
 test("a stopped answer keeps its text and takes no more", () => {
-  const state = after(readyPage(), asked("hi"), said("He", 1), { type: "answerStopped" }, said("llo", 2));
+  const stopped = after(readyPage(), asked("hi"), said("He", 1), { type: "answerStopped" });
+  const state = after(stopped, said("llo", 2));
 
   assert.equal(lastExchange(state)?.status, "stopped");
   assert.equal(lastExchange(state)?.answer, "He");
 });
 
 test("a retry asks the same question anew and forgets the failure", () => {
-  const failed = after(readyPage(), asked("hi"), said("He", 1), { type: "answerFailed", failure: FAILURE });
+  const running = after(readyPage(), asked("hi"), said("He", 1));
+  const failed = after(running, { type: "answerFailed", failure: FAILURE });
   const state = after(failed, { type: "retried", at: 900 });
 
   assert.equal(state.exchanges.length, 1);

@@ -3,7 +3,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { announcement } from "../../static/chat/announcements.mjs";
-import { coverage, healthOf, rangesText, serveCommand, serverName } from "../../static/chat/swarm.mjs";
+import {
+  coverage,
+  healthOf,
+  rangesText,
+  serveCommand,
+  serverName,
+} from "../../static/chat/swarm.mjs";
 import { after, exchange, readyPage, seen, server, swarmModel } from "./states.mjs";
 
 test("ranges read as a person counts: both ends are named", () => {
@@ -59,19 +65,21 @@ test("before the first look nothing is claimed", () => {
 });
 
 test("the command fills the first gap of this swarm", () => {
-  const model = swarmModel({ missing: [[2, 4], [6, 8]], dhtPrefix: "demo-hf" });
+  const model = swarmModel({ missing: [[2, 4], [6, 8]], dhtPrefix: "tiny" });
   assert.equal(
     serveCommand(model, ["/ip4/10.0.0.1/tcp/1/p2p/Qm"]),
-    "swarmgate serve MODEL --blocks 2:4 --dht-prefix demo-hf --initial-peers /ip4/10.0.0.1/tcp/1/p2p/Qm",
+    "swarmgate serve MODEL --blocks 2:4 --dht-prefix tiny --initial-peers /ip4/10.0.0.1/tcp/1/p2p/Qm",
   );
 });
 
 test("a screen reader hears an answer once, when it is whole", () => {
   const [asked, said, ended] = exchange("hi", "Hello.");
-  const steps = [readyPage()];
-  for (const action of [asked, said, said, ended]) steps.push(after(steps[steps.length - 1], action));
+  const states = [readyPage()];
+  for (const action of [asked, said, said, ended]) {
+    states.push(after(states[states.length - 1], action));
+  }
 
-  const heard = steps.slice(1).map((state, index) => announcement(steps[index], state));
+  const heard = states.slice(1).map((state, index) => announcement(states[index], state));
 
   assert.deepEqual(heard, ["The model is answering.", null, null, "Answer: Hello.Hello."]);
 });

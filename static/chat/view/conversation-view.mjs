@@ -15,7 +15,7 @@ const END_PX = 48;
 
 const DEMO_NOTE =
   "is a demo model: very small, trained for this project. It can do small talk, little stories, " +
-  "sums, capitals and the terms of this field. It is not an assistant, and its answers can be wrong.";
+  "sums, capitals and the terms of this field. It is not an assistant, and it can be wrong.";
 const MODEL_NOTE = "runs in blocks on the servers above. Models make mistakes: check what matters.";
 
 /**

@@ -1,5 +1,5 @@
 // @ts-check
-/** What all views need: finding and making elements, drawing only what changed, placing the focus. */
+/** What all views need: finding and making elements, drawing what changed, placing the focus. */
 
 /** @typedef {import("../types.mjs").State} State */
 

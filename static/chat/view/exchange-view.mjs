@@ -11,11 +11,11 @@ import { focusMessage, h } from "./dom.mjs";
  * @typedef {import("../types.mjs").NextAction} NextAction
  */
 
-/** What the view depends on besides its exchange. @typedef {{ isLast: boolean, now: number }} Place */
+/** Where an exchange stands, and when. @typedef {{ isLast: boolean, now: number }} Place */
 
 /** @typedef {{ action: NextAction, text: string, isOff: boolean }} NextStep */
 
-/** @param {Exchange} exchange @param {Place} place @returns {NextStep | null} what to offer below */
+/** @param {Exchange} exchange @param {Place} place @returns {NextStep | null} */
 function nextStep({ status, failure }, { isLast, now }) {
   if (!isLast) return null;
   if (status === "stopped") return { action: "retry", text: "Try again", isOff: false };
@@ -34,7 +34,7 @@ function failureText({ title, hint, requestId }) {
   return h("div", { class: "failure", role: "alert" }, ...lines);
 }
 
-/** @param {Exchange} exchange @param {Place} place @returns {string} the small line below an answer */
+/** @param {Exchange} exchange @param {Place} place @returns {string} */
 function noteText({ status, timing, finishReason }, { now }) {
   const speed = speedText(timing);
   if (status === "streaming" && speed === "") {

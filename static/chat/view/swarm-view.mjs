@@ -42,9 +42,9 @@ function serverRow(server, index, numBlocks) {
   );
   return h(
     "li",
-    { class: isServing(server) ? "server" : "server is-away", title: server.peerId },
+    { class: isServing(server) ? "server" : "server is-away" },
     h("span", { class: `swatch ${hue(index)}`, "aria-hidden": "true" }),
-    h("span", { class: "server-name" }, serverName(server)),
+    h("span", { class: "server-name", title: server.peerId }, serverName(server)),
     h("span", { class: "server-blocks" }, rangeText(server.blocks)),
     ribbon(held),
     h("span", { class: "server-facts" }, factsText(server)),
@@ -60,7 +60,7 @@ function aboutText(model) {
   );
 }
 
-/** @param {State} state @returns {[about: string, command: string]} how to fill a gap, or nothing */
+/** @param {State} state @returns {[about: string, command: string]} empty without a gap */
 function gapTexts(state) {
   const model = chosenSwarm(state);
   if (model === null || model.missing.length === 0) return ["", ""];
@@ -68,7 +68,7 @@ function gapTexts(state) {
   return [about, serveCommand(model, state.swarm?.maddrs ?? [])];
 }
 
-/** The parts are drawn apart, so that a command half selected survives the next look at the swarm. */
+/** Parts are drawn apart, so that a command half selected survives the next look at the swarm. */
 function createPanelView() {
   const about = byId("swarm-about", HTMLElement);
   const servers = byId("swarm-servers", HTMLElement);
