@@ -1,0 +1,76 @@
+"""From bytes and pydantic's findings to values, and to one sentence when they do not fit."""
+
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.types import Receive
+
+from app.admission import CallerLeftError
+from app.errors import BadRequestError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Return the whole body.
+
+    Raises:
+        CallerLeftError: the caller went away in the middle.
+        BodyTooLargeError: from `BodyLimit`.
+    """
+    chunks = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeftError
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def parse_json_object(data: bytes | str) -> dict[str, Any]:
+    """Return a JSON object; its values are checked by `validate`.
+
+    Raises:
+        BadRequestError: broken JSON, or not an object.
+    """
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise BadRequestError(f"broken JSON: {error.msg} at character {error.pos}") from error
+    if not isinstance(value, dict):
+        raise BadRequestError(f"expected a JSON object, got {_kind(value)}")
+    return value
+
+
+def validate(model: type[Model], values: dict[str, Any]) -> Model:
+    """Return `values` as a `model`.
+
+    Raises:
+        BadRequestError: the sentence names the first field that does not fit, what was expected
+            there and what came.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(str(step) for step in problem["loc"])
+        expected = problem["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
+        where = f"{field}: " if field else ""
+        if problem["type"] == "missing":
+            raise BadRequestError(f"{where}expected a value, got nothing", field) from error
+        got = "" if problem["type"] == "value_error" else f", got {_shown(problem['input'])}"
+        raise BadRequestError(f"{where}{expected}{got}", field or None) from error
+
+
+def _shown(value: object) -> str:
+    """Return a short form of a value; long texts and structures by their kind only."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return f"{value!r:.40}"
+    return _kind(value)
+
+
+def _kind(value: object) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a text", type(None): "null"}
+    return kinds.get(type(value), "a number")

@@ -1,0 +1,126 @@
+"""A WebSocket of the Petals dialect: frames in and out, origins, refusals. Knows no engine."""
+
+import asyncio
+from collections.abc import Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from app.admission import CallerLeftError
+from app.api.replies import petals_error
+from app.errors import BadRequestError, BinaryMessageError, describe_error
+from swarm_protocol.errors import SwarmError
+
+CLOSE_NORMAL: Final = 1000
+_MAX_WAITING: Final = 8
+
+
+class PetalsSocket:
+    """An accepted WebSocket whose messages wait in a bounded queue.
+
+    `read` must run beside whatever works on the messages, so that a caller who leaves is noticed.
+    """
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        # One more than may wait, for the error that says so.
+        self._inbox: asyncio.Queue[str | SwarmError] = asyncio.Queue(_MAX_WAITING + 1)
+        self._is_refusing = False
+
+    async def read(self) -> None:
+        """Take in frames until the caller leaves; after a wrong one the rest is dropped.
+
+        Raises:
+            CallerLeftError: always, in the end.
+        """
+        while True:
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                raise CallerLeftError
+            if not self._is_refusing:
+                self._put(message.get("text"))
+
+    async def next_text(self, timeout_s: float) -> str:
+        """Return the next message.
+
+        Raises:
+            CallerLeftError: none came in time; the connection has been closed without a word,
+                for nobody is waiting for a reply.
+            SwarmError: the frame was binary, or too many were waiting.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                item = await self._inbox.get()
+        except TimeoutError:
+            await self.close(CLOSE_NORMAL)
+            raise CallerLeftError from None
+        if isinstance(item, SwarmError):
+            raise item
+        return item
+
+    async def send_text(self, text: str) -> None:
+        """Send one reply; waits while the caller does not take it.
+
+        Raises:
+            CallerLeftError: the connection is gone.
+        """
+        await self._deliver({"type": "websocket.send", "text": text})
+
+    async def fail(self, error: BaseException) -> None:
+        """Tell the caller what went wrong, and close."""
+        reply = describe_error(error)
+        await self.send_text(petals_error(reply).decode())
+        await self.close(reply.close_code)
+
+    async def close(self, code: int) -> None:
+        """Close the connection."""
+        await self._deliver({"type": "websocket.close", "code": code})
+
+    async def _deliver(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except (OSError, WebSocketDisconnect) as error:
+            raise CallerLeftError from error
+
+    def _put(self, text: str | None) -> None:
+        if text is None:
+            self._refuse(BinaryMessageError())
+        elif self._inbox.qsize() >= _MAX_WAITING:
+            self._refuse(BadRequestError(f"more than {_MAX_WAITING} messages are waiting"))
+        else:
+            self._inbox.put_nowait(text)
+
+    def _refuse(self, error: SwarmError) -> None:
+        self._is_refusing = True
+        self._inbox.put_nowait(error)
+
+
+async def accept(receive: Receive, send: Send) -> None:
+    """Accept a new WebSocket."""
+    await receive()  # websocket.connect
+    await send({"type": "websocket.accept"})
+
+
+async def refuse_socket(receive: Receive, send: Send, error: SwarmError) -> None:
+    """Accept a new WebSocket only to say why it is refused."""
+    await accept(receive, send)
+    await PetalsSocket(receive, send).fail(error)
+
+
+def is_origin_allowed(scope: Scope, allowed_origins: Collection[str]) -> bool:
+    """Tell whether the page that opens this WebSocket may do so.
+
+    Programs send no Origin. A page of our own has the host that it calls as its origin.
+    """
+    headers = dict(scope["headers"])
+    if b"origin" not in headers:
+        return True
+    origin = headers[b"origin"].decode("latin-1").lower().rstrip("/")
+    host = headers.get(b"host", b"").decode("latin-1").lower()
+    if origin in {allowed.lower().rstrip("/") for allowed in allowed_origins}:
+        return True
+    parts = urlsplit(origin)
+    return parts.scheme in ("http", "https") and bool(host) and parts.netloc == host

@@ -1,0 +1,44 @@
+"""What every surface may reach: the app's parts, and the facts of the request at hand.
+
+Kept in the ASGI scope: the app's context under `app.state`, the request's under `scope["state"]`.
+"""
+
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from app.admission import Admission
+from app.callers import Caller
+from app.gateway import Gateway
+from app.inference.requests import RequestId
+from app.observability.metrics import Metrics
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class AppContext:
+    """The parts of one running app."""
+
+    settings: Settings
+    gateway: Gateway
+    admission: Admission
+    metrics: Metrics
+
+
+def context_of(scope: Scope) -> AppContext:
+    """Return the parts of the app that serves this request."""
+    context = scope["app"].state.context
+    assert isinstance(context, AppContext)
+    return context
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Return who is calling; the authentication has put it there."""
+    caller = scope["state"]["caller"]
+    assert isinstance(caller, Caller)
+    return caller
+
+
+def request_id_of(scope: Scope) -> RequestId:
+    """Return the request's id; the outermost middleware has put it there."""
+    return RequestId(scope["state"]["request_id"])

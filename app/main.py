@@ -1,0 +1,91 @@
+"""Puts the gateway's app together: routes, layers around them, and the life of its parts."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.admission import Admission
+from app.api import health, openai_models, swarm
+from app.api.openai_chat import chat_endpoint
+from app.api.openai_completions import completions_endpoint
+from app.api.pages import STATIC_DIRECTORY, Pages
+from app.api.petals_v1 import PetalsV1
+from app.api.petals_v2 import petals_v2
+from app.api.replies import PETALS_V1_PATH, PETALS_V2_PATH, error_response
+from app.callers import Keyring
+from app.context import AppContext
+from app.errors import MethodNotAllowedError, RouteNotFoundError
+from app.gateway import GatewayFactory, open_gateway
+from app.middleware.authentication import Authentication
+from app.middleware.body_limit import BodyLimit
+from app.middleware.envelope import Envelope
+from app.observability.metrics import Metrics
+from app.settings import Settings
+from swarm_protocol.errors import SwarmError
+
+
+def create_app(
+    settings: Settings,
+    *,
+    gateway: GatewayFactory = open_gateway,
+    static_directory: Path = STATIC_DIRECTORY,
+) -> FastAPI:
+    """Return the gateway's ASGI app.
+
+    While its lifespan runs, `app.state.gateway` holds the parts and `app.state.context` all that
+    the surfaces use.
+
+    Args:
+        gateway: opens the parts for the time of the lifespan; tests and benchmarks give
+            `lambda settings: contextlib.nullcontext(Gateway(...))`.
+        static_directory: the chat page.
+    """
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with gateway(settings) as parts:
+            admission = Admission(parts.store.rate_limiter, settings.limits, metrics)
+            app.state.gateway = parts
+            app.state.context = AppContext(settings, parts, admission, metrics)
+            yield
+
+    app = FastAPI(title="swarmgate", openapi_url=None, lifespan=lifespan)
+    _add_routes(app, Pages(static_directory))
+    app.add_exception_handler(SwarmError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=settings.limits.max_body_bytes, metrics=metrics)
+    app.add_middleware(Authentication, keyring=Keyring(settings.api_keys), metrics=metrics)
+    app.add_middleware(Envelope)
+    return app
+
+
+def _add_routes(app: FastAPI, pages: Pages) -> None:
+    for router in (health.router, swarm.router, openai_models.router):
+        app.include_router(router)
+    app.add_api_websocket_route(PETALS_V2_PATH, petals_v2)
+    # Raw ASGI endpoints: nothing stands between a token and the socket.
+    app.router.routes += [
+        Route(PETALS_V1_PATH, PetalsV1(), methods=["POST"]),
+        Route("/v1/chat/completions", chat_endpoint(), methods=["POST"]),
+        Route("/v1/completions", completions_endpoint(), methods=["POST"]),
+        Route("/", pages.index),
+        Route("/static/{path:path}", pages.file),
+    ]
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    return error_response(request.scope, error)
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    is_method = isinstance(error, HTTPException) and error.status_code == 405
+    own = MethodNotAllowedError() if is_method else RouteNotFoundError()
+    return error_response(request.scope, own)

@@ -1,0 +1,107 @@
+"""What the surfaces need of the parts behind them, as Protocols; no behaviour.
+
+`app.inference.SwarmEngine` with its `ServedModel`s is the real thing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from app.inference.requests import ChatMessage, Engine
+from swarm_client.directory import ServerView
+from swarm_client.generation.parameters import SamplingParameters
+from swarm_client.models.facts import ModelFacts
+from swarm_protocol.identifiers import BlockRange, PeerId
+
+
+class CanaryReport(Protocol):
+    """How the last canary token of a model fared. `age_s` is None before the first."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether a token came back, and lately."""
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the last one came back."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not ok."""
+
+
+class LiveServers(Protocol):
+    """The live map of one model's servers."""
+
+    def servers(self) -> tuple[ServerView, ...]:
+        """Return the servers known now, sorted by first block."""
+
+    def missing_blocks(self) -> tuple[BlockRange, ...]:
+        """Return the blocks nobody serves; empty when a route exists."""
+
+
+class OfferedModel(Protocol):
+    """One model the gateway offers."""
+
+    @property
+    def id(self) -> str:
+        """The name callers use."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Its numbers."""
+
+    @property
+    def remote(self) -> LiveServers:
+        """Its servers."""
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether it is a toy, and must be named so."""
+
+    @property
+    def created_at(self) -> float:
+        """UTC seconds."""
+
+    @property
+    def chat_defaults(self) -> SamplingParameters:
+        """Used where a caller of the OpenAI surfaces gives no number."""
+
+    async def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Return the tokens of a text."""
+
+    async def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Return the tokens of a chat and of the beginning of the assistant's answer.
+
+        Raises:
+            TemplateError: the model has no chat template, or it refuses these messages.
+        """
+
+    def last_canary(self) -> CanaryReport:
+        """Return how the last canary token fared."""
+
+
+class ServingEngine(Engine, Protocol):
+    """An engine that knows which models it offers."""
+
+    @property
+    def models(self) -> Mapping[str, OfferedModel]:
+        """All of them, by id."""
+
+    def model(self, name: str) -> OfferedModel:
+        """Return one of them.
+
+        Raises:
+            UnknownModelError: there is none of that name.
+        """
+
+
+class NodeIdentity(Protocol):
+    """Who the gateway is in the swarm."""
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Our own identity."""
+
+    @property
+    def maddrs(self) -> tuple[str, ...]:
+        """Addresses at which others reach us."""

@@ -1,0 +1,102 @@
+"""Runs a gateway: uvicorn's options, signals, and a shutdown that lets streams end."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.gateway import Gateway, GatewayFactory, open_gateway
+from app.main import create_app
+from app.settings import Settings
+
+_MAX_SOCKET_MESSAGE_BYTES: Final = 1_048_576  # over the dialect's own limit, which has an answer
+_PING_INTERVAL_S: Final = 25.0
+_LEFTOVER_TIMEOUT_S: Final = 2
+_TICK_S: Final = 0.1
+
+
+async def serve_gateway(
+    settings: Settings,
+    on_ready: Callable[[Gateway, int], None],
+    *,
+    gateway: GatewayFactory = open_gateway,
+) -> None:
+    """Run a gateway until SIGTERM or SIGINT, then drain it and return.
+
+    Args:
+        on_ready: called with the port when requests are taken.
+
+    Raises:
+        OSError: the address cannot be listened on.
+        SwarmError: a part of the gateway cannot be started.
+    """
+    with _listen(settings.host, settings.port) as listener:
+        async with gateway(settings) as parts:
+            app = create_app(settings, gateway=lambda _: nullcontext(parts))
+            port = listener.getsockname()[1]
+            server = GatewayWebServer(app, settings, lambda: on_ready(parts, port))
+            await server.serve(sockets=[listener])
+
+
+class GatewayWebServer(uvicorn.Server):
+    """Serves the app of `create_app`.
+
+    On SIGTERM or SIGINT it goes on answering for up to `drain_s`: what runs may end, new
+    generations get 503. A second SIGINT cuts that short.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings, on_ready: Callable[[], None]) -> None:
+        self._app = app
+        self._drain_s = settings.drain_s
+        self._on_ready = on_ready
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="on",
+                log_config=None,
+                log_level=logging.WARNING,
+                access_log=False,
+                server_header=False,
+                ws_max_size=_MAX_SOCKET_MESSAGE_BYTES,
+                ws_ping_interval=_PING_INTERVAL_S,
+                timeout_graceful_shutdown=_LEFTOVER_TIMEOUT_S,
+            )
+        )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start listening, and say so."""
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def main_loop(self) -> None:
+        """Serve until told to stop, then drain."""
+        await super().main_loop()
+        draining = asyncio.ensure_future(self._app.state.context.admission.drain(self._drain_s))
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait({draining}, timeout=_TICK_S)
+        draining.cancel()
+        await asyncio.wait({draining})
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on a signal; uvicorn itself would raise it again before the parts are closed."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind before anything slow starts, so that a taken port shows at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
