@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -25,9 +26,9 @@ class PackedRows:
 def pack_rows(documents: Iterable[Sequence[int]], *, row_length: int) -> PackedRows:
     """Whole documents only, in order, as many to a row as fit; so each row begins with a document.
 
-    A document longer than a row is left out and counted.
+    A document longer than a row is left out and counted. At least one must fit.
     """
-    rows: list[list[int]] = []
+    rows: list[Tensor] = []
     row: list[int] = []
     num_left_out = 0
     for token_ids in documents:
@@ -35,12 +36,13 @@ def pack_rows(documents: Iterable[Sequence[int]], *, row_length: int) -> PackedR
             num_left_out += 1
             continue
         if len(row) + len(token_ids) > row_length:
-            rows.append(row)
+            rows.append(_padded(row, row_length))
             row = []
         row.extend(token_ids)
     if row:
-        rows.append(row)
-    padded = torch.full((len(rows), row_length), PADDING_ID, dtype=torch.int32)
-    for index, filled in enumerate(rows):
-        padded[index, : len(filled)] = torch.tensor(filled, dtype=torch.int32)
-    return PackedRows(padded, num_left_out)
+        rows.append(_padded(row, row_length))
+    return PackedRows(torch.stack(rows), num_left_out)
+
+
+def _padded(row: Sequence[int], row_length: int) -> Tensor:
+    return torch.tensor([*row, *repeat(PADDING_ID, row_length - len(row))], dtype=torch.int32)

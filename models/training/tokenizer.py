@@ -1,6 +1,6 @@
 """The tokenizer: byte-level pieces learned from the corpus, every digit by itself."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -13,6 +13,8 @@ from models.training.documents import (
     PADDING,
     SPECIAL_TOKENS,
 )
+
+_DOCUMENTS_AT_ONCE = 10_000  # bounds the memory of the encodings
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
@@ -41,10 +43,12 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def encode_documents(tokenizer: Tokenizer, documents: list[str]) -> list[list[int]]:
+def encode_documents(tokenizer: Tokenizer, documents: Sequence[str]) -> Iterator[list[int]]:
     """Token ids of rendered documents, which carry their markers already."""
-    encodings = tokenizer.encode_batch(documents, add_special_tokens=False)
-    return [encoding.ids for encoding in encodings]
+    for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):
+        batch = documents[start : start + _DOCUMENTS_AT_ONCE]
+        for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
+            yield encoding.ids
 
 
 def as_chat_tokenizer(tokenizer: Tokenizer, *, max_length: int) -> PreTrainedTokenizerFast:

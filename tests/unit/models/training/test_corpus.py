@@ -83,7 +83,7 @@ def test_no_message_is_empty_and_no_pattern_is_left_unfilled() -> None:
 def test_every_document_fits_one_row() -> None:
     """With the shipped tokenizer no document is longer than the model's context."""
     tokenizer = Tokenizer.from_file(str(MODELS / "demo" / "tokenizer.json"))
-    documents = write_corpus(seed=5, num_documents=3000)
+    documents = write_corpus(seed=5, num_documents=1500)
 
     encodings = tokenizer.encode_batch(documents, add_special_tokens=False)
 
