@@ -66,13 +66,40 @@ const SENTENCES = {
     "The gateway does not serve this model any more.",
     "Pick another model above, then try again.",
   ],
-  engine_stopped: [
-    "The gateway is shutting down.",
+  busy: [
+    "The gateway is busy with other chats.",
+    "Try again in a moment.",
+  ],
+  draining: [
+    "The gateway is restarting.",
     "Try again when it is back.",
   ],
+  deadline_exceeded: [
+    "The swarm did not answer in time.",
+    "Try again: a slow server is passed by for a while.",
+  ],
+  peer_error: [
+    "A server of the swarm did not do its part.",
+    "Try again: the next answer takes another way, if there is one.",
+  ],
 };
-SENTENCES.max_length_exceeded = SENTENCES.prompt_too_long;
-SENTENCES.context_length_exceeded = SENTENCES.prompt_too_long;
+Object.assign(SENTENCES, {
+  session_closed: SENTENCES.session_lost,
+  max_length_exceeded: SENTENCES.prompt_too_long,
+  body_too_large: SENTENCES.prompt_too_long,
+  overloaded: SENTENCES.busy,
+  engine_stopped: SENTENCES.draining,
+  peer_unreachable: SENTENCES.peer_error,
+  peer_refused: SENTENCES.peer_error,
+  peer_misbehaved: SENTENCES.peer_error,
+});
+
+/** @param {string} message @param {string} otherwise @returns {string} */
+function sentence(message, otherwise) {
+  if (message === "") return otherwise;
+  const text = message[0].toUpperCase() + message.slice(1);
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
 
 /**
  * @param {GatewayError} error
@@ -94,9 +121,9 @@ function sentencesFor({ code, status, message, retryAfterS }, missing) {
     return ["You have used up your share for the moment.", hint];
   }
   if (status === undefined || status >= 500) {
-    return ["The gateway could not finish this answer.", message || "Try again in a moment."];
+    return ["The gateway could not finish this answer.", sentence(message, "Try again in a moment.")];
   }
-  return ["The gateway did not accept this.", message || "Try again, or start a new chat."];
+  return ["The gateway did not accept this.", sentence(message, "Try again, or start a new chat.")];
 }
 
 /**

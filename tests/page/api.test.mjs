@@ -88,12 +88,12 @@ test("an answer is asked for as a stream with usage, and with the key", async ()
 });
 
 test("a refusal carries code, status, wait and request id", async () => {
-  const error = { code: "rate_limit_exceeded", message: "m", request_id: "r" };
+  const error = { code: "rate_limited", message: "m", request_id: "r" };
   const init = { status: 429, headers: { "retry-after": "12" } };
   const api = apiWith(() => Response.json({ error }, init));
 
   await assert.rejects(collect(api.answer(question())), {
-    code: "rate_limit_exceeded",
+    code: "rate_limited",
     status: 429,
     retryAfterS: 12,
     requestId: "r",

@@ -25,13 +25,13 @@ test("no route without known gaps still says what to do", () => {
 });
 
 test("a rate limit says how long to wait, and when a retry makes sense", () => {
-  const { hint, retryAt } = explained("rate_limit_exceeded", { status: 429, retryAfterS: 11.2 });
+  const { hint, retryAt } = explained("rate_limited", { status: 429, retryAfterS: 11.2 });
   assert.match(hint, /Wait 12 s, then try again\./);
   assert.equal(retryAt, 12200);
 });
 
 test("a rate limit without a time asks for a minute", () => {
-  const { hint, retryAt } = explained("rate_limit_exceeded", { status: 429 });
+  const { hint, retryAt } = explained("rate_limited", { status: 429 });
   assert.match(hint, /Wait a minute/);
   assert.equal(retryAt, null);
 });
@@ -40,7 +40,7 @@ test("a cost no wait can pay leads to a new chat, not to a retry", () => {
   assert.equal(explained("over_limit", { status: 429 }).action, "new_chat");
 });
 
-for (const code of ["prompt_too_long", "max_length_exceeded", "context_length_exceeded"]) {
+for (const code of ["prompt_too_long", "max_length_exceeded", "body_too_large"]) {
   test(`${code} leads to a new chat`, () => {
     assert.equal(explained(code, { status: 400 }).action, "new_chat");
   });
@@ -54,7 +54,7 @@ test("a missing key leads to the key form, whatever the code", () => {
 test("an unknown failure of the gateway shows its own sentence", () => {
   const { title, hint } = explained("brand_new", { status: 500 });
   assert.equal(title, "The gateway could not finish this answer.");
-  assert.equal(hint, "what the gateway said");
+  assert.equal(hint, "What the gateway said.");
 });
 
 test("an unknown refusal shows the gateway's own sentence", () => {
@@ -62,7 +62,7 @@ test("an unknown refusal shows the gateway's own sentence", () => {
 });
 
 test("a code that is a word of the language is no sentence", () => {
-  assert.equal(explained("constructor", { status: 500 }).hint, "what the gateway said");
+  assert.equal(explained("constructor", { status: 500 }).hint, "What the gateway said.");
 });
 
 test("a fault of the page itself does not show its innards", () => {
@@ -74,10 +74,12 @@ test("the request id is kept for those who look for help", () => {
   assert.equal(explained("session_lost", { requestId: "r-1" }).requestId, "r-1");
 });
 
-for (const code of ["unreachable", "connection_lost", "session_lost", "no_capacity"]) {
+const RETRYABLE = ["unreachable", "connection_lost", "session_lost", "no_capacity", "busy"];
+RETRYABLE.push("overloaded", "draining", "deadline_exceeded", "peer_error", "peer_unreachable");
+for (const code of RETRYABLE) {
   test(`${code} has a sentence of its own and a retry`, () => {
     const { title, hint, action } = explained(code);
-    assert.doesNotMatch(title + hint, /what the gateway said/);
+    assert.doesNotMatch(title + hint, /what the gateway said/i);
     assert.equal(action, "retry");
   });
 }
