@@ -29,6 +29,7 @@ up: $(INSTALLED) ## gateway, private swarm and chat page on 127.0.0.1 (PORT=8000
 
 test: $(INSTALLED) ## every tier: unit, integration, e2e, interop
 	@scripts/install-test-programs
+	@scripts/install-counterpart
 	$(BIN)/python -m pytest tests
 
 check: $(INSTALLED) ## format, lint, types, import contracts, docs drift
@@ -53,10 +54,11 @@ e2e: $(INSTALLED) ## the product: real processes, Redis and Chromium
 	$(BIN)/python -m pytest tests/e2e
 
 interop: $(INSTALLED) ## strangers' clients and formats
+	@scripts/install-counterpart
 	$(BIN)/python -m pytest tests/interop
 
 docs: $(INSTALLED) ## write the generated pages and .env.example anew
 	$(BIN)/python -m scripts.generate_docs
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .petals-venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
