@@ -69,11 +69,15 @@ def _error_text(error: HTTPError) -> str:
 
 
 def _message(answer: Any) -> str:
-    """Return the sentence in an error answer, OpenAI's form or a plain one."""
-    error = answer.get("error", answer) if isinstance(answer, dict) else answer
-    if isinstance(error, dict):
-        return str(error.get("message") or error.get("reason") or error)
-    return str(error)
+    """Return what an error answer says, in OpenAI's form or that of `/health/ready`."""
+    facts = answer if isinstance(answer, dict) else {}
+    match facts.get("error"), facts.get("reasons"):
+        case {"message": str(message)}, _:
+            return message
+        case _, [*reasons]:
+            return "; ".join(map(str, reasons))
+        case _:
+            return f"the gateway refused: {json.dumps(answer)}"
 
 
 def choose_model(gateway: GatewayClient, wanted: str | None) -> str:

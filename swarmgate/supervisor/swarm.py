@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -75,9 +76,10 @@ async def _announce(
         async with asyncio.TaskGroup() as group:
             for child in children:
                 group.create_task(_announce_child(child, console))
-        await _wait_for_token(GatewayClient(f"http://{LOOPBACK}:{plan.port}"))
+        url = f"http://{LOOPBACK}:{plan.port}"
+        model_id = await _wait_for_token(GatewayClient(url))
     console.print(f"first token after {time.monotonic() - started_at:.1f} s")
-    console.print(_welcome(f"http://{LOOPBACK}:{plan.port}", Path(plan.model).name))
+    console.print(_welcome(url, model_id))
 
 
 async def _announce_child(child: Child, console: Console) -> None:
@@ -86,34 +88,36 @@ async def _announce_child(child: Child, console: Console) -> None:
     console.print(f"{child.name} {what}")
 
 
-async def _wait_for_token(gateway: GatewayClient) -> None:
-    """Return when the gateway is ready: a canary token has come back from the whole swarm."""
+async def _wait_for_token(gateway: GatewayClient) -> str:
+    """Return the model's id when a canary token of it has come back from the whole swarm."""
     deadline = time.monotonic() + _FIRST_TOKEN_TIMEOUT_S
     while True:
         try:
-            await asyncio.to_thread(gateway.get, "/health/ready")
+            health = await asyncio.to_thread(gateway.get, "/health/ready")
+            return str(next(iter(health["models"])))
         except GatewayRequestError as error:
             if time.monotonic() > deadline:
                 raise NotReadyError(_FIRST_TOKEN_TIMEOUT_S, str(error)) from error
             await asyncio.sleep(_HEALTH_PERIOD_S)
-        else:
-            return
 
 
 async def _end(children: Sequence[Child], console: Console) -> None:
-    """Let every process drain, and kill those that take too long."""
+    """Let every process drain, and kill those that take too long.
+
+    Being cancelled, by a signal while it waits, means to hurry: everything is killed at once and
+    the caller goes on with what it was doing.
+    """
     if not children:
         return
     with console.status("stopping"):
         for child in children:
             child.terminate()
         ends = {asyncio.ensure_future(child.wait()) for child in children}
-        try:
+        with suppress(asyncio.CancelledError):
             await asyncio.wait(ends, timeout=_GRACE_S)
-        finally:  # also when a second signal says not to wait
-            for child in children:
-                child.kill()
-            await asyncio.wait(ends)
+        for child in children:
+            child.kill()
+        await asyncio.wait(ends)
     console.print("everything has stopped")
 
 

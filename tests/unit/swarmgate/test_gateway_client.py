@@ -71,6 +71,15 @@ def test_an_error_answer_is_told_in_its_own_words() -> None:
         GatewayClient(url).get("/v1/models")
 
 
+def test_the_reasons_of_an_unready_gateway_are_told() -> None:
+    """`swarmgate up` says them when it gives up."""
+    with (
+        answering(503, b'{"ready": false, "reasons": ["no token", "no store"]}') as url,
+        pytest.raises(GatewayRequestError, match=r"^no token; no store$"),
+    ):
+        GatewayClient(url).get("/health/ready")
+
+
 def test_an_answer_of_something_else_is_told_by_its_status() -> None:
     """E.g. a proxy's page."""
     with (
