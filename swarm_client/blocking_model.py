@@ -1,0 +1,102 @@
+"""The synchronous face of a `RemoteModel`: owns loop thread, node and connection."""
+
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Self, TypeAlias
+
+from swarm_client.blocking_session import BlockingSession
+from swarm_client.connection import RemoteModel, SwarmConnection
+from swarm_client.directory import ServerView
+from swarm_client.loop_thread import LoopThread
+from swarm_client.models.facts import ModelFacts
+from swarm_client.settings import RoutingSettings
+from swarm_protocol.node import Node
+
+NodeFactory: TypeAlias = Callable[[], Awaitable[Node]]
+
+
+def node_that_joins(initial_peers: Sequence[str]) -> NodeFactory:
+    """Return a factory of hivemind nodes that join a swarm as clients.
+
+    Raises:
+        ValueError: no peers to join by.
+    """
+    if isinstance(initial_peers, str) or not initial_peers:
+        raise ValueError("initial_peers must list at least one multiaddr of the swarm")
+
+    async def start() -> Node:
+        # Imported here: it takes half a second, and tests bring nodes of their own.
+        from swarm_protocol.hivemind import HivemindNode, NodeSettings
+
+        return await HivemindNode.start(
+            NodeSettings(initial_peers=tuple(initial_peers), client_mode=True)
+        )
+
+    return start
+
+
+class BlockingModel:
+    """One model of a swarm, for code without an event loop. Closed with `close`, or with it."""
+
+    def __init__(
+        self, thread: LoopThread, node: Node, connection: SwarmConnection, model: RemoteModel
+    ) -> None:
+        self.facts = model.facts
+        self._thread = thread
+        self._model = model
+        self._finalizer = weakref.finalize(self, _shut_down, thread, node, connection)
+
+    @classmethod
+    def connect(
+        cls, facts: ModelFacts, node_factory: NodeFactory, settings: RoutingSettings
+    ) -> Self:
+        """Start a node and look the model's servers up.
+
+        Raises:
+            NodeError, DeadlineExceededError: the swarm cannot be joined.
+        """
+        thread = LoopThread()
+
+        async def join() -> tuple[Node, SwarmConnection, RemoteModel]:
+            node = await node_factory()
+            connection = SwarmConnection(node, settings)
+            try:
+                return node, connection, await connection.watch(facts)
+            except BaseException:
+                await node.close()
+                raise
+
+        try:
+            node, connection, model = thread.run(join())
+        except BaseException:
+            thread.close()
+            raise
+        return cls(thread, node, connection, model)
+
+    def open_session(self, *, max_length: int, batch_size: int = 1) -> BlockingSession:
+        """Open an inference session; see `RemoteModel.open_session`."""
+        opening = self._model.open_session(max_length=max_length, batch_size=batch_size)
+        return BlockingSession(self._thread.run(opening), self._thread)
+
+    def servers(self) -> tuple[ServerView, ...]:
+        """Return the servers that are online or joining."""
+
+        async def read() -> tuple[ServerView, ...]:
+            return self._model.servers()
+
+        return self._thread.run(read())
+
+    def close(self) -> None:
+        """Leave the swarm and end the thread. Idempotent."""
+        self._finalizer()
+
+
+def _shut_down(thread: LoopThread, node: Node, connection: SwarmConnection) -> None:
+    async def leave() -> None:
+        await connection.close()
+        await node.close()
+
+    with suppress(RuntimeError):  # collected in the loop's own thread: nobody may wait there
+        thread.run(leave())
+    thread.close()

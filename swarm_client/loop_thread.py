@@ -1,0 +1,48 @@
+"""An event loop in a thread of its own, so that notebooks and scripts can call async code."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class LoopThread:
+    """A daemon thread that runs an event loop until `close`.
+
+    It outlives every node made in it: the kernel ends a node's daemon with the *thread* that
+    started it.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="swarm-client", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine in the loop and wait for it; an interrupt of the wait cancels it.
+
+        Raises:
+            RuntimeError: the thread was closed, or is the calling one.
+        """
+        if self._loop.is_closed() or threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("the loop thread is closed, or would wait for itself")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Stop the loop; idempotent. Coroutines that still run are cancelled."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            if threading.current_thread() is not self._thread:
+                self._thread.join()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.get_loop().run_forever()

@@ -1,0 +1,42 @@
+"""The synchronous client over real block servers, all in one process."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+from swarm_client import DistributedLlamaForCausalLM
+from swarm_protocol.memory_node import MemoryNetwork, MemoryNode
+from swarm_protocol.node import Node
+from tests.harness.server_swarm import server_swarm
+
+
+class NodeWithServers(MemoryNode):
+    """A client's node that ends the servers of its swarm when it is closed."""
+
+    def __init__(self, network: MemoryNetwork, servers: AsyncExitStack) -> None:
+        joined = network.node("client")
+        super().__init__(network, joined.peer_id)
+        network.nodes[joined.peer_id] = self
+        self._servers = servers
+
+    async def close(self) -> None:
+        await super().close()
+        await self._servers.aclose()
+
+
+@contextmanager
+def local_model(model: Path, splits: Sequence[str]) -> Iterator[DistributedLlamaForCausalLM]:
+    """Yield a distributed model over one server per split; they run in its loop thread."""
+
+    async def start() -> Node:
+        servers = AsyncExitStack()
+        network, _ = await servers.enter_async_context(server_swarm(model, splits))
+        return NodeWithServers(network, servers)
+
+    distributed = DistributedLlamaForCausalLM.from_pretrained(
+        str(model), torch_dtype="float32", node_factory=start
+    )
+    try:
+        yield distributed
+    finally:
+        distributed.close()
