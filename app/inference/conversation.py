@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from random import Random
 
 from torch import Tensor
@@ -9,13 +10,24 @@ from torch import Tensor
 from app.inference.detokenizer import Detokenizer
 from app.inference.errors import EmptyPromptError
 from app.inference.output_text import Cut, OutputText
-from app.inference.replica import SampledToken
 from app.inference.requests import FinishReason, GenerationEvent, GenerationRequest, TokenTimings
 from app.inference.served_model import ServedModel
 from app.inference.stop_sequences import StopFinder
 from swarm_client.errors import MaxLengthExceededError, SessionClosedError
 from swarm_client.generation.sampler import SamplerRow
 from swarm_client.session.inference_session import InferenceSession
+
+
+@dataclass(slots=True)
+class _Generation:
+    """State of one generation. `hidden`, `[1, num_pending, hidden_size]`, is the next input."""
+
+    session: InferenceSession
+    hidden: Tensor
+    row: SamplerRow
+    output: OutputText
+    max_tokens: int
+    num_tokens: int = 0
 
 
 class SwarmConversation:
@@ -26,6 +38,7 @@ class SwarmConversation:
                                               position ^ the last token has been chosen, not run
     ```
     Tokens behind `position` are pending: the next `generate` runs them in front of its prompt.
+    One generation at a time.
     """
 
     def __init__(self, model: ServedModel, session: InferenceSession) -> None:
@@ -68,25 +81,11 @@ class SwarmConversation:
         """
         has_ended = False
         try:
-            session, hidden = await self._take_up(request.prompt_ids)
-            output = self._output_text(request)
-            row = SamplerRow(request.sampling, self._token_ids, Random(request.sampling.seed))
-            max_new_tokens = min(request.max_new_tokens, self._max_length - len(self._token_ids))
-            for num_tokens in range(1, max_new_tokens + 1):
-                token, timings = await self._step(session, hidden, row)
-                hidden = token.embedding
-                text = output.push(token.token_id)
-                is_stop = output.is_stopped or token.token_id in self._model.facts.eos_token_ids
-                if not is_stop and num_tokens < max_new_tokens:
-                    yield GenerationEvent(text, 1, timings=timings)
-                    continue
-                text += output.finish()
-                if output.is_stopped:
-                    await self._cut_output(output.cut(), num_tokens)
-                has_ended = True
-                reason = FinishReason.STOP if is_stop or output.is_stopped else FinishReason.LENGTH
-                yield GenerationEvent(text, 1, reason, timings)
-                return
+            generation = await self._begin(request)
+            while not has_ended:
+                event = await self._next_event(generation)
+                has_ended = event.finish_reason is not None
+                yield event
         finally:
             if not has_ended:
                 await self.close()
@@ -98,17 +97,23 @@ class SwarmConversation:
         if session is not None:
             await session.close()
 
-    async def _take_up(self, prompt_ids: Sequence[int]) -> tuple[InferenceSession, Tensor]:
-        """Append the prompt and return the session with the embeddings of all pending tokens."""
+    async def _begin(self, request: GenerationRequest) -> _Generation:
+        """Append the prompt, and embed all pending tokens."""
         if self._is_closed:
             raise SessionClosedError
-        self._append(prompt_ids)
+        self._append(request.prompt_ids)
         if self.position == len(self._token_ids):  # the last one's output is needed once more
             await self._roll_back(self.position - 1)
         if self._session is None:
             self._session = await self._reopen()
-        hidden = await self._model.replicas.embed(self._token_ids[self._session.position :])
-        return self._session, hidden
+        session = self._session
+        return _Generation(
+            session=session,
+            hidden=await self._model.replicas.embed(self._token_ids[session.position :]),
+            row=SamplerRow(request.sampling, self._token_ids, Random(request.sampling.seed)),
+            output=self._output_text(request),
+            max_tokens=min(request.max_new_tokens, self._max_length - len(self._token_ids)),
+        )
 
     def _append(self, prompt_ids: Sequence[int]) -> None:
         """The prompt must leave room for at least one new token."""
@@ -135,15 +140,29 @@ class SwarmConversation:
             StopFinder(request.stop, keeps_stop=request.keeps_stop),
         )
 
-    async def _step(
-        self, session: InferenceSession, hidden: Tensor, row: SamplerRow
-    ) -> tuple[SampledToken, TokenTimings]:
+    async def _next_event(self, generation: _Generation) -> GenerationEvent:
+        """Make one token, and see whether it is the last."""
+        timings = await self._step(generation)
+        output, token_id = generation.output, self._token_ids[-1]
+        text = output.push(token_id)
+        is_stop = output.is_stopped or token_id in self._model.facts.eos_token_ids
+        if not is_stop and generation.num_tokens < generation.max_tokens:
+            return GenerationEvent(text, 1, timings=timings)
+        text += output.finish()
+        if output.is_stopped:
+            await self._cut_output(output.cut(), generation.num_tokens)
+        reason = FinishReason.STOP if is_stop or output.is_stopped else FinishReason.LENGTH
+        return GenerationEvent(text, 1, reason, timings)
+
+    async def _step(self, generation: _Generation) -> TokenTimings:
         """Run pending tokens through all blocks, and append the token that follows."""
-        hidden = await session.step(hidden)
-        hops_ms = tuple(hop.took_ms for hop in session.last_step.hops)
-        token = await self._model.replicas.sample(hidden[0, -1], row)
+        hidden = await generation.session.step(generation.hidden)
+        token = await self._model.replicas.sample(hidden[0, -1], generation.row)
         self._token_ids.append(token.token_id)
-        return token, TokenTimings(token.queue_ms, hops_ms, token.head_ms)
+        generation.hidden = token.embedding
+        generation.num_tokens += 1
+        hops_ms = tuple(hop.took_ms for hop in generation.session.last_step.hops)
+        return TokenTimings(token.queue_ms, hops_ms, token.head_ms)
 
     async def _cut_output(self, cut: Cut, num_tokens: int) -> None:
         """End the context with the stop text, so that the next prompt follows right behind it.

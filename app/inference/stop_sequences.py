@@ -65,11 +65,15 @@ class StopFinder:
 
     def _num_doubtful(self) -> int:
         """Length of the longest end of the text that is the beginning of a stop text."""
-        for length in range(min(self._reach, len(self._window)), 0, -1):
-            tail = self._window[-length:]
-            if any(text.startswith(tail) for text in self._stop):
-                return length
-        return 0
+        size = len(self._window)
+        return max((size - self._beginning_of(text) for text in self._stop), default=0)
+
+    def _beginning_of(self, text: str) -> int:
+        """Where in the window a stop text may have begun; the window's end if nowhere."""
+        start = self._window.find(text[0], max(0, len(self._window) - len(text) + 1))
+        while start >= 0 and not text.startswith(self._window[start:]):
+            start = self._window.find(text[0], start + 1)
+        return start if start >= 0 else len(self._window)
 
     def _emit_until(self, end: int) -> str:
         window_start = self._num_fed - len(self._window)

@@ -10,9 +10,14 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM
 
-from app.inference.conversation import SwarmConversation
 from app.inference.engine import EngineSettings, SwarmEngine
-from app.inference.requests import Conversation, GenerationEvent, GenerationRequest, RequestId
+from app.inference.requests import (
+    Conversation,
+    Engine,
+    GenerationEvent,
+    GenerationRequest,
+    RequestId,
+)
 from swarm_client.connection import SwarmConnection
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.memory_node import MemoryNetwork
@@ -29,8 +34,9 @@ class Swarm:
     engine: SwarmEngine
     model_id: str
 
-    async def open(self, *, max_length: int = 64) -> SwarmConversation:
-        return await self.engine.open(self.model_id, max_length=max_length)
+    async def open(self, *, max_length: int = 64) -> Conversation:
+        engine: Engine = self.engine  # as the surfaces know it
+        return await engine.open(self.model_id, max_length=max_length)
 
     async def encode(self, text: str) -> tuple[int, ...]:
         return tuple(await self.engine.model(self.model_id).encode(text))

@@ -143,16 +143,10 @@ async def test_a_stop_text_is_found_across_tokens(swarm: Swarm, local_model: Loc
     assert swarm.decode(conversation.token_ids) == "The cat" + text[:4]
 
 
-@pytest.mark.parametrize("can_roll_back", [True, False])
 async def test_a_stop_text_within_a_token_cuts_the_context(
-    pairs_swarm: Swarm,
-    local_model: LocalModel,
-    monkeypatch: pytest.MonkeyPatch,
-    can_roll_back: bool,
+    pairs_swarm: Swarm, local_model: LocalModel
 ) -> None:
-    """What follows the stop text is forgotten, by rolling back or by starting over."""
-    if not can_roll_back:
-        monkeypatch.setattr(InferenceSession, "can_roll_back", False)
+    """What the token says behind the stop text is forgotten, and another prompt follows."""
     prompt, second = await pairs_swarm.encode("abcd"), await pairs_swarm.encode("ponm")
     text = pairs_swarm.decode(local_model.continue_greedily(prompt, 12))
     odd = next(i for i in range(7, 24, 2) if text[i - 2 : i] not in text[: i - 1])
@@ -164,11 +158,33 @@ async def test_a_stop_text_within_a_token_cuts_the_context(
     context = tuple(conversation.token_ids)
     assert text_of(events) == text[:odd]
     assert pairs_swarm.decode(context) == "abcd" + text[:odd]
-    assert conversation.position < len(context)
 
     await collect(conversation, request_of(second, 6))
     expected = local_model.continue_greedily(context + second, 6)
     assert tuple(conversation.token_ids) == context + second + expected
+
+
+@pytest.mark.parametrize("can_roll_back", [True, False])
+async def test_a_stop_text_found_a_token_late_takes_that_token_back(
+    swarm: Swarm, local_model: LocalModel, monkeypatch: pytest.MonkeyPatch, can_roll_back: bool
+) -> None:
+    """A broken character is known only with the next token; the servers have run it by then.
+
+    They roll back; where they cannot, the session starts over.
+    """
+    if not can_roll_back:
+        monkeypatch.setattr(InferenceSession, "can_roll_back", False)
+    prompt = await swarm.encode("The cat")
+    text = swarm.decode(local_model.continue_greedily(prompt, 12)).partition("\ufffd")[0]
+    conversation = await swarm.open()
+
+    await collect(conversation, request_of(prompt, 12, stop=("\ufffd",)))
+    context = tuple(conversation.token_ids)
+    assert context == prompt + await swarm.encode(text + "\ufffd")
+    assert conversation.position == (len(context) - 3 if can_roll_back else 0)
+
+    await collect(conversation, request_of((), 6))
+    assert tuple(conversation.token_ids) == context + local_model.continue_greedily(context, 6)
 
 
 async def test_leaving_in_the_middle_frees_the_servers(swarm: Swarm) -> None:
@@ -205,6 +221,23 @@ async def test_being_cancelled_in_the_prefill_frees_the_servers(swarm: Swarm) ->
         await task
 
     await swarm.until_idle()
+
+
+async def test_being_cancelled_anywhere_frees_the_servers_and_the_replicas(swarm: Swarm) -> None:
+    """At each turn of the event loop, from before the first step to after several tokens."""
+    prompt = await swarm.encode("Hi")
+    for num_turns in range(60):
+        conversation = await swarm.open()
+        task = asyncio.create_task(collect(conversation, request_of(prompt, 60)))
+        for _ in range(num_turns):
+            await asyncio.sleep(0)
+
+        task.cancel()
+        await asyncio.wait([task])
+        await conversation.close()
+
+    await swarm.until_idle()
+    assert swarm.engine.model(swarm.model_id).replicas.num_waiting == 0
 
 
 async def test_closing_while_generating_ends_the_generation(swarm: Swarm) -> None:
