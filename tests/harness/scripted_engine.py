@@ -5,9 +5,13 @@ at `max_length`, at a stop text and at the script's end, and are closed exactly 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from math import inf
+
+import httpx2
+from fastapi import FastAPI
 
 from app.gateway import Gateway, GatewayFactory
 from app.inference.errors import PromptTooLongError, TemplateError, UnknownModelError
@@ -18,6 +22,7 @@ from app.inference.requests import (
     GenerationRequest,
     TokenTimings,
 )
+from app.main import create_app
 from app.settings import Settings
 from app.state.memory import MemoryStateStore
 from app.state.store import StateStore
@@ -123,7 +128,7 @@ class ScriptedConversation:
         return max(0, len(self.token_ids) - 1)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
-        """Yield the script, character by character; `gate` holds each of them back."""
+        """Yield the script, character by character."""
         engine = self._engine
         engine.requests.append(request)
         if len(self.token_ids) + len(request.prompt_ids) >= self.max_length:
@@ -133,7 +138,9 @@ class ScriptedConversation:
         self.token_ids += request.prompt_ids
         said = ""
         for num_tokens in range(1, request.max_new_tokens + 1):
-            await engine.gate.wait()
+            if num_tokens > engine.num_before_hold:
+                engine.is_holding.set()
+                await engine.released.wait()
             if engine.error is not None and num_tokens > engine.num_before_error:
                 raise engine.error
             character = engine.next_character()
@@ -165,15 +172,17 @@ class ScriptedEngine:
 
     Attributes:
         script: what is said next, whoever asks; an end-of-text token when it is used up.
-        gate: closed, it holds every token back.
+        num_before_hold: tokens of a generation that come freely; the next waits for `released`.
+        is_holding: set when a generation waits.
         error: raised by `generate` after `num_before_error` tokens; by `open` if `open_error`.
         num_open: conversations open now.
     """
 
     def __init__(self, script: str = "Hello!") -> None:
         self.script = script
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.num_before_hold: float = inf
+        self.is_holding = asyncio.Event()
+        self.released = asyncio.Event()
         self.error: Exception | None = None
         self.num_before_error = 0
         self.open_error: Exception | None = None
@@ -222,3 +231,27 @@ def scripted_gateway(engine: ScriptedEngine, store: StateStore | None = None) ->
         return nullcontext(parts)
 
     return open_scripted
+
+
+@asynccontextmanager
+async def running_app(
+    engine: ScriptedEngine, settings: Settings | None = None, store: StateStore | None = None
+) -> AsyncIterator[FastAPI]:
+    """Run the real app on a scripted engine."""
+    app = create_app(settings or Settings(), gateway=scripted_gateway(engine, store))
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@asynccontextmanager
+async def http_client(
+    engine: ScriptedEngine, settings: Settings | None = None, store: StateStore | None = None
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """Run the real app, and yield a client of it."""
+    async with (
+        running_app(engine, settings, store) as app,
+        httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app), base_url="http://gateway"
+        ) as client,
+    ):
+        yield client
