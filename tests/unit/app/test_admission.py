@@ -1,0 +1,199 @@
+"""Slots, limits and accounts."""
+
+import asyncio
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from app.admission import Admission, CallerLeftError, limit_headers
+from app.callers import Caller
+from app.errors import BadRequestError, BusyError, DrainingError, RateLimitedError
+from app.inference.requests import FinishReason, GenerationEvent
+from app.observability.metrics import Metrics, Surface
+from app.settings import LimitSettings
+from app.state.memory import MemoryStateStore
+from app.state.rate_limits import RateLimit, RateLimitState
+from swarm_client.errors import NoRouteError, SessionClosedError
+
+CALLER = Caller("key", "address")
+LIMITS = LimitSettings(
+    key_tokens_per_minute=1, key_burst_tokens=100, address_tokens_per_minute=0, max_generations=1
+)
+
+
+def _admission(store: MemoryStateStore | None = None, limits: LimitSettings = LIMITS) -> Admission:
+    return Admission((store or MemoryStateStore()).rate_limiter, limits, Metrics())
+
+
+def _outcomes(registry: CollectorRegistry) -> dict[str, float]:
+    return {
+        sample.labels["outcome"]: sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name == "swarmgate_requests_total"
+    }
+
+
+async def _remaining(store: MemoryStateStore) -> int:
+    reservation = await store.rate_limiter.reserve([RateLimit("key", "key", 1, 100)], 0)
+    return reservation.states[0].remaining_tokens
+
+
+async def test_used_tokens_are_charged_and_the_rest_given_back() -> None:
+    """Prompt and output both count."""
+    store = MemoryStateStore()
+    admission = _admission(store)
+
+    async with admission.admit(Surface.CHAT) as account:
+        await admission.reserve(account, CALLER, "demo", 90)
+        account.start("demo", 10)
+        account.add(GenerationEvent("a", 5, FinishReason.STOP))
+
+    assert await _remaining(store) == 85
+
+
+@pytest.mark.parametrize("error", [CallerLeftError(), SessionClosedError(), RuntimeError()])
+async def test_reservation_is_settled_however_the_request_ends(error: Exception) -> None:
+    """Nothing that was not used stays charged."""
+    store = MemoryStateStore()
+    admission = _admission(store)
+
+    with pytest.raises(type(error)):
+        async with admission.admit(Surface.CHAT) as account:
+            await admission.reserve(account, CALLER, "demo", 90)
+            account.start("demo", 10)
+            raise error
+
+    assert await _remaining(store) == 90
+
+
+async def test_request_that_never_started_costs_nothing() -> None:
+    """The swarm had no route."""
+    store = MemoryStateStore()
+    admission = _admission(store)
+
+    with pytest.raises(NoRouteError):
+        async with admission.admit(Surface.CHAT) as account:
+            await admission.reserve(account, CALLER, "demo", 90)
+            raise NoRouteError([])
+
+    assert await _remaining(store) == 100
+
+
+async def test_cancelled_request_is_settled_too() -> None:
+    """The cancellation goes on."""
+    store = MemoryStateStore()
+    admission = _admission(store)
+    is_in = asyncio.Event()
+
+    async def request() -> None:
+        async with admission.admit(Surface.CHAT) as account:
+            await admission.reserve(account, CALLER, "demo", 90)
+            is_in.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(request())
+    await is_in.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await _remaining(store) == 100
+
+
+async def test_used_up_limit_says_when_to_come_back() -> None:
+    """And tells the state of the limit."""
+    admission = _admission()
+
+    async with admission.admit(Surface.CHAT) as account:
+        await admission.reserve(account, CALLER, "demo", 90)
+        account.start("demo", 90)
+    with pytest.raises(RateLimitedError) as raised:
+        async with admission.admit(Surface.CHAT) as account:
+            await admission.reserve(account, CALLER, "demo", 90)
+
+    assert raised.value.retry_after_s > 60
+    assert raised.value.headers["x-ratelimit-remaining-tokens"] == "10"
+
+
+async def test_slot_is_free_again_after_the_request() -> None:
+    """Also when it was refused later on."""
+    admission = _admission()
+
+    for _ in range(3):
+        with pytest.raises(BadRequestError):
+            async with admission.admit(Surface.CHAT) as account:
+                await admission.reserve(account, CALLER, "demo", 1)
+                with pytest.raises(BusyError):
+                    async with admission.admit(Surface.CHAT) as other:
+                        await admission.reserve(other, CALLER, "demo", 1)
+                raise BadRequestError("no")
+
+
+async def test_draining_waits_for_what_runs_and_refuses_the_rest() -> None:
+    """Conversations, too."""
+    admission = _admission()
+    async with admission.admit(Surface.CHAT):
+        await admission.drain(0.001)
+
+    await admission.drain(60)
+
+    with pytest.raises(DrainingError):
+        async with admission.admit(Surface.CHAT):
+            pass
+    with pytest.raises(DrainingError), admission.conversation():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "has_started", "outcome"),
+    [
+        (None, True, "length"),
+        (BadRequestError("no"), False, "refused"),
+        (NoRouteError([]), False, "refused"),
+        (SessionClosedError(), True, "failed"),
+        (RuntimeError(), False, "failed"),
+    ],
+)
+async def test_request_is_counted_once_by_its_outcome(
+    error: Exception | None, has_started: bool, outcome: str
+) -> None:
+    """Whatever happened."""
+    metrics = Metrics()
+    admission = Admission(MemoryStateStore().rate_limiter, LIMITS, metrics)
+    try:
+        async with admission.admit(Surface.CHAT) as account:
+            if has_started:
+                account.start("demo", 1)
+            if error is not None:
+                raise error
+            account.add(GenerationEvent("a", 1, FinishReason.LENGTH))
+    except Exception as raised:
+        assert raised is error
+
+    assert _outcomes(metrics.registry) == {outcome: 1}
+
+
+async def test_caller_who_leaves_after_the_last_token_is_not_a_cancellation() -> None:
+    """The answer was complete."""
+    metrics = Metrics()
+    admission = Admission(MemoryStateStore().rate_limiter, LIMITS, metrics)
+    with pytest.raises(CallerLeftError):
+        async with admission.admit(Surface.CHAT) as account:
+            account.start("demo", 1)
+            account.add(GenerationEvent("a", 1, FinishReason.STOP))
+            raise CallerLeftError
+
+    assert _outcomes(metrics.registry) == {"stop": 1}
+
+
+def test_headers_tell_the_limit_that_is_closest_to_its_end() -> None:
+    """One of several limits is the one that matters."""
+    states = [RateLimitState("key", 100, 50, 30.0), RateLimitState("address", 80, 10, 4.5)]
+
+    assert limit_headers(states) == {
+        "x-ratelimit-limit-tokens": "80",
+        "x-ratelimit-remaining-tokens": "10",
+        "x-ratelimit-reset-tokens": "4.500s",
+    }
+    assert limit_headers([]) == {}

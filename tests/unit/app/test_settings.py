@@ -1,0 +1,109 @@
+"""Settings: where they come from, and what is refused."""
+
+import pytest
+
+from app.settings import Settings, SettingsError, load_settings, unknown_names
+
+
+def _set(monkeypatch: pytest.MonkeyPatch, **names: str) -> None:
+    for name, value in names.items():
+        monkeypatch.setenv(f"SWARMGATE_{name}", value)
+
+
+def test_defaults_work_on_a_laptop() -> None:
+    """Loopback, no keys, the demo model."""
+    settings = load_settings({})
+
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.models == ("models/demo",)
+
+
+@pytest.mark.parametrize("text", ["a/b,c", ' a/b , "c"'.replace('"', ""), '["a/b", "c"]'])
+def test_lists_are_json_or_comma_separated(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Both forms mean the same."""
+    _set(monkeypatch, MODELS=text)
+
+    assert load_settings().models == ("a/b", "c")
+
+
+def test_nested_settings_have_double_underscores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One name per number."""
+    _set(monkeypatch, ROUTING__BAN_S="5", LIMITS__MAX_GENERATIONS="7")
+
+    settings = load_settings()
+
+    assert (settings.routing.ban_s, settings.limits.max_generations) == (5.0, 7)
+
+
+def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line is nearer."""
+    _set(monkeypatch, PORT="9000")
+
+    assert load_settings(port=9001).port == 9001
+
+
+def test_unknown_names_refuse_to_start_and_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typing error must not be a default."""
+    with pytest.raises(SettingsError, match="unknown settings: SWARMGATE_PROT"):
+        load_settings({"SWARMGATE_PROT": "1", "HOME": "/"})
+
+    _set(monkeypatch, LIMITS__MAX="1")
+    with pytest.raises(SettingsError, match="SWARMGATE_LIMITS__MAX: Extra inputs"):
+        load_settings()
+
+
+def test_nested_and_lower_case_names_are_known() -> None:
+    """The environment's case does not matter."""
+    assert unknown_names(["swarmgate_port", "SWARMGATE_ROUTING__BAN_S", "PATH"]) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"port": 70000}, "SWARMGATE_PORT: Input should be less than or equal to 65535"),
+        ({"port": "x"}, "SWARMGATE_PORT: Input should be a valid integer"),
+        ({"models": ""}, "SWARMGATE_MODELS: "),
+        ({"models": "[1,"}, "SWARMGATE_MODELS: "),
+        ({"log_format": "xml"}, "SWARMGATE_LOG_FORMAT: Input should be 'json' or 'console'"),
+        ({"limits": {"max_generations": 0}}, "SWARMGATE_LIMITS__MAX_GENERATIONS: "),
+        ({"drain_s": "nan"}, "SWARMGATE_DRAIN_S: "),
+        ({"models": "a,b", "dht_prefix": "p"}, "can be set only when one model is offered"),
+        ({"api_keys": ("short",)}, "fewer than 8 characters"),
+    ],
+)
+def test_values_that_do_not_fit_get_a_sentence(given: dict[str, object], sentence: str) -> None:
+    """The sentence names the setting."""
+    with pytest.raises(SettingsError, match=sentence):
+        load_settings({}, **given)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gateway.example.org"])
+def test_public_bind_without_keys_is_refused(host: str) -> None:
+    """Everybody could use the swarm otherwise."""
+    with pytest.raises(SettingsError, match="would open the gateway to everybody"):
+        load_settings({}, host=host)
+
+    assert load_settings({}, host=host, api_keys=("a-long-key",)).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_needs_no_keys(host: str) -> None:
+    """Only programs of this machine reach it."""
+    assert load_settings({}, host=host).host == host
+
+
+def test_secrets_do_not_show() -> None:
+    """Neither in the settings' text nor in an error."""
+    settings = Settings(api_keys=("very-secret-key",), redis_url="redis://:very-secret@h/0")
+
+    assert "very-secret" not in repr(settings)
+    with pytest.raises(SettingsError) as raised:
+        load_settings({}, api_keys=("very-secret-key",), port=-1)
+    assert "very-secret" not in str(raised.value)
+
+
+def test_every_field_is_described() -> None:
+    """The reference page is made of the descriptions."""
+    settings = Settings()
+    for model in (type(settings), type(settings.limits), type(settings.routing)):
+        assert all(field.description for field in model.model_fields.values())
