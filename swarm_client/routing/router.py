@@ -113,7 +113,9 @@ def _best_path_to(
 
 
 def _delay(round_trip_s: float | None) -> float:
-    return _UNKNOWN_DELAY_S if round_trip_s is None else min(round_trip_s / 2, _MAX_DELAY_S)
+    if round_trip_s is None or not round_trip_s >= 0:  # a peer may announce a NaN
+        return _UNKNOWN_DELAY_S
+    return min(round_trip_s / 2, _MAX_DELAY_S)
 
 
 def _memory_penalty(candidate: Candidate, num_cache_tokens: int) -> float:

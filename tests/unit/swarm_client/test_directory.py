@@ -1,0 +1,99 @@
+"""The live map: pings are smoothed, bans hold at once, offline servers disappear."""
+
+from math import inf
+
+import pytest
+
+from swarm_client.directory import Directory
+from swarm_protocol.identifiers import BlockRange, PeerId
+from swarm_protocol.node import FoundRecord
+from tests.unit.swarm_client.scripted_server import FACTS
+
+A, B = PeerId("a"), PeerId("b")
+
+
+def directory_of(**spans: str) -> Directory:
+    directory = Directory(FACTS, ban_s=15)
+    directory.update(found(state=2, **spans), now=0)
+    return directory
+
+
+def found(*, state: int = 2, **spans: str) -> dict[str, dict[str, FoundRecord]]:
+    result: dict[str, dict[str, FoundRecord]] = {}
+    for peer, text in spans.items():
+        blocks = BlockRange.parse(text)
+        value = (state, 1.0, {"start_block": blocks.start, "end_block": blocks.end})
+        for index in range(blocks.start, blocks.end):
+            result.setdefault(f"test.{index}", {})[peer] = FoundRecord(value, 100.0)
+    return result
+
+
+def test_a_ban_holds_at_once_and_ends_by_itself() -> None:
+    """A banned server is shown and may be a last resort, but counts as missing."""
+    directory = directory_of(a="0:4")
+
+    directory.ban(A, now=10)
+
+    assert directory.views(now=24.9)[0].is_banned
+    assert directory.candidates(now=24.9)[0].is_avoided
+    assert directory.missing_blocks(now=24.9) == (BlockRange(0, 4),)
+    assert directory.missing_blocks(now=25) == ()
+
+
+def test_a_ban_outlives_a_lookup() -> None:
+    """The record of a dead server stays in the DHT for a while."""
+    directory = directory_of(a="0:4")
+    directory.ban(A, now=10)
+
+    directory.update(found(a="0:4"), now=20)
+
+    assert directory.is_banned(A, now=20)
+
+
+def test_joining_servers_are_shown_but_not_routed() -> None:
+    """They have no weights yet."""
+    directory = Directory(FACTS, ban_s=15)
+    directory.update(found(state=1, a="0:4"), now=0)
+
+    assert [view.peer for view in directory.views(now=0)] == [A]
+    assert directory.candidates(now=0) == []
+
+
+def test_excluded_peers_are_no_candidates() -> None:
+    """A search does not try a peer twice."""
+    directory = directory_of(a="0:4", b="0:4")
+
+    assert [c.peer for c in directory.candidates(now=0, excluded={A})] == [B]
+
+
+def test_pings_are_smoothed_and_infinity_is_replaced() -> None:
+    """A fifth of the new value; "no answer" and its end count at once."""
+    directory = directory_of(a="0:4")
+
+    seen = []
+    for round_trip_s in (1.0, 2.0, inf, 3.0):
+        directory.record_ping(A, round_trip_s)
+        seen.append(directory.views(now=0)[0].ping_s)
+
+    assert seen == [1.0, pytest.approx(1.2), inf, 3.0]
+
+
+def test_the_least_recently_pinged_server_comes_first() -> None:
+    """So a limited number of pings reaches every server in turn."""
+    directory = directory_of(a="0:4", b="0:4", c="0:4")
+    directory.record_ping(A, 0.1)
+    directory.record_ping(B, 0.1)
+    directory.record_ping(A, 0.1)
+
+    assert directory.peers() == ("c", "b", "a")
+
+
+def test_pings_of_servers_that_left_are_forgotten() -> None:
+    """The map does not grow with the swarm's history."""
+    directory = directory_of(a="0:4")
+    directory.record_ping(A, 0.1)
+
+    directory.update(found(b="0:4"), now=1)
+    directory.update(found(a="0:4"), now=2)
+
+    assert directory.views(now=2)[0].ping_s is None

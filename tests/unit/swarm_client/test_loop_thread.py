@@ -1,0 +1,63 @@
+"""A loop in a thread, for callers without one."""
+
+import asyncio
+import threading
+
+import pytest
+
+from swarm_client.loop_thread import LoopThread
+
+
+async def name_of_thread() -> str:
+    return threading.current_thread().name
+
+
+def test_coroutines_run_in_the_thread() -> None:
+    """And their result, or error, reaches the caller."""
+    thread = LoopThread()
+
+    async def fail() -> None:
+        raise KeyError("x")
+
+    assert thread.run(name_of_thread()) == "swarm-client"
+    with pytest.raises(KeyError):
+        thread.run(fail())
+    thread.close()
+
+
+def test_closing_cancels_what_still_runs() -> None:
+    """Twice is no harm; then it runs nothing more."""
+    thread = LoopThread()
+    cancelled = threading.Event()
+
+    async def wait_for_ever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def start() -> asyncio.Task[None]:
+        task = asyncio.create_task(wait_for_ever())
+        await asyncio.sleep(0)
+        return task
+
+    task = thread.run(start())
+    thread.close()
+    thread.close()
+
+    assert cancelled.is_set()
+    assert task.cancelled()
+    with pytest.raises(RuntimeError):
+        thread.run(name_of_thread())
+
+
+def test_it_does_not_wait_for_itself() -> None:
+    """That would never end."""
+    thread = LoopThread()
+
+    async def nest() -> str:
+        return thread.run(name_of_thread())
+
+    with pytest.raises(RuntimeError, match="itself"):
+        thread.run(nest())
+    thread.close()
