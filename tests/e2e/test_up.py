@@ -162,3 +162,14 @@ def test_a_dying_server_ends_everything_with_a_sentence_that_names_it() -> None:
         assert still_alive(family, timeout_s=5) == []
     assert "swarmgate: server 2 of 2 ended with signal SIGKILL" in program.output
     assert "logs of every process are in" in program.output
+
+
+def test_a_gateway_ends_when_its_libp2p_daemon_does() -> None:
+    """It would look alive, and no token could come back any more."""
+    with Program("gateway", "--port", str(free_port())) as program:
+        program.wait_for('"ready": true', timeout_s=60)
+
+        next(process for process in program.family() if process.name() == "p2pd").kill()
+
+        assert program.wait(timeout_s=20) == 1
+    assert program.lines[-1] == "swarmgate: the libp2p daemon of this process has ended\n"
