@@ -12,7 +12,7 @@ from swarm_client.peer_descriptions import PeerDescriptions
 from swarm_client.routing import Route, choose_route
 from swarm_client.session.dialling import DialledRoute, Dialler
 from swarm_client.settings import RoutingSettings
-from swarm_protocol.errors import DeadlineExceededError, PeerError, SwarmError
+from swarm_protocol.errors import DeadlineExceededError, SwarmError
 from swarm_protocol.identifiers import PeerId, make_uid
 from swarm_protocol.node import FoundRecord, Node
 
@@ -59,14 +59,16 @@ class ModelServers:
                 tasks.create_task(self._ping(peer))
 
     async def keep_watch(self) -> None:
-        """Look up and ping until cancelled."""
+        """Ping and look up until cancelled; a failure is logged, and the next turn tries again."""
         while True:
             try:
                 await self.ping_servers()
                 await asyncio.sleep(self._settings.update_period_s)
                 await self.refresh()
-            except SwarmError as error:
-                log.warning("server_lookup_failed", model=self._facts.source, error=error.code)
+            except Exception as error:  # the edge of a task that must live as long as the model
+                log.warning(
+                    "server_lookup_failed", model=self._facts.source, error=type(error).__name__
+                )
                 await asyncio.sleep(self._settings.update_period_s)
 
     def choose_route(self, *, num_cache_tokens: int, excluded: Collection[PeerId]) -> Route:
@@ -96,7 +98,7 @@ class ModelServers:
         try:
             async with asyncio.timeout(self._settings.ping_timeout_s):
                 round_trip_s = await self._node.ping(peer)
-        except (PeerError, TimeoutError):
+        except (SwarmError, TimeoutError):
             round_trip_s = inf
         self.directory.record_ping(peer, round_trip_s)
 

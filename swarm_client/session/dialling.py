@@ -54,9 +54,12 @@ class Dialler:
             async with asyncio.TaskGroup() as tasks:
                 for hop in route:
                     tasks.create_task(dial_hop(hop))
-        except BaseException as error:
+        except BaseExceptionGroup as group:  # callers know the plain error
             _abandon(opened)
-            raise _first_of(error) from error
+            raise group.exceptions[0] from group
+        except asyncio.CancelledError:
+            _abandon(opened)
+            raise
         if failures:
             _abandon(opened)
             return DialledRoute(failures=failures)
@@ -77,8 +80,3 @@ class Dialler:
 def _abandon(opened: dict[Hop, HopStream]) -> None:
     for stream in opened.values():
         stream.abandon()
-
-
-def _first_of(error: BaseException) -> BaseException:
-    """A task group wraps what a task raises; callers know the plain error."""
-    return error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
