@@ -1,10 +1,13 @@
 """The gateway as a process: its identity, its ready line, its port, its node's health."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from app.gateway import Gateway
+from app.gateway import Gateway, open_gateway
 from app.settings import Settings
 from app.web_server import serve_gateway
+from swarm_protocol.errors import SwarmError
 from swarm_protocol.hivemind import HivemindNode, make_identity
 from swarmgate.listening import open_listener
 from swarmgate.service import print_ready
@@ -21,27 +24,26 @@ async def run_gateway(settings: Settings) -> None:
     open_listener(settings.host, settings.port).close()  # for the sentence when it is taken
     if settings.identity is not None:
         make_identity(settings.identity)
-    opened: asyncio.Future[Gateway] = asyncio.get_running_loop().create_future()
 
     def announce(gateway: Gateway, port: int) -> None:
-        opened.set_result(gateway)
+        node = gateway.node
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        print_ready(
-            url=f"http://{host}:{port}", peer_id=gateway.node.peer_id, maddrs=gateway.node.maddrs
-        )
+        print_ready(url=f"http://{host}:{port}", peer_id=node.peer_id, maddrs=node.maddrs)
 
-    serving = asyncio.ensure_future(serve_gateway(settings, announce))
-    watching = asyncio.ensure_future(_watch_node(opened))
+    failure: BaseException | None = None
     try:
-        done, _ = await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
-        done.pop().result()
-    finally:
-        for task in (serving, watching):
-            task.cancel()
-        await asyncio.wait({serving, watching})
+        await serve_gateway(settings, announce, gateway=_open_watched_gateway)
+    except* SwarmError as errors:
+        failure = errors.exceptions[0]
+    if failure is not None:
+        raise failure
 
 
-async def _watch_node(opened: asyncio.Future[Gateway]) -> None:
-    node = (await opened).node
-    assert isinstance(node, HivemindNode), "the gateway of a process is a real peer"
-    await node.wait_stopped()
+@asynccontextmanager
+async def _open_watched_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """Open the parts; while they are used, the end of the node's daemon ends the use."""
+    async with open_gateway(settings) as gateway, asyncio.TaskGroup() as group:
+        assert isinstance(gateway.node, HivemindNode), "a process is a real peer"
+        watching = group.create_task(gateway.node.wait_stopped())
+        yield gateway
+        watching.cancel()
