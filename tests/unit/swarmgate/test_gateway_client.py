@@ -1,42 +1,12 @@
 """The commands' own small HTTP client, against a real HTTP server."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from swarmgate.errors import GatewayRequestError
 from swarmgate.gateway_client import GatewayClient, choose_model
-
-
-@contextmanager
-def answering(status: int, body: bytes) -> Iterator[str]:
-    """Serve one answer to every request; yield the URL."""
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.do_GET()
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+from tests.unit.swarmgate.http_answers import answering
 
 
 def test_a_stream_yields_its_events_and_leaves_comments_out() -> None:
