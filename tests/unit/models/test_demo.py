@@ -15,8 +15,8 @@ PROMISES = {
     "What is 7 + 8?": "15",
     "What is the opposite of hot?": "cold",
     "Count to 5.": "1, 2, 3, 4, 5.",
-    "What is a swarm?": "servers",
-    "Who are you?": "model",
+    "What is a KV cache?": "keys and values",
+    "Who are you?": "demo model",
     "Tell me a story about a fox named Lily.": "fox named Lily",
 }
 TALK = (
