@@ -1,5 +1,6 @@
 """Server-sent events written straight to ASGI: one `send` per event, nothing in between."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,7 +10,6 @@ from app.admission import CallerLeftError
 from app.api.openai_frames import KEEP_ALIVE_FRAME
 from app.api.replies import encode_headers
 
-_MAX_STALLED_PERIODS: Final = 4
 _HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -18,14 +18,17 @@ _HEADERS: Final = {
 
 
 class EventStream:
-    """One event stream. An event is flushed at once; a slow reader makes `write` wait."""
+    """One event stream. An event is flushed at once; a slow reader makes `write` wait.
 
-    def __init__(self, send: Send) -> None:
+    Args:
+        stall_timeout_s: a reader who takes nothing for so long counts as gone.
+    """
+
+    def __init__(self, send: Send, stall_timeout_s: float = 60.0) -> None:
         self._send = send
+        self._stall_timeout_s = stall_timeout_s
         self._is_writing = False
-        self._num_written = 0
-        self._num_seen = 0
-        self._num_stalled = 0
+        self._has_written = False
         self.has_started = False
 
     async def start(self, headers: Mapping[str, str]) -> None:
@@ -40,28 +43,27 @@ class EventStream:
         )
 
     async def write(self, frame: bytes) -> None:
-        """Send one or more whole events."""
+        """Send one or more whole events.
+
+        Raises:
+            CallerLeftError: the reader takes nothing any more.
+        """
         self._is_writing = True
-        await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+        try:
+            async with asyncio.timeout(self._stall_timeout_s):
+                await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+        except TimeoutError:
+            raise CallerLeftError from None
         self._is_writing = False
-        self._num_written += 1
+        self._has_written = True
 
     async def end(self) -> None:
         """End the stream."""
         await self._send({"type": "http.response.body", "body": b""})
 
     async def keep_alive(self) -> None:
-        """Send a comment if nothing was written since the last call.
-
-        Raises:
-            CallerLeftError: the reader has taken nothing for several calls.
-        """
-        is_silent = self._num_written == self._num_seen
-        self._num_seen = self._num_written
-        self._num_stalled = self._num_stalled + 1 if is_silent and self._is_writing else 0
-        if self._num_stalled >= _MAX_STALLED_PERIODS:
-            raise CallerLeftError
-        if self.has_started and is_silent and not self._is_writing:
-            await self._send(
-                {"type": "http.response.body", "body": KEEP_ALIVE_FRAME, "more_body": True}
-            )
+        """Send a comment if nothing was written since the last call. Raises as `write` does."""
+        is_silent = not self._has_written and not self._is_writing
+        self._has_written = False
+        if self.has_started and is_silent:
+            await self.write(KEEP_ALIVE_FRAME)

@@ -1,6 +1,6 @@
 """What all surfaces do alike: admit, open, generate, close."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 from app.account import Account
@@ -8,6 +8,11 @@ from app.api.presence import run_to_the_end
 from app.callers import Caller
 from app.context import AppContext
 from app.inference.requests import Conversation, GenerationEvent, GenerationRequest
+
+
+def context_size(token_ids: Sequence[int]) -> int:
+    """Return the tokens a generation starts from: an empty context gets the model's first one."""
+    return max(1, len(token_ids))
 
 
 @asynccontextmanager
@@ -19,7 +24,7 @@ async def reserved_conversation(
     Raises:
         SwarmError: a limit, the store or the swarm refuses.
     """
-    max_length = len(request.prompt_ids) + request.max_new_tokens
+    max_length = context_size(request.prompt_ids) + request.max_new_tokens
     await context.admission.reserve(account, caller, model_id, max_length)
     conversation = await context.gateway.engine.open(model_id, max_length=max_length)
     try:

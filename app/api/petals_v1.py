@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from app.account import Account
 from app.admission import CallerLeftError
 from app.api.bodies import parse_json_object, read_body, validate
-from app.api.generation import accounted_events, reserved_conversation
+from app.api.generation import accounted_events, context_size, reserved_conversation
 from app.api.petals_fields import GenerateForm
 from app.api.presence import run_beside, wait_for_disconnect
 from app.api.replies import send_error, send_json
@@ -58,9 +58,10 @@ async def _generate(
     """Return the new text; special tokens are part of it, as Petals decodes them."""
     model = context.gateway.engine.model(form.model)
     prompt_ids = await model.encode(form.inputs) if form.inputs else []
-    max_new_tokens = form.max_new_tokens or (form.max_length or 0) - len(prompt_ids)
+    num_context = context_size(prompt_ids)
+    max_new_tokens = form.max_new_tokens or (form.max_length or 0) - num_context
     if max_new_tokens < 1:
-        raise MaxLengthExceededError(len(prompt_ids), 1, form.max_length or 0)
+        raise MaxLengthExceededError(num_context, 1, form.max_length or 0)
     request = GenerationRequest(
         request_id=request_id,
         prompt_ids=tuple(prompt_ids),

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 
 from app.account import Account
 from app.admission import CallerLeftError
-from app.api.generation import accounted_events
+from app.api.generation import accounted_events, context_size
 from app.api.petals_dialogue import OK_REPLY, ReplySplitter, read_generate, read_opening
 from app.api.petals_fields import OpenMessage
 from app.api.petals_socket import PetalsSocket, accept, is_origin_allowed, refuse_socket
@@ -133,7 +133,7 @@ class Talk:
         prompt_ids = await model.encode(message.inputs) if message.inputs else []
         splitter = ReplySplitter(
             message,
-            num_context=len(conversation.token_ids) + len(prompt_ids),
+            num_context=context_size([*conversation.token_ids, *prompt_ids]),
             max_length=conversation.max_length,
         )
         request = GenerationRequest(

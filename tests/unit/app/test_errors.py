@@ -45,7 +45,9 @@ def test_every_code_a_caller_can_meet_is_in_the_table() -> None:
 
 
 def _with_code(code: str) -> SwarmError:
-    return type("Probe", (SwarmError,), {"code": code})("probe")
+    probe = SwarmError("probe")
+    vars(probe)["code"] = code
+    return probe
 
 
 def test_text_of_a_peer_never_reaches_a_caller() -> None:

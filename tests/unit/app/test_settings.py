@@ -1,6 +1,7 @@
 """Settings: where they come from, and what is refused."""
 
 import pytest
+from pydantic import SecretStr
 
 from app.settings import Settings, SettingsError, load_settings, unknown_names
 
@@ -94,7 +95,9 @@ def test_loopback_needs_no_keys(host: str) -> None:
 
 def test_secrets_do_not_show() -> None:
     """Neither in the settings' text nor in an error."""
-    settings = Settings(api_keys=("very-secret-key",), redis_url="redis://:very-secret@h/0")
+    settings = Settings(
+        api_keys=(SecretStr("very-secret-key"),), redis_url=SecretStr("redis://:very-secret@h/0")
+    )
 
     assert "very-secret" not in repr(settings)
     with pytest.raises(SettingsError) as raised:

@@ -9,6 +9,7 @@ import httpx2
 import openai
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from app.settings import LimitSettings, Settings
 from swarm_client.errors import NoRouteError, SessionLostError
@@ -333,7 +334,7 @@ async def test_draining_gateway_ends_what_runs_and_takes_nothing_new() -> None:
 
 async def test_wrong_key_is_an_authentication_error() -> None:
     """And the right one is none."""
-    settings = Settings(api_keys=("correct-key",))
+    settings = Settings(api_keys=(SecretStr("correct-key"),))
     async with _sdk(ScriptedEngine(), settings, "wrong-key") as client:
         with pytest.raises(openai.AuthenticationError, match="API key"):
             await client.chat.completions.create(**BODY)

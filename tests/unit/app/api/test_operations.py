@@ -1,5 +1,8 @@
 """Health, metrics and the swarm's map."""
 
+import httpx2
+from pydantic import SecretStr
+
 from app.settings import Settings
 from app.state.redis import RedisStateStore
 from swarm_protocol.identifiers import BlockRange
@@ -10,7 +13,7 @@ async def test_live_says_nothing_of_the_swarm() -> None:
     """The process runs, and that is all."""
     engine = ScriptedEngine()
     engine.demo.canary.ok = False
-    async with http_client(engine, Settings(api_keys=("correct-key",))) as client:
+    async with http_client(engine, Settings(api_keys=(SecretStr("correct-key"),))) as client:
         assert (await client.get("/health/live")).status_code == 200
 
 
@@ -39,11 +42,18 @@ async def test_not_ready_says_why() -> None:
 
 async def test_draining_gateway_is_not_ready() -> None:
     """A load balancer looks elsewhere then."""
-    async with running_app(ScriptedEngine()) as app:
+    async with (
+        running_app(ScriptedEngine()) as app,
+        httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app), base_url="http://gateway"
+        ) as client,
+    ):
         await app.state.context.admission.drain(0)
-        engine_reasons = app.state.context.admission.is_draining
 
-    assert engine_reasons
+        answer = await client.get("/health/ready")
+
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == ["the gateway is about to stop"]
 
 
 async def test_swarm_shows_models_and_their_servers() -> None:
@@ -90,7 +100,9 @@ async def test_metrics_count_requests_by_surface_and_outcome() -> None:
 async def test_all_but_the_public_routes_need_the_key() -> None:
     """Unknown ones, too: nothing is told about what exists."""
     closed = ("/metrics", "/api/v1/swarm", "/v1/models", "/v1/nothing", "/nothing")
-    async with http_client(ScriptedEngine(), Settings(api_keys=("correct-key",))) as client:
+    async with http_client(
+        ScriptedEngine(), Settings(api_keys=(SecretStr("correct-key"),))
+    ) as client:
         statuses = {path: (await client.get(path)).status_code for path in closed}
         answer = await client.get("/v1/models")
 

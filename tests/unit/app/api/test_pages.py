@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 
 from app.main import create_app
 from app.settings import Settings
@@ -19,7 +20,7 @@ async def _client(directory: Path) -> AsyncIterator[httpx2.AsyncClient]:
     (directory / ".hidden").write_text("secret")
     (directory.parent / "secret.txt").write_text("secret")
     app = create_app(
-        Settings(api_keys=("correct-key",)),
+        Settings(api_keys=(SecretStr("correct-key"),)),
         gateway=scripted_gateway(ScriptedEngine()),
         static_directory=directory,
     )

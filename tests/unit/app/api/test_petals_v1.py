@@ -121,6 +121,18 @@ async def test_swarm_that_cannot_is_told_with_status_200(error: Exception, sente
     assert sentence in answer.json()["traceback"]
 
 
+async def test_crash_is_told_without_inner_facts() -> None:
+    """In the dialect's shape, too."""
+    engine = ScriptedEngine()
+    engine.error = RuntimeError("/root/secret.py")
+    async with http_client(engine) as client:
+        answer = await client.post(PATH, data=FIELDS)
+
+    expected = {"ok": False, "traceback": "something went wrong inside the gateway"}
+    assert answer.json() == expected
+    assert engine.num_open == 0
+
+
 async def test_caller_who_leaves_frees_the_session() -> None:
     """Though nothing is streamed, the connection is watched."""
     engine = ScriptedEngine()

@@ -3,6 +3,7 @@
 import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from app.errors import CLOSE_POLICY, CLOSE_TOO_BIG, CLOSE_TRY_LATER, CLOSE_UNSUPPORTED
 from app.settings import LimitSettings, Settings
@@ -233,7 +234,7 @@ async def test_only_our_own_pages_and_listed_sites_may_connect(
 
 async def test_key_is_needed_where_keys_are_set() -> None:
     """Without it the connection is refused in words."""
-    settings = Settings(api_keys=("correct-key",))
+    settings = Settings(api_keys=(SecretStr("correct-key"),))
     async with running_app(ScriptedEngine(), settings) as app:
         async with SocketCaller(app) as caller:
             assert "API key" in (await caller.reply())["traceback"]

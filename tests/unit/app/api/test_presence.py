@@ -1,0 +1,79 @@
+"""Work for callers who may leave."""
+
+import asyncio
+
+import pytest
+
+from app.admission import CallerLeftError
+from app.api.presence import run_beside, run_to_the_end
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
+async def _leave() -> None:
+    raise CallerLeftError
+
+
+async def test_result_of_the_work_is_returned() -> None:
+    """The watcher is gone then."""
+
+    async def work() -> int:
+        return 7
+
+    before = asyncio.all_tasks()
+
+    assert await run_beside(_never(), work()) == 7
+    assert asyncio.all_tasks() == before
+
+
+async def test_work_has_ended_when_the_caller_has_left() -> None:
+    """What it releases in `finally` is released."""
+    has_ended = False
+
+    async def work() -> None:
+        nonlocal has_ended
+        try:
+            await _never()
+        finally:
+            await asyncio.sleep(0)
+            has_ended = True
+
+    with pytest.raises(CallerLeftError):
+        await run_beside(_leave(), work())
+
+    assert has_ended
+
+
+async def test_both_end_when_we_are_cancelled() -> None:
+    """No task stays behind."""
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(run_beside(_never(), _never()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert asyncio.all_tasks() == before
+
+
+async def test_closing_is_not_cut_short_by_a_cancellation() -> None:
+    """The cancellation comes after it."""
+    begun, may_end, has_ended = asyncio.Event(), asyncio.Event(), False
+
+    async def close() -> None:
+        nonlocal has_ended
+        begun.set()
+        await may_end.wait()
+        has_ended = True
+
+    task = asyncio.create_task(run_to_the_end(close()))
+    await begun.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert has_ended
