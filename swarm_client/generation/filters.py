@@ -3,7 +3,7 @@ avoided.
 
 Each filter keeps a prefix of a row's tokens in order of probability. So the likeliest candidates
 are enough whenever the prefix ends before they do; a row for which it does not is reported as not
-settled, and drawn again from the whole vocabulary.
+settled, to be drawn again from the whole vocabulary with the same number.
 """
 
 from collections.abc import Sequence

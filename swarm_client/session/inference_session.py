@@ -30,6 +30,7 @@ from swarm_client.session.step_checks import check_hidden, check_hypo_ids, check
 from swarm_client.session.timings import HopTiming, StepTimings
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import DeadlineExceededError, PeerError, PeerRefusedError
+from swarm_protocol.node import MAX_FRAME_BYTES
 
 # Parts of what servers say when they have no room; PETALS_PROTOCOL §3.8 and our own servers.
 _CAPACITY_TEXTS: Final = (
@@ -186,12 +187,12 @@ class InferenceSession:
             num_tokens,
             batch_size=batch_size,
             chunk_tokens=self._settings.prefill_chunk_tokens,
-            max_step_tokens=self._settings.max_step_tokens,
+            max_step_tokens=min(self._settings.max_step_tokens, _frame_tokens(hidden)),
             num_prompts=0 if prompts is None else prompts.shape[2],
         ):
             metadata = self._progress.metadata(step_id=str(uuid4())).to_wire()
             is_first = chunk.start == 0
-            extras = StepExtras(metadata, *((prompts, hypo_ids) if is_first else ()))
+            extras = StepExtras(metadata, prompts, hypo_ids) if is_first else StepExtras(metadata)
             outputs.append(await self._run_chunk(inputs[:, chunk], extras, took_ms))
             self._progress.chunk_finished(chunk.stop - chunk.start)
         self.last_step = StepTimings(
@@ -233,3 +234,8 @@ class InferenceSession:
     def _drop_streams(self) -> None:
         for stream in self._hops:
             stream.abandon()
+
+
+def _frame_tokens(hidden: Tensor) -> int:
+    """Return how many tokens fit into a frame as float32, with half of it left for the rest."""
+    return MAX_FRAME_BYTES // 2 // (4 * hidden.shape[2])
