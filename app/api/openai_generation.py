@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -76,11 +76,12 @@ class OpenAIEndpoint(Generic[Fields]):
         except Exception as error:
             if not isinstance(error, SwarmError):
                 log.exception("generation_crashed")
-            if stream.has_started:
+            if not stream.has_started:
+                await send_error(scope, send, error)
+                return
+            with suppress(CallerLeftError):
                 await stream.write(error_frame(describe_error(error)) + DONE_FRAME)
                 await stream.end()
-            else:
-                await send_error(scope, send, error)
 
     async def _answer(
         self, scope: Scope, body: bytes, account: Account, stream: EventStream

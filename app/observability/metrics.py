@@ -4,7 +4,7 @@ Names are vLLM's where the meaning is equal. Labels come from closed sets: surfa
 codes and the ids of offered models; never from callers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 
@@ -61,26 +61,20 @@ class Metrics:
         self.generation_tokens = Counter(
             "vllm:generation_tokens", "Tokens generated.", model, registry=registry
         )
-        self.first_token = Histogram(
+        self.first_token = self._histogram(
             "vllm:time_to_first_token_seconds",
             "From the request to its first token.",
-            model,
-            buckets=_FIRST_TOKEN_BUCKETS_S,
-            registry=registry,
+            _FIRST_TOKEN_BUCKETS_S,
         )
-        self.token = Histogram(
+        self.token = self._histogram(
             "vllm:time_per_output_token_seconds",
             "Between tokens, after the first.",
-            model,
-            buckets=_TOKEN_BUCKETS_S,
-            registry=registry,
+            _TOKEN_BUCKETS_S,
         )
-        self.overhead = Histogram(
+        self.overhead = self._histogram(
             "swarmgate_overhead_per_token_seconds",
             "The part of the time between tokens spent neither in servers nor in the LM head.",
-            model,
-            buckets=_OVERHEAD_BUCKETS_S,
-            registry=registry,
+            _OVERHEAD_BUCKETS_S,
         )
 
     @contextmanager
@@ -95,3 +89,6 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, ["model_name"], buckets=buckets, registry=self.registry)
