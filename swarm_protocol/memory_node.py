@@ -103,8 +103,7 @@ class MemoryCallStream:
             await self._pipe.requests.put(None)
 
     def close(self) -> None:
-        if self._pipe.task is not None:
-            self._pipe.task.cancel()
+        self._pipe.break_off()
 
 
 class MemoryServedStream:

@@ -22,6 +22,7 @@ from hivemind.utils import get_dht_time
 from hivemind.utils.timed_storage import ValueWithExpiration
 
 from swarm_protocol.errors import (
+    MalformedMessageError,
     NodeError,
     PeerError,
     PeerRefusedError,
@@ -30,7 +31,7 @@ from swarm_protocol.errors import (
 )
 from swarm_protocol.hivemind.daemon import Daemon, DaemonArguments
 from swarm_protocol.hivemind.frames import HivemindCallStream, HivemindServedStream
-from swarm_protocol.identifiers import PeerId
+from swarm_protocol.identifiers import PeerId, parse_peer_id
 from swarm_protocol.node import (
     MAX_UNARY_BYTES,
     CallStream,
@@ -141,12 +142,12 @@ class HivemindNode:
         if len(request) > MAX_UNARY_BYTES - 4096:
             raise NodeError(f"a unary request of {len(request)} bytes is over the limit")
         client = self._p2p._client  # the bytes-level call has no public name
-        call = client.call_unary_handler(PeerID.from_base58(peer), method, request)
+        call = client.call_unary_handler(_libp2p_id(peer), method, request)
         reply: bytes = await self._guarded(peer, call)
         return reply
 
     async def open_stream(self, peer: PeerId, method: str) -> CallStream:
-        call = self._daemon.open_stream(PeerID.from_base58(peer), method)
+        call = self._daemon.open_stream(_libp2p_id(peer), method)
         reader, writer = await self._guarded(peer, call)
         return HivemindCallStream(peer, reader, writer)
 
@@ -249,6 +250,14 @@ def _records(entries: Mapping[object, object]) -> dict[str, FoundRecord]:
         for subkey, entry in entries.items()
         if isinstance(subkey, str) and isinstance(entry, ValueWithExpiration)
     }
+
+
+def _libp2p_id(peer: PeerId) -> PeerID:
+    """Return hivemind's form of an id, which may have come from anybody's record in the DHT."""
+    try:
+        return PeerID.from_base58(parse_peer_id(peer))
+    except MalformedMessageError as error:
+        raise PeerUnreachableError(peer, "this is no peer id") from error
 
 
 def _translate(peer: PeerId, error: Exception) -> PeerError:

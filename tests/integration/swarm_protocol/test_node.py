@@ -17,6 +17,7 @@ from swarm_protocol.memory_node import MemoryNetwork
 from swarm_protocol.node import Node, RecordEntry, ServedStream
 
 UNKNOWN_PEER = PeerId("QmedTaZXmULqwspJXz44SsPZyTNKxhnnFvYRajfH7MGhCY")
+NO_PEER = PeerId("not base58")
 Pair = tuple[Node, Node]
 
 
@@ -72,17 +73,36 @@ async def test_method_that_nobody_serves_is_not_supported(pair: Pair) -> None:
         await caller.open_stream(server.peer_id, "Test.nothing")
 
 
-async def test_peer_that_is_not_there_is_unreachable(pair: Pair) -> None:
-    """Calls, streams and pings agree on that."""
+@pytest.mark.parametrize("peer", [UNKNOWN_PEER, NO_PEER])
+async def test_peer_that_is_not_there_is_unreachable(pair: Pair, peer: PeerId) -> None:
+    """Calls, streams and pings agree on that, also for an id that cannot be one."""
     _, caller = pair
 
     async with asyncio.timeout(10):
         with pytest.raises(PeerUnreachableError):
-            await caller.call(UNKNOWN_PEER, "Test.unary", b"")
+            await caller.call(peer, "Test.unary", b"")
         with pytest.raises(PeerUnreachableError):
-            await caller.open_stream(UNKNOWN_PEER, "Test.unary")
+            await caller.open_stream(peer, "Test.unary")
         with pytest.raises(PeerUnreachableError):
-            await caller.ping(UNKNOWN_PEER)
+            await caller.ping(peer)
+
+
+async def test_closing_a_stream_ends_a_receive_that_waits(pair: Pair) -> None:
+    """Whoever closes a session need not wait for the deadline of a step in flight."""
+    server, caller = pair
+
+    async def wait(_stream: ServedStream) -> None:
+        await asyncio.Event().wait()
+
+    await server.serve_stream("Test.silent", wait)
+    stream = await caller.open_stream(server.peer_id, "Test.silent")
+    receiving = asyncio.ensure_future(stream.receive())
+    await asyncio.sleep(0)
+    stream.close()
+
+    async with asyncio.timeout(5):
+        (outcome,) = await asyncio.gather(receiving, return_exceptions=True)
+    assert outcome is None or isinstance(outcome, PeerUnreachableError)
 
 
 async def test_ping_of_a_live_peer_takes_some_time(pair: Pair) -> None:

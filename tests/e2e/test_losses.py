@@ -1,0 +1,85 @@
+"""What callers see when a part of the product is killed, and that it recovers by itself."""
+
+import json
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from websockets.sync.client import connect
+
+from tests.harness.product import Product, running_product
+from tests.harness.programs import still_alive
+
+pytestmark = pytest.mark.timeout(120)
+
+CHAT = {"model": "demo", "messages": [{"role": "user", "content": "What is 7 + 8?"}]}
+
+
+@pytest.fixture(scope="module")
+def fragile() -> Iterator[Product]:
+    """A product of this module's own, because the tests break it and mend it."""
+    with running_product() as running:
+        yield running
+
+
+def assert_answers(product: Product) -> None:
+    status, answer = product.post("/v1/chat/completions", CHAT | {"temperature": 0})
+    assert status == 200, answer
+    assert "15" in answer["choices"][0]["message"]["content"]
+
+
+def test_killed_server_is_a_clear_error_and_its_return_mends_it(fragile: Product) -> None:
+    """kill -9 in mid-stream: one sentence; then not ready; then a new server; then answers."""
+    daemons = [p for p in fragile.servers["4:8"].family() if "p2pd" in p.name()]
+    with connect(f"ws://127.0.0.1:{fragile.port}/api/v2/generate") as socket:
+        for message in (
+            {"type": "open_inference_session", "model": "demo", "max_length": 2000},
+            {"type": "generate", "inputs": "Once", "max_new_tokens": 1, "stop_sequence": "@@@"},
+        ):
+            socket.send(json.dumps(message))
+            assert json.loads(socket.recv(timeout=30))["ok"] is True
+        fragile.kill_server("4:8")
+        reply = json.loads(socket.recv(timeout=30))
+        while reply["ok"]:
+            reply = json.loads(socket.recv(timeout=30))
+
+    assert "\n" not in reply["traceback"]
+    assert "4:8" in reply["traceback"]
+    assert still_alive(daemons, timeout_s=5) == []
+
+    assert fragile.wait_health(is_ready=False)["reasons"]
+    status, answer = fragile.post("/v1/chat/completions", CHAT)
+    assert (status, answer["error"]["code"]) == (503, "no_route")
+    assert "4:8" in answer["error"]["message"]
+
+    fragile.start_server("4:8")
+    fragile.wait_health(is_ready=True)
+    assert_answers(fragile)
+
+
+def test_lost_redis_is_a_clear_503_and_its_return_mends_it(fragile: Product) -> None:
+    """No state, no service; nothing has to be restarted."""
+    fragile.redis.kill()
+
+    status, answer = fragile.post("/v1/chat/completions", CHAT)
+    assert (status, answer["error"]["code"]) == (503, "state_unavailable")
+    assert "redis" not in answer["error"]["message"].lower()
+    assert fragile.wait_health(is_ready=False)["reasons"]
+
+    fragile.redis.restart()
+    fragile.wait_health(is_ready=True)
+    assert_answers(fragile)
+
+
+def test_drained_server_leaves_without_a_word_of_error(fragile: Product) -> None:
+    """SIGTERM announces the end first, so the gateway knows at once what is missing."""
+    family: list[psutil.Process] = fragile.servers["0:4"].family()
+    family[0].terminate()
+
+    assert still_alive(family, timeout_s=15) == []
+    assert fragile.servers["0:4"].wait(timeout_s=5) == 0
+    assert fragile.wait_health(is_ready=False)["reasons"]
+
+    fragile.start_server("0:4")
+    fragile.wait_health(is_ready=True)
+    assert_answers(fragile)
