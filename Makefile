@@ -37,6 +37,7 @@ check: $(INSTALLED) ## format, lint, types, import contracts, docs drift
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m scripts.generate_docs --check
 
 fix: $(INSTALLED) ## format and apply safe lint fixes
 	$(BIN)/ruff format .

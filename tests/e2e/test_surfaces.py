@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
+from openai.types.chat import ChatCompletionUserMessageParam
 from redis import Redis
 from websockets.sync.client import ClientConnection, connect
 
@@ -16,7 +17,10 @@ from tests.harness.product import Product
 
 pytestmark = pytest.mark.timeout(90)
 
-QUESTION = {"role": "user", "content": "What is the capital of Japan?"}
+QUESTION: Final[ChatCompletionUserMessageParam] = {
+    "role": "user",
+    "content": "What is the capital of Japan?",
+}
 STOP = "<|end|>"
 
 

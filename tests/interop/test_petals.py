@@ -42,7 +42,8 @@ def expected_ids(model: Path) -> list[int]:
     whole = LlamaForCausalLM.from_pretrained(model, dtype=torch.float32)
     prompt = torch.tensor([PROMPT])
     output = whole.generate(prompt, max_new_tokens=NUM_NEW, do_sample=False)
-    return output[0, len(PROMPT) :].tolist()
+    new_ids: list[int] = output[0, len(PROMPT) :].tolist()
+    return new_ids
 
 
 @pytest.fixture
