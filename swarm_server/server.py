@@ -170,7 +170,7 @@ class BlockServer:
         if self._is_offline:
             return
         self._is_offline = True
-        self._admission.is_draining = True
+        self._admission.start_draining()
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.wait({self._announcing})

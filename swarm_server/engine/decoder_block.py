@@ -9,9 +9,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, silu
+from torch.nn.functional import silu
 
 from swarm_server.engine.attention import ChunkContext, attend
+from swarm_server.engine.linear import make_linear
 from swarm_server.engine.rope import Rope, rotate_in_place
 
 
@@ -26,6 +27,8 @@ class BlockShape:
     head_dim: int
     norm_eps: float
     rope: Rope
+    has_attention_bias: bool = False
+    has_mlp_bias: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,14 @@ class DecoderBlock:
     """One block. Stateless but for its weights."""
 
     def __init__(self, shape: BlockShape, weights: BlockWeights) -> None:
+        """Lay out the weights; the caller should let go of them then."""
         self._shape = shape
-        self._weights = weights
+        self._attention_norm = weights.attention_norm
+        self._mlp_norm = weights.mlp_norm
+        self._qkv = make_linear(weights.qkv, weights.qkv_bias)
+        self._attention_out = make_linear(weights.attention_out, weights.attention_out_bias)
+        self._gate_up = make_linear(weights.gate_up, weights.gate_up_bias)
+        self._down = make_linear(weights.down, weights.down_bias)
 
     def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
         """Return the hidden states after this block, [batch, num_tokens, hidden_size]."""
@@ -74,23 +83,21 @@ class DecoderBlock:
     def _attention(
         self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext
     ) -> Tensor:
-        shape, weights = self._shape, self._weights
+        shape = self._shape
         batch, num_tokens, _ = hidden.shape
-        normed = rms_norm(hidden, weights.attention_norm, shape.norm_eps)
-        heads = linear(normed, weights.qkv, weights.qkv_bias)
-        heads = heads.view(batch, num_tokens, -1, shape.head_dim)
-        rotate_in_place(
-            heads[:, :, : shape.num_heads + shape.num_kv_heads], context.cos, context.sin
-        )
+        normed = rms_norm(hidden, self._attention_norm, shape.norm_eps)
+        heads = self._qkv(normed).view(batch, num_tokens, -1, shape.head_dim)
+        num_rotated = shape.num_heads + shape.num_kv_heads
+        rotate_in_place(heads[:, :, :num_rotated], context.cos, context.sin)
         keys, values = kv.write(kv_index, heads[:, :, shape.num_heads :])
-        outputs = attend(heads[:, :, : shape.num_heads], keys, values, context.mask)
-        return linear(outputs, weights.attention_out, weights.attention_out_bias)
+        return self._attention_out(
+            attend(heads[:, :, : shape.num_heads], keys, values, context.mask)
+        )
 
     def _mlp(self, hidden: Tensor) -> Tensor:
-        weights = self._weights
-        normed = rms_norm(hidden, weights.mlp_norm, self._shape.norm_eps)
-        gate, up = linear(normed, weights.gate_up, weights.gate_up_bias).chunk(2, -1)
-        return linear(silu(gate).mul_(up), weights.down, weights.down_bias)
+        normed = rms_norm(hidden, self._mlp_norm, self._shape.norm_eps)
+        gate, up = self._gate_up(normed).chunk(2, -1)
+        return self._down(silu(gate).mul_(up))
 
 
 def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:

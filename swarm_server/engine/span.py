@@ -2,15 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.attention import ChunkContext, causal_mask
-from swarm_server.engine.decoder_block import BlockShape, DecoderBlock
+from swarm_server.engine.decoder_block import BlockShape, KVWriter
 from swarm_server.engine.rope import RopeTable
 from swarm_server.kv.session_kv import SessionKV
+
+
+class Block(Protocol):
+    """One transformer layer with its weights."""
+
+    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
+        """Return the hidden states after this block, [batch, num_tokens, hidden_size].
+
+        Args:
+            hidden: of the chunk; not to be changed.
+            kv: where the session's keys and values are.
+            kv_index: number of this block there.
+            context: what all blocks share in this step.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +49,7 @@ class Span:
     def __init__(
         self,
         blocks: BlockRange,
-        layers: Sequence[DecoderBlock],
+        layers: Sequence[Block],
         shape: BlockShape,
         *,
         dtype: torch.dtype,

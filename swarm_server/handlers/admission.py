@@ -16,13 +16,22 @@ class Admission:
     """Counts sessions from the moment they ask for KV memory until they have given it back."""
 
     def __init__(self, budget: KVBudget, *, max_sessions: int) -> None:
-        self.is_draining = False
+        self._is_draining = False
         self.num_sessions = 0
         self._budget = budget
         self._max_sessions = max_sessions
         self._session_ids: set[str] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether new sessions are refused because the server is about to stop."""
+        return self._is_draining
+
+    def start_draining(self) -> None:
+        """Refuse new sessions from now on."""
+        self._is_draining = True
 
     async def admit(self, opening: Opening) -> Callable[[], None]:
         """Reserve what the session needs; return the function that gives it back.
@@ -31,7 +40,7 @@ class Admission:
             ServerDrainingError, TooManySessionsError, SessionNotUniqueError: see the classes.
             KVMemoryError: the memory is not there in time.
         """
-        if self.is_draining:
+        if self._is_draining:
             raise ServerDrainingError
         if self.num_sessions >= self._max_sessions:
             raise TooManySessionsError(self._max_sessions)

@@ -61,8 +61,10 @@ class InferenceHandler:
 
     def end_all(self) -> None:
         """End every session now; memory of those in a step is back when the step ends."""
+        now = asyncio.get_running_loop().time()
         for deadline in self._deadlines:
-            deadline.reschedule(asyncio.get_running_loop().time())
+            if not deadline.expired():
+                deadline.reschedule(now)
 
     async def serve(self, stream: ServedStream) -> None:
         """Serve one stream until the caller ends the session, leaves, or does something wrong.
@@ -134,8 +136,13 @@ class InferenceHandler:
             frame = await asyncio.to_thread(_encode_reply, hidden)
         else:
             frame = _encode_reply(hidden)
-        async with asyncio.timeout(self._timeouts.step_s):
-            await stream.send(frame)
+        try:
+            async with asyncio.timeout(self._timeouts.step_s):
+                await stream.send(frame)
+        except TimeoutError:
+            raise SessionExpiredError(
+                f"nobody has taken the reply for {self._timeouts.step_s:g} seconds"
+            ) from None
 
 
 def _encode_reply(hidden: Tensor) -> bytes:

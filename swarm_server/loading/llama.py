@@ -41,14 +41,21 @@ class LlamaFamily:
             head_dim=head_dim,
             norm_eps=read_number(config, "rms_norm_eps", 1e-6),
             rope=read_rope(config),
+            has_attention_bias=read_flag(config, "attention_bias"),
+            has_mlp_bias=read_flag(config, "mlp_bias"),
         )
 
     def load_block(
-        self, checkpoint: Checkpoint, index: int, *, dtype: torch.dtype, device: str
+        self,
+        checkpoint: Checkpoint,
+        shape: BlockShape,
+        index: int,
+        *,
+        dtype: torch.dtype,
+        device: str,
     ) -> DecoderBlock:
         """Return one block with its weights. Raises CheckpointError when one is not there."""
-        shape = self.shape(checkpoint.config)
-        sizes = _tensor_sizes(shape, checkpoint.config)
+        sizes = _tensor_sizes(shape)
         prefix = f"model.layers.{index}."
         tensors = checkpoint.load([prefix + name for name in sizes], dtype)
         for name, size in sizes.items():
@@ -60,7 +67,7 @@ class LlamaFamily:
         return DecoderBlock(shape, _fuse(tensors, prefix, device))
 
 
-def _tensor_sizes(shape: BlockShape, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def _tensor_sizes(shape: BlockShape) -> dict[str, tuple[int, ...]]:
     """Return names below `model.layers.<index>.` of every parameter, and their shapes."""
     hidden, mlp = shape.hidden_size, shape.intermediate_size
     query = shape.num_heads * shape.head_dim
@@ -77,9 +84,9 @@ def _tensor_sizes(shape: BlockShape, config: Mapping[str, Any]) -> dict[str, tup
         "mlp.down_proj": (hidden, mlp),
     }
     sizes = {f"{name}.weight": size for name, size in (attention | gated).items()}
-    if read_flag(config, "attention_bias"):
+    if shape.has_attention_bias:
         sizes |= {f"{name}.bias": size[:1] for name, size in attention.items()}
-    if read_flag(config, "mlp_bias"):
+    if shape.has_mlp_bias:
         sizes |= {f"{name}.bias": size[:1] for name, size in gated.items()}
     sizes["input_layernorm.weight"] = (hidden,)
     sizes["post_attention_layernorm.weight"] = (hidden,)

@@ -9,7 +9,8 @@ import torch
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.errors import CheckpointError, UnsupportedModelError
 from swarm_protocol.identifiers import MAX_BLOCKS
-from swarm_server.engine.decoder_block import BlockShape, DecoderBlock
+from swarm_server.engine.decoder_block import BlockShape
+from swarm_server.engine.span import Block
 from swarm_server.loading.config import read_count
 from swarm_server.loading.llama import LlamaFamily
 
@@ -27,8 +28,14 @@ class Family(Protocol):
         """
 
     def load_block(
-        self, checkpoint: Checkpoint, index: int, *, dtype: torch.dtype, device: str
-    ) -> DecoderBlock:
+        self,
+        checkpoint: Checkpoint,
+        shape: BlockShape,
+        index: int,
+        *,
+        dtype: torch.dtype,
+        device: str,
+    ) -> Block:
         """Read one block, and nothing else, from the checkpoint.
 
         Raises:

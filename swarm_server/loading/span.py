@@ -30,7 +30,7 @@ def load_span(
     """
     check_blocks(model, blocks)
     layers = [
-        model.family.load_block(model.checkpoint, index, dtype=dtype, device=device)
+        model.family.load_block(model.checkpoint, model.shape, index, dtype=dtype, device=device)
         for index in range(blocks.start, blocks.end)
     ]
     return Span(blocks, layers, model.shape, dtype=dtype, device=device)

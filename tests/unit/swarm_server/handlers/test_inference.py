@@ -1,0 +1,176 @@
+"""Sessions whose caller leaves, at every place where the server may be waiting."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from swarm_protocol.errors import PeerRefusedError
+from swarm_protocol.identifiers import BlockRange
+from swarm_protocol.memory_node import MemoryNetwork, MemoryNode
+from swarm_protocol.messages import ExpertRequest
+from swarm_protocol.metadata import InferenceMetadata
+from swarm_protocol.node import CallStream
+from swarm_protocol.tensor_codec import encode_tensor
+from swarm_server.engine import ComputeThread, Span
+from swarm_server.engine.attention import ChunkContext
+from swarm_server.engine.decoder_block import BlockShape, KVWriter
+from swarm_server.engine.rope import Rope
+from swarm_server.handlers import Admission, InferenceHandler, ServedModel, SessionTimeouts
+from swarm_server.kv import KVBudget
+
+SHAPE = BlockShape(4, 4, 1, 1, 4, 1e-6, Rope())
+
+
+@dataclass
+class GatedBlock:
+    """A block that says when it runs, and waits to be let through."""
+
+    started: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    fails: bool = False
+
+    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
+        self.started.set()
+        self.go_on.wait()
+        if self.fails:
+            raise RuntimeError("a secret of ours")
+        return hidden
+
+
+@dataclass
+class Bench:
+    """A handler on one gated block."""
+
+    block: GatedBlock
+    compute: ComputeThread
+    budget: KVBudget
+    admission: Admission
+    handler: InferenceHandler
+    caller: MemoryNode
+
+    async def send_step(self, *, wait_s: float = 0.0, max_length: int = 10) -> CallStream:
+        """Open a session and send its first step."""
+        stream = await self.caller.open_stream(self.caller.peer_id, "infer")
+        metadata = InferenceMetadata(max_length=max_length, alloc_timeout_s=wait_s)
+        tensors = [encode_tensor(torch.zeros(1, 1, 4))]
+        request = ExpertRequest(uid="m.0", tensors=tensors, metadata=metadata.to_wire())
+        await stream.send(request.SerializeToString())
+        return stream
+
+    async def wait_started(self) -> None:
+        await asyncio.to_thread(self.block.started.wait)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    block, compute = GatedBlock(), ComputeThread(1)
+    span = Span(BlockRange(0, 1), [block], SHAPE, dtype=torch.float32)
+    budget = KVBudget(num_slots=10, slot_bytes=32)
+    admission = Admission(budget, max_sessions=4)
+    handler = InferenceHandler(
+        ServedModel("m", BlockRange(0, 1), hidden_size=4, max_length=10, max_batch_tokens=10),
+        span,
+        compute,
+        admission,
+        SessionTimeouts(step_s=10, session_s=10),
+    )
+    node = MemoryNetwork().node("one")
+    await node.serve_stream("infer", handler.serve)
+    yield Bench(block, compute, budget, admission, handler, node)
+    block.go_on.set()
+    await node.close()
+    await compute.close()
+
+
+async def settle() -> None:
+    """Let everything that is ready run."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_leaving_between_steps_frees_memory_at_once(bench: Bench) -> None:
+    """The handler waits for the next message."""
+    bench.block.go_on.set()
+    stream = await bench.send_step()
+    await stream.receive()
+    assert bench.budget.slots_left == 0
+
+    stream.close()
+    await settle()
+
+    assert (bench.admission.num_sessions, bench.budget.slots_left) == (0, 10)
+
+
+async def test_leaving_during_a_step_frees_memory_when_it_ends(bench: Bench) -> None:
+    """Not before: the compute thread still writes there."""
+    stream = await bench.send_step()
+    await bench.wait_started()
+
+    stream.close()
+    await settle()
+    assert (bench.admission.num_sessions, bench.budget.slots_left) == (1, 0)
+    bench.block.go_on.set()
+    await bench.admission.wait_idle()
+
+    assert bench.budget.slots_left == 10
+
+
+async def test_a_step_that_has_not_begun_is_dropped(bench: Bench) -> None:
+    """A caller who leaves the queue of the compute thread holds nothing."""
+    await bench.send_step(max_length=5)
+    await bench.wait_started()
+    queued = await bench.send_step(max_length=5)
+    await settle()
+    assert bench.budget.slots_left == 0
+
+    queued.close()
+    await settle()
+
+    assert (bench.admission.num_sessions, bench.budget.slots_left) == (1, 5)
+
+
+async def test_leaving_while_waiting_for_memory_holds_nothing(bench: Bench) -> None:
+    """Neither a place nor slots."""
+    await bench.send_step()
+    await bench.wait_started()
+    waiting = await bench.send_step(wait_s=100)
+    await settle()
+    assert bench.admission.num_sessions == 2
+
+    waiting.close()
+    await settle()
+
+    assert bench.admission.num_sessions == 1
+
+
+async def test_ending_all_frees_memory_when_the_running_step_ends(bench: Bench) -> None:
+    """The caller learns why, without waiting for the step."""
+    stream = await bench.send_step()
+    await bench.wait_started()
+
+    bench.admission.start_draining()
+    bench.handler.end_all()
+    with pytest.raises(PeerRefusedError, match="shutting down"):
+        await stream.receive()
+    bench.block.go_on.set()
+    await bench.admission.wait_idle()
+
+    assert bench.budget.slots_left == 10
+
+
+async def test_a_fault_of_ours_is_not_told_to_the_caller(bench: Bench) -> None:
+    """It gets a plain sentence; the cause goes to our log."""
+    bench.block.fails = True
+    bench.block.go_on.set()
+
+    stream = await bench.send_step()
+    with pytest.raises(PeerRefusedError, match="the server failed to compute this step") as caught:
+        await stream.receive()
+
+    assert "secret" not in str(caught.value)
+    assert (bench.admission.num_sessions, bench.budget.slots_left) == (0, 10)

@@ -1,0 +1,72 @@
+"""Settling what to serve."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from swarm_protocol.errors import CheckpointError, MalformedMessageError
+from swarm_protocol.identifiers import BlockRange
+from swarm_protocol.memory_node import MemoryNetwork
+from swarm_protocol.node import RecordEntry
+from swarm_server.errors import BlockRangeError, DeviceError
+from swarm_server.planning import choose_blocks, read_plan
+from swarm_server.settings import ServerSettings
+
+
+def make_settings(model: Path, **fields: object) -> ServerSettings:
+    return ServerSettings.model_validate({"model": str(model)} | fields)
+
+
+async def choose(settings: ServerSettings, network: MemoryNetwork | None = None) -> BlockRange:
+    node = (network or MemoryNetwork()).node("me")
+    return await choose_blocks(node, settings, read_plan(settings))
+
+
+def test_the_prefix_is_derived_from_a_directorys_name(tiny_llama: Path) -> None:
+    """Unless the operator gives one."""
+    assert read_plan(make_settings(tiny_llama)).dht_prefix == "tiny-llama"
+    assert read_plan(make_settings(tiny_llama, dht_prefix="_mine")).dht_prefix == "_mine"
+
+
+def test_the_dtype_may_be_chosen(tiny_llama: Path) -> None:
+    """`auto` follows the checkpoint."""
+    assert read_plan(make_settings(tiny_llama)).dtype == torch.float32
+    assert read_plan(make_settings(tiny_llama, dtype="bfloat16")).dtype == torch.bfloat16
+
+
+def test_wrong_choices_raise_typed_errors(tiny_llama: Path) -> None:
+    """A device, a dtype, a prefix, and a model that are none."""
+    with pytest.raises(DeviceError, match="no device 'tpu9'"):
+        read_plan(make_settings(tiny_llama, device="tpu9"))
+    with pytest.raises(CheckpointError, match="unknown dtype 'int3'"):
+        read_plan(make_settings(tiny_llama, dtype="int3"))
+    with pytest.raises(MalformedMessageError, match="DHT prefix"):
+        read_plan(make_settings(tiny_llama, dht_prefix="a.b"))
+    with pytest.raises(CheckpointError, match="no directory"):
+        read_plan(make_settings(tiny_llama / "gone"))
+
+
+async def test_blocks_asked_for_are_taken(tiny_llama: Path) -> None:
+    """As a range, or all by default."""
+    assert await choose(make_settings(tiny_llama, blocks="1:3")) == BlockRange(1, 3)
+    assert await choose(make_settings(tiny_llama)) == BlockRange(0, 4)
+
+
+@pytest.mark.parametrize("fields", [{"blocks": "2:5"}, {"num_blocks": 5}])
+async def test_more_blocks_than_the_model_has_are_refused(
+    fields: dict[str, object], tiny_llama: Path
+) -> None:
+    """The error names how many there are."""
+    with pytest.raises(BlockRangeError, match="the model has 4 blocks"):
+        await choose(make_settings(tiny_llama, **fields))
+
+
+async def test_a_number_of_blocks_goes_where_the_swarm_has_least(tiny_llama: Path) -> None:
+    """Another server holds the first half."""
+    network = MemoryNetwork()
+    value = (2, 1.0, {"start_block": 0, "end_block": 2})
+    entries = [RecordEntry(f"tiny-llama.{index}", "other", value) for index in range(2)]
+    await network.node("other").store(entries, ttl_s=60)
+
+    assert await choose(make_settings(tiny_llama, num_blocks=2), network) == BlockRange(2, 4)
