@@ -58,6 +58,10 @@ interop: $(INSTALLED) ## strangers' clients and formats
 	@scripts/install-counterpart
 	$(BIN)/python -m pytest tests/interop
 
+bench: $(INSTALLED) ## every benchmark, JSON on stdout
+	@$(BIN)/python -W ignore -m benchmarks.single_session
+	@$(BIN)/python -W ignore -m benchmarks.gateway_events
+
 docs: $(INSTALLED) ## write the generated pages and .env.example anew
 	$(BIN)/python -m scripts.generate_docs
 

@@ -1,0 +1,121 @@
+"""How fast is one session through the whole product, against plain transformers?
+
+The same model, one thread per process: `transformers.generate` in this process, then the gateway's
+WebSocket in front of two servers, in turns. Tokens per second are those after the first token.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import torch
+from transformers import LlamaForCausalLM
+from websockets.sync.client import connect
+
+from benchmarks.prometheus_quantiles import read_quantiles
+from benchmarks.random_llama import LlamaShape, save_random_llama
+from benchmarks.report import print_report
+from benchmarks.swarm_processes import RunningSwarm, swarm_processes
+
+PROMPT: Final = "w5 w7 w11 w13 Once upon a time"
+NEVER: Final = "\x00"  # a stop text that does not come, so that every token is a reply
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=int, default=64, help="new tokens of one generation")
+    parser.add_argument("--rounds", type=int, default=3, help="generations of each side")
+    parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"])
+    parser.add_argument("--blocks", type=int, default=16)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    shape = LlamaShape(num_blocks=arguments.blocks)
+    with tempfile.TemporaryDirectory() as name:
+        model = Path(name) / "bench"
+        save_random_llama(model, shape, getattr(torch, arguments.dtype))
+        results = compare(model, shape, arguments.dtype, arguments.tokens, arguments.rounds)
+    print_report("single_session", {"shape": asdict(shape), **results})
+
+
+def compare(
+    model: Path, shape: LlamaShape, dtype: str, num_tokens: int, num_rounds: int
+) -> dict[str, object]:
+    """Measure both sides in turns."""
+    whole = LlamaForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).eval()
+    middle = shape.num_blocks // 2
+    spans = [f"0:{middle}", f"{middle}:{shape.num_blocks}"]
+    local: list[float] = []
+    remote: list[float] = []
+    with swarm_processes(model, spans, dtype=dtype) as swarm:
+        for _ in range(num_rounds + 1):
+            local.append(measure_local(whole, num_tokens))
+            remote.append(measure_remote(swarm, num_tokens))
+        overhead = read_quantiles(
+            f"http://127.0.0.1:{swarm.port}", "swarmgate_overhead_per_token_seconds", (0.5, 0.99)
+        )
+    local, remote = local[1:], remote[1:]  # the first round warms up
+    return {
+        "dtype": dtype,
+        "gateway_own_ms_per_token": {name: round(1000 * s, 3) for name, s in overhead.items()},
+        "local_tokens_per_s": round(statistics.median(local), 2),
+        "gateway_tokens_per_s": round(statistics.median(remote), 2),
+        "ratio": round(statistics.median(remote) / statistics.median(local), 3),
+        "ratios": [round(ours / plain, 3) for ours, plain in zip(remote, local, strict=True)],
+    }
+
+
+def measure_local(model: LlamaForCausalLM, num_tokens: int) -> float:
+    """Return tokens per second of a greedy generation after its first token."""
+    times: list[float] = []
+
+    class Clock:
+        """Stands in for a text streamer: only the times matter."""
+
+        def put(self, _value: object) -> None:
+            times.append(time.perf_counter())
+
+        def end(self) -> None:
+            return
+
+    prompt = torch.arange(5, 5 + 32).unsqueeze(0)
+    with torch.inference_mode():
+        model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=num_tokens,
+            do_sample=False,
+            streamer=Clock(),
+        )
+    generated = times[1:]  # the first one is the prompt
+    return (len(generated) - 1) / (generated[-1] - generated[0])
+
+
+def measure_remote(swarm: RunningSwarm, num_tokens: int) -> float:
+    """Return tokens per second of a greedy generation through the WebSocket."""
+    times: list[float] = []
+    with connect(f"ws://127.0.0.1:{swarm.port}/api/v2/generate") as socket:
+        opening = {"type": "open_inference_session", "model": "bench", "max_length": 512}
+        socket.send(json.dumps(opening))
+        assert json.loads(socket.recv())["ok"] is True
+        request = {
+            "type": "generate",
+            "inputs": PROMPT,
+            "max_new_tokens": 1,
+            "stop_sequence": NEVER,
+        }
+        socket.send(json.dumps(request))
+        while len(times) < num_tokens:
+            reply = json.loads(socket.recv())
+            assert reply["ok"] is True, reply
+            times.extend([time.perf_counter()] * reply["token_count"])
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+if __name__ == "__main__":
+    main()
