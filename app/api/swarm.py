@@ -49,6 +49,15 @@ def _describe_server(server: ServerView) -> dict[str, object]:
         "version": server.version,
         "dtype": server.dtype,
         "ping_ms": round(ping_s * 1000, 2) if ping_s is not None and isfinite(ping_s) else None,
-        "cache_tokens_left": server.cache_tokens_left,
+        "cache_tokens_left": _session_tokens_left(server),
         "is_banned": server.is_banned,
     }
+
+
+def _session_tokens_left(server: ServerView) -> int | None:
+    """Return how many tokens fit through all of the server's blocks.
+
+    Its record counts the keys and the values of each block apart (PETALS_PROTOCOL §5.2).
+    """
+    left = server.cache_tokens_left
+    return None if left is None else left // (2 * max(1, len(server.blocks)))

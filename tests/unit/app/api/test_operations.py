@@ -76,7 +76,7 @@ async def test_swarm_shows_models_and_their_servers() -> None:
             "version": "swarmgate/0.1.0",
             "dtype": "float32",
             "ping_ms": 0.4,
-            "cache_tokens_left": 1000,
+            "cache_tokens_left": 62,  # 1000 counts keys and values of eight blocks
             "is_banned": False,
         }
     ]
