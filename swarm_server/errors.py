@@ -183,7 +183,7 @@ class ServerDrainingError(SwarmError):
     retryable = True
 
     def __init__(self) -> None:
-        super().__init__("this server is shutting down and takes no new sessions")
+        super().__init__("this server is shutting down")
 
 
 class SessionExpiredError(SwarmError):

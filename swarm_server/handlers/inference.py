@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 from torch import Tensor
 
-from swarm_protocol.errors import SwarmError
+from swarm_protocol.errors import MalformedMessageError, SwarmError
 from swarm_protocol.messages import ExpertResponse
 from swarm_protocol.node import ServedStream
 from swarm_protocol.tensor_codec import encode_tensor
@@ -127,6 +127,10 @@ class InferenceHandler:
             return None
         if frame is None:
             return None
+        if len(frame) > self._model.max_frame_bytes:
+            raise MalformedMessageError(
+                f"expected a step of at most {self._model.max_frame_bytes} bytes, got {len(frame)}"
+            )
         if len(frame) > _LARGE_BYTES:
             return await asyncio.to_thread(parse_request, frame)
         return parse_request(frame)

@@ -9,6 +9,7 @@ from swarm_server.errors import KVMemoryError, NotServedError
 from swarm_server.handlers.step_request import StepLimits, StepRequest, read_step
 
 MAX_ALLOC_WAIT_S: Final = 600.0
+_METADATA_BYTES: Final = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,12 @@ class ServedModel:
     hidden_size: int
     max_length: int
     max_batch_tokens: int
+
+    @property
+    def max_frame_bytes(self) -> int:
+        """More than this no valid step has: float64 hidden states, and prompts for each token."""
+        num_rows = self.max_batch_tokens * (1 + len(self.blocks))
+        return num_rows * self.hidden_size * 8 + _METADATA_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class SessionKV:
         self._end = 0  # position + tokens of the running step
         self._num_kv_heads = num_kv_heads
         shape = (num_blocks, batch_size, 2 * num_kv_heads, 0, head_dim)
-        self._storage = torch.empty(shape, dtype=dtype, device=device)
+        self._use(torch.empty(shape, dtype=dtype, device=device))
 
     @property
     def capacity(self) -> int:
@@ -47,10 +47,10 @@ class SessionKV:
 
     def write(self, block_index: int, keys_values: Tensor) -> tuple[Tensor, Tensor]:
         """Store the step's keys and values; see `engine.decoder_block.KVWriter`."""
-        stored = self._storage[block_index]
-        stored[:, :, self.position : self._end] = keys_values.transpose(1, 2)
-        heads = self._num_kv_heads
-        return stored[:, :heads, : self._end], stored[:, heads:, : self._end]
+        both, keys, values = self._views[block_index]
+        num_tokens = self._end - self.position
+        both.narrow(2, self.position, num_tokens).copy_(keys_values.transpose(1, 2))
+        return keys.narrow(2, 0, self._end), values.narrow(2, 0, self._end)
 
     def advance(self) -> None:
         """Count the running step's tokens as done."""
@@ -78,4 +78,9 @@ class SessionKV:
         shape[3] = capacity
         grown = self._storage.new_empty(shape)
         grown[:, :, :, : self.position] = self._storage[:, :, :, : self.position]
-        self._storage = grown
+        self._use(grown)
+
+    def _use(self, storage: Tensor) -> None:
+        heads = self._num_kv_heads
+        self._storage = storage
+        self._views = [(both, both[:, :heads], both[:, heads:]) for both in storage.unbind()]

@@ -72,7 +72,7 @@ async def test_draining_lets_sessions_finish_and_takes_no_new_ones(tiny_llama: P
         await asyncio.sleep(0)
         late = await RawSession.start(caller, server)
         await late.send(hidden_states(1, 1))
-        with pytest.raises(PeerRefusedError, match="takes no new sessions"):
+        with pytest.raises(PeerRefusedError, match="shutting down"):
             await late.receive()
         await running.step(hidden_states(1, 1))
         assert not draining.done()

@@ -1,6 +1,7 @@
 """What a peer may send wrongly: refused, memory back, neighbours undisturbed."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from swarm_protocol.metadata import InferenceMetadata
 from swarm_protocol.methods import RPC_INFERENCE
 from swarm_protocol.serializer import pack
 from swarm_protocol.tensor_codec import encode_tensor
+from swarm_server.settings import ServerSettings
+from tests.harness.server_swarm import server_swarm
 from tests.integration.swarm_server.raw_session import RawSession, hidden_states, make_frame
 from tests.integration.swarm_server.tiny_swarm import Swarm
 
@@ -158,6 +161,18 @@ async def test_a_later_step_for_other_blocks_ends_the_session(swarm: Swarm) -> N
     with pytest.raises(PeerRefusedError, match="does not serve"):
         await session.receive()
     swarm.assert_memory_is_back()
+
+
+async def test_a_message_larger_than_any_step_is_refused_unread(tiny_llama: Path) -> None:
+    """Whatever is in it: the largest step of this server has 4 tokens and prompts for each."""
+    settings = ServerSettings(model="-", dtype="float32", threads=1, max_batch_tokens=4)
+    async with server_swarm(tiny_llama, ["0:2"], settings) as (network, (server,)):
+        stream = await network.node("caller").open_stream(server.peer_id, RPC_INFERENCE)
+
+        await stream.send(bytes(200_000))
+
+        with pytest.raises(PeerRefusedError, match="at most 137216 bytes, got 200000"):
+            await stream.receive()
 
 
 async def test_a_session_id_in_use_is_refused(swarm: Swarm) -> None:
