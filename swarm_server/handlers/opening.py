@@ -8,7 +8,7 @@ from swarm_protocol.identifiers import BlockChain, BlockRange
 from swarm_server.errors import KVMemoryError, NotServedError
 from swarm_server.handlers.step_request import StepLimits, StepRequest, read_step
 
-MAX_ALLOC_WAIT_S: Final = 600.0
+_MAX_ALLOC_WAIT_S: Final = 600.0
 _METADATA_BYTES: Final = 128 * 1024
 
 
@@ -71,7 +71,7 @@ def read_opening(request: StepRequest, served: ServedModel) -> Opening:
         max_length=_checked_length(metadata.max_length, served.max_length),
         session_id=metadata.session_id,
         structure=metadata.args_structure,
-        wait_s=min(metadata.alloc_timeout_s, MAX_ALLOC_WAIT_S),
+        wait_s=min(metadata.alloc_timeout_s, _MAX_ALLOC_WAIT_S),
         limits=limits,
     )
 
