@@ -2,7 +2,8 @@ import pytest
 
 from swarm_protocol.argument_packing import structure_of
 from swarm_protocol.errors import MalformedMessageError
-from swarm_protocol.metadata import InferenceMetadata
+from swarm_protocol.identifiers import BlockRange, PeerId
+from swarm_protocol.metadata import InferenceMetadata, NextServer, TrainingMetadata
 from swarm_protocol.serializer import pack, unpack
 
 SESSION_ID = "0e4f93a1-8f47-4a35-9c3e-3d3c9a3f8d11"
@@ -66,7 +67,7 @@ def test_no_metadata_is_empty_metadata() -> None:
 
 def test_unknown_keys_and_an_empty_adapter_are_ignored() -> None:
     """Other versions send keys of their own; "" means no adapter."""
-    data = pack({"next_servers": [["p", "s", 0, 2]], "active_adapter": "", "new": 1})
+    data = pack({"next_tokens": [["p", "s", 0, 2]], "active_adapter": "", "new": 1})
 
     assert InferenceMetadata.parse(data) == InferenceMetadata()
 
@@ -93,7 +94,7 @@ def test_unknown_keys_and_an_empty_adapter_are_ignored() -> None:
 )
 def test_key_of_a_wrong_type_is_refused(fields: object) -> None:
     """Every key is checked; `points` may not be nil, as with stock servers."""
-    with pytest.raises(MalformedMessageError, match="rpc_inference metadata"):
+    with pytest.raises(MalformedMessageError, match="metadata"):
         InferenceMetadata.parse(pack(fields))
 
 
@@ -106,3 +107,74 @@ def test_oversize_metadata_is_refused() -> None:
     """64 KiB are plenty for a dict of ids."""
     with pytest.raises(MalformedMessageError, match="at most"):
         InferenceMetadata.parse(pack({"session_id": "x" * 70_000}))
+
+
+def test_the_rest_of_the_route_travels_with_a_step() -> None:
+    """As lists of peer, session, start and end; a pushed message says so (PETALS_PROTOCOL §3.7)."""
+    following = NextServer(PeerId("QmPeer"), "session", BlockRange(2, 4))
+    metadata = InferenceMetadata(step_id="t", next_servers=(following,), is_pushed=True)
+
+    fields = unpack(metadata.to_wire())
+
+    assert isinstance(fields, dict)
+    assert fields["next_servers"] == [["QmPeer", "session", 2, 4]]
+    assert fields["pushed"] is True
+    assert InferenceMetadata.parse(metadata.to_wire()) == metadata
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [
+        "QmPeer",
+        {"QmPeer": "s"},
+        [[]],
+        [["QmPeer", "s", 0]],
+        [["QmPeer", "s", 0, 2, 3]],
+        [[7, "s", 0, 2]],
+        [["QmPeer", b"s", 0, 2]],
+        [["QmPeer", "", 0, 2]],
+        [["Q" * 200, "s", 0, 2]],
+        [["QmPeer", "s", 2, 2]],
+        [["QmPeer", "s", -1, 2]],
+        [["QmPeer", "s", 0, 5000]],
+        [["QmPeer", "s", False, True]],
+        [["QmPeer", "s", 0, 1.0]],
+    ],
+)
+def test_a_route_that_is_none_is_refused(servers: object) -> None:
+    """Each entry is a peer, a session there and a range of blocks that a model may have."""
+    with pytest.raises(MalformedMessageError, match="next_servers"):
+        InferenceMetadata.parse(pack({"next_servers": servers}))
+
+
+def test_training_metadata_round_trip() -> None:
+    """Parsing what we write gives what we wrote; `points` stands there for stock servers."""
+    metadata = TrainingMetadata(
+        active_adapter="lora", args_structure=structure_of(2), output_compression=(2, 0)
+    )
+
+    data = metadata.to_wire()
+
+    fields = unpack(data)
+    assert isinstance(fields, dict)
+    assert fields["points"] == 0.0
+    assert TrainingMetadata.parse(data) == metadata
+    assert TrainingMetadata.parse(b"") == TrainingMetadata()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"output_compression": 2},
+        {"output_compression": ["2"]},
+        {"output_compression": [True]},
+        {"output_compression": [0] * 9},
+        {"active_adapter": 1},
+        {"points": "0"},
+        "text",
+    ],
+)
+def test_bad_training_metadata_is_refused(fields: object) -> None:
+    """Every key is checked."""
+    with pytest.raises(MalformedMessageError, match="metadata"):
+        TrainingMetadata.parse(pack(fields))
