@@ -6,18 +6,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from swarm_server.engine.adaptable_linear import BlockAdapter
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkContext:
-    """What all blocks share in one step: rotary rows of the chunk and its mask.
+    """What blocks are told in one step: rotary rows of the chunk, its mask, and the adapter.
 
     `mask` is bool [num_tokens, position + num_tokens], True where a token may look; None for one
     token, which sees everything, and for a chunk at position 0, which is plainly causal.
+    `adapter` holds what the step's adapter adds to this block; all else is the same for all blocks.
     """
 
     cos: Tensor
     sin: Tensor
     mask: Tensor | None
+    adapter: BlockAdapter | None = None
 
 
 def causal_mask(position: int, num_tokens: int, device: str) -> Tensor | None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn.functional import silu
 
+from swarm_server.engine.adaptable_linear import AdaptableLinear, BlockAdapter
 from swarm_server.engine.attention import ChunkContext, attend
 from swarm_server.engine.linear import make_linear
 from swarm_server.engine.rope import Rope, rotate_in_place
@@ -69,15 +70,19 @@ class DecoderBlock:
         self._shape = shape
         self._attention_norm = weights.attention_norm
         self._mlp_norm = weights.mlp_norm
-        self._qkv = make_linear(weights.qkv, weights.qkv_bias)
-        self._attention_out = make_linear(weights.attention_out, weights.attention_out_bias)
-        self._gate_up = make_linear(weights.gate_up, weights.gate_up_bias)
-        self._down = make_linear(weights.down, weights.down_bias)
+        self._qkv = AdaptableLinear("qkv", make_linear(weights.qkv, weights.qkv_bias))
+        self._attention_out = AdaptableLinear(
+            "attention_out", make_linear(weights.attention_out, weights.attention_out_bias)
+        )
+        self._gate_up = AdaptableLinear(
+            "gate_up", make_linear(weights.gate_up, weights.gate_up_bias)
+        )
+        self._down = AdaptableLinear("down", make_linear(weights.down, weights.down_bias))
 
     def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
         """Return the hidden states after this block, [batch, num_tokens, hidden_size]."""
         hidden = hidden + self._attention(hidden, kv, kv_index, context)
-        return hidden + self._mlp(hidden)
+        return hidden + self._mlp(hidden, context.adapter)
 
     def _attention(
         self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext
@@ -85,18 +90,18 @@ class DecoderBlock:
         shape = self._shape
         batch, num_tokens, _ = hidden.shape
         normed = rms_norm(hidden, self._attention_norm, shape.norm_eps)
-        heads = self._qkv(normed).view(batch, num_tokens, -1, shape.head_dim)
+        heads = self._qkv(normed, context.adapter).view(batch, num_tokens, -1, shape.head_dim)
         num_rotated = shape.num_heads + shape.num_kv_heads
         rotate_in_place(heads[:, :, :num_rotated], context.cos, context.sin)
         keys, values = kv.write(kv_index, heads[:, :, shape.num_heads :])
         return self._attention_out(
-            attend(heads[:, :, : shape.num_heads], keys, values, context.mask)
+            attend(heads[:, :, : shape.num_heads], keys, values, context.mask), context.adapter
         )
 
-    def _mlp(self, hidden: Tensor) -> Tensor:
+    def _mlp(self, hidden: Tensor, adapter: BlockAdapter | None) -> Tensor:
         normed = rms_norm(hidden, self._mlp_norm, self._shape.norm_eps)
-        gate, up = self._gate_up(normed).chunk(2, -1)
-        return self._down(silu(gate).mul_(up))
+        gate, up = self._gate_up(normed, adapter).chunk(2, -1)
+        return self._down(silu(gate).mul_(up), adapter)
 
 
 def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:

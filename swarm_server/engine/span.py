@@ -1,13 +1,14 @@
 """A span of blocks that belong to one server, and running a step through them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
+from swarm_server.engine.adaptable_linear import BlockAdapter
 from swarm_server.engine.attention import ChunkContext, causal_mask
 from swarm_server.engine.decoder_block import BlockShape, KVWriter
 from swarm_server.engine.rope import RopeTable
@@ -24,8 +25,12 @@ class Block(Protocol):
             hidden: of the chunk; not to be changed.
             kv: where the session's keys and values are.
             kv_index: number of this block there.
-            context: what all blocks share in this step.
+            context: of the step, with this block's part of its adapter.
         """
+
+
+SpanAdapter: TypeAlias = Sequence[BlockAdapter]
+"""One adapter's weights for each block of a span, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +40,13 @@ class Step:
     `hidden` is [batch, num_tokens, hidden_size]. `prompts` [num_blocks, batch or 1,
     num_prompt_tokens, hidden_size] are added to the first tokens of the chunk before each block;
     `hypo_ids` int64 [batch] says which row each row continues. Tensors may be on any device and
-    of any float dtype, and stay as they are.
+    of any float dtype, and stay as they are. `adapter` names one of the span's; None is the base.
     """
 
     hidden: Tensor
     prompts: Tensor | None = None
     hypo_ids: Tensor | None = None
+    adapter: str | None = None
 
 
 class Span:
@@ -54,12 +60,14 @@ class Span:
         *,
         dtype: torch.dtype,
         device: str = "cpu",
+        adapters: Mapping[str, SpanAdapter] | None = None,
     ) -> None:
         assert len(layers) == len(blocks)
         self.blocks = blocks
         self.shape = shape
         self.dtype = dtype
         self.device = device
+        self.adapters = dict(adapters or {})
         self._layers = tuple(layers)
         self._rope = RopeTable(shape.rope, shape.head_dim, dtype=dtype, device=device)
 
@@ -89,12 +97,15 @@ class Span:
         if num_tokens == 0:
             return hidden.cpu()
         context = self._context(kv.position, num_tokens)
+        adapter = None if step.adapter is None else self.adapters[step.adapter]
         kv.extend(num_tokens)
         for index in range(len(blocks)):
             if step.prompts is not None:
                 hidden = _with_prompts(hidden, step.prompts[index])
-            layer = self._layers[blocks.start - self.blocks.start + index]
-            hidden = layer.run(hidden, kv, index, context)
+            place = blocks.start - self.blocks.start + index
+            if adapter is not None:
+                context = replace(context, adapter=adapter[place])
+            hidden = self._layers[place].run(hidden, kv, index, context)
         kv.advance()
         return hidden.cpu()
 
