@@ -49,9 +49,14 @@ class BlockingModel:
 
     @classmethod
     def connect(
-        cls, facts: ModelFacts, node_factory: NodeFactory, settings: RoutingSettings
+        cls,
+        facts: ModelFacts,
+        node_factory: NodeFactory,
+        settings: RoutingSettings,
+        *,
+        active_adapter: str | None = None,
     ) -> Self:
-        """Start a node and look the model's servers up.
+        """Start a node and look the model's servers up, those with the adapter if one is named.
 
         Raises:
             NodeError, DeadlineExceededError: the swarm cannot be joined.
@@ -62,7 +67,11 @@ class BlockingModel:
             node = await node_factory()
             connection = SwarmConnection(node, settings)
             try:
-                return node, connection, await connection.watch(facts)
+                return (
+                    node,
+                    connection,
+                    await connection.watch(facts, active_adapter=active_adapter),
+                )
             except BaseException:
                 await node.close()
                 raise

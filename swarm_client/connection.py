@@ -19,8 +19,16 @@ from swarm_protocol.node import Node
 class RemoteModel:
     """One model, as the swarm serves it. Made by `SwarmConnection.watch`."""
 
-    def __init__(self, node: Node, facts: ModelFacts, settings: RoutingSettings) -> None:
+    def __init__(
+        self,
+        node: Node,
+        facts: ModelFacts,
+        settings: RoutingSettings,
+        *,
+        active_adapter: str | None = None,
+    ) -> None:
         self.facts = facts
+        self.active_adapter = active_adapter
         self._settings = settings
         self._servers = ModelServers(node, facts, settings)
         self._watcher: asyncio.Task[None] | None = None
@@ -84,13 +92,13 @@ class SwarmConnection:
         self._settings = settings or RoutingSettings()
         self._models: list[RemoteModel] = []
 
-    async def watch(self, facts: ModelFacts) -> RemoteModel:
+    async def watch(self, facts: ModelFacts, *, active_adapter: str | None = None) -> RemoteModel:
         """Return a model whose servers have been looked up once and are kept up to date.
 
         Raises:
             DeadlineExceededError, NodeError: the DHT or our own node failed.
         """
-        model = RemoteModel(self._node, facts, self._settings)
+        model = RemoteModel(self._node, facts, self._settings, active_adapter=active_adapter)
         await model.start()
         self._models.append(model)
         return model

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from swarm_protocol.identifiers import PeerId
+
 
 class RoutingSettings(BaseModel):
     """How the client finds, picks and gives up on servers. Durations are in seconds."""
@@ -26,6 +28,10 @@ class RoutingSettings(BaseModel):
     ban_s: float = Field(
         default=15.0, gt=0, le=3600, description="How long a failed server is avoided."
     )
+    allowed_servers: tuple[PeerId, ...] | None = Field(
+        default=None, description="Peers that may be used; None is all."
+    )
+    blocked_servers: tuple[PeerId, ...] = Field(default=(), description="Peers never used.")
     max_retries: int = Field(
         default=3, ge=0, le=100, description="Further routes tried when opening a session fails."
     )

@@ -3,111 +3,38 @@
 To transformers it is a `PreTrainedModel`, and an inference session is its KV cache.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import GenerationConfig, GenerationMixin, PreTrainedConfig, PreTrainedModel
+from torch import Tensor
+from transformers import GenerationMixin, PreTrainedConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from swarm_client.blocking_model import BlockingModel, NodeFactory, node_that_joins
 from swarm_client.blocking_session import BlockingSession
+from swarm_client.models.distributed_model import DistributedModel
 from swarm_client.models.local_parts import LocalParts
-from swarm_client.models.registry import load_local_parts, read_facts
 from swarm_client.models.remote_kv_cache import RemoteKVCache
 from swarm_client.models.session_length import wanted_length
 from swarm_client.remote import RemoteSequential
-from swarm_client.settings import RoutingSettings
-from swarm_protocol.checkpoint import Checkpoint, choose_dtype
+from swarm_client.tuning import PromptTuning
 
 
-class Trunk(nn.Module):
-    """Everything below the LM head, under the names that Petals gives it in every family."""
-
-    def __init__(self, word_embeddings: nn.Module, h: RemoteSequential, ln_f: nn.Module) -> None:
-        super().__init__()
-        self.word_embeddings = word_embeddings
-        self.h = h
-        self.ln_f = ln_f
-
-
-class DistributedCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # not followed
-    """Embedding, final norm and LM head are here, the blocks on servers.
-
-    Subclassed once per family, which sets `config_class` and says how local parts are laid out.
+class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[misc]  # not followed
+    """A distributed model with an LM head. Subclassed once per family for its `config_class`.
 
     Attributes:
-        transformer: has `word_embeddings`, `h` (the blocks) and `ln_f`.
         lm_head: hidden states to logits.
     """
 
-    config_class: ClassVar[type[PreTrainedConfig]]
-
-    def __init__(self, config: PreTrainedConfig, trunk: Trunk, lm_head: nn.Module) -> None:
-        super().__init__(config)
-        self.transformer = trunk
-        self.lm_head = lm_head
-        self.eval()
-
-    @classmethod
-    def assemble(cls, config: PreTrainedConfig, parts: LocalParts, h: RemoteSequential) -> Self:
-        """Return the model made of these parts."""
-        raise NotImplementedError
-
-    @classmethod
-    def from_pretrained(  # noqa: PLR0913  (Petals' signature, all but one by keyword)
-        cls,
-        name_or_path: str,
-        *,
-        initial_peers: Sequence[str] = (),
-        dht_prefix: str | None = None,
-        torch_dtype: str | torch.dtype | None = None,
-        device: str = "cpu",
-        revision: str | None = None,
-        routing: RoutingSettings | None = None,
-        node_factory: NodeFactory | None = None,
-    ) -> Self:
-        """Read the local parts of a model and join the swarm that serves its blocks.
-
-        Args:
-            name_or_path: a directory, or a hub repository.
-            initial_peers: multiaddrs of peers of the swarm.
-            dht_prefix: name under which the servers meet; derived from the model by default.
-            torch_dtype: of the local parts; by default what suits checkpoint and machine.
-            device: of the local parts.
-            revision: of the hub repository.
-            routing: how servers are picked.
-            node_factory: makes the node, in place of one that joins `initial_peers`.
-
-        Raises:
-            CheckpointError: there is no such model, or its files do not fit.
-            NodeError, DeadlineExceededError: the swarm cannot be joined.
-        """
-        factory = node_factory or node_that_joins(initial_peers)
-        checkpoint = Checkpoint.open(name_or_path, revision=revision)
-        facts = read_facts(checkpoint, dht_prefix=dht_prefix)
-        dtype_name = str(torch_dtype or "auto").removeprefix("torch.")
-        dtype = choose_dtype(dtype_name, checkpoint.dtype_name, device)
-        parts = load_local_parts(checkpoint, dtype=dtype, device=device)
-        config = cls.config_class.from_dict(checkpoint.config)
-        remote = BlockingModel.connect(facts, factory, routing or RoutingSettings())
-        model = cls.assemble(config, parts, RemoteSequential(remote))
-        generation = checkpoint.read_json("generation_config.json")
-        if generation is not None:
-            model.generation_config = GenerationConfig.from_dict(generation)
-        return model
-
-    def inference_session(
-        self, max_length: int, batch_size: int = 1
-    ) -> AbstractContextManager[BlockingSession]:
-        """Return a context in which `generate` and `forward` share one session."""
-        return self.transformer.h.inference_session(max_length, batch_size)
-
-    def close(self) -> None:
-        """Leave the swarm. Idempotent."""
-        self.transformer.h.close()
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        parts: LocalParts,
+        h: RemoteSequential,
+        prompt_tuning: PromptTuning | None = None,
+    ) -> None:
+        super().__init__(config, parts, h, prompt_tuning)
+        self.lm_head = parts.lm_head
 
     def forward(
         self,
@@ -134,16 +61,12 @@ class DistributedCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
             raise ValueError("padding is not supported: the attention mask must be all ones")
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
-        hidden = inputs_embeds
-        if hidden is None:
-            hidden = self.transformer.word_embeddings(input_ids)
-        blocks: RemoteSequential = self.transformer.h
-        if past_key_values is None:
-            hidden = blocks(hidden)
-        else:
-            with blocks.use_session(past_key_values.session):
-                hidden = blocks(hidden)
-        logits = self.lm_head(self.transformer.ln_f(hidden[:, -logits_to_keep:])).float()
+        embeds = inputs_embeds
+        if embeds is None:
+            embeds = self.transformer.word_embeddings(input_ids)
+        session = None if past_key_values is None else past_key_values.session
+        hidden = self.run_trunk(embeds, session)
+        logits = self.lm_head(hidden[:, -logits_to_keep:]).float()
         return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
 
     def generate(
@@ -165,7 +88,7 @@ class DistributedCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
             The new inputs and what follows, `[batch, num_tokens]`; not what came before.
         """
         inputs = options.pop("input_ids", inputs)
-        session = session or self.transformer.h.active_session
+        session = session or self.active_session
         if session is not None:
             return self._continue(session, inputs, options)
         length, batch_size = wanted_length(inputs, options)
