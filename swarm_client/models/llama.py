@@ -3,7 +3,6 @@
 from typing import Final
 
 import torch
-from torch import Tensor, nn
 
 from swarm_client.models.config_fields import (
     read_eos_token_ids,
@@ -11,6 +10,7 @@ from swarm_client.models.config_fields import (
     read_positive_int,
 )
 from swarm_client.models.facts import ModelFacts
+from swarm_client.models.layers import RMSNorm, frozen_embedding, frozen_linear
 from swarm_client.models.local_parts import LocalParts
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.errors import CheckpointError
@@ -42,7 +42,7 @@ def read_llama_facts(checkpoint: Checkpoint, dht_prefix: str) -> ModelFacts:
 
 def load_llama_parts(
     checkpoint: Checkpoint, facts: ModelFacts, *, dtype: torch.dtype, device: str
-) -> "LlamaLocalParts":
+) -> LocalParts:
     """Read embedding, final norm and LM head; no block is touched.
 
     Raises:
@@ -60,64 +60,10 @@ def load_llama_parts(
             raise CheckpointError(
                 f"{checkpoint.source!r}: {name} should be {list(expected)}, is {list(tensor.shape)}"
             )
-    return LlamaLocalParts(
+    epsilon = float(checkpoint.config.get("rms_norm_eps", 1e-6))
+    return LocalParts(
         facts,
-        embedding=tensors[_EMBEDDING],
-        norm=tensors[_NORM],
-        head=tensors[_EMBEDDING if is_tied else _HEAD],
-        norm_epsilon=float(checkpoint.config.get("rms_norm_eps", 1e-6)),
+        word_embeddings=frozen_embedding(tensors[_EMBEDDING]),
+        ln_f=RMSNorm(tensors[_NORM], epsilon),
+        lm_head=frozen_linear(tensors[_EMBEDDING if is_tied else _HEAD]),
     )
-
-
-class RMSNorm(nn.Module):
-    """Scale to unit root mean square, computed in float32, then by a weight in its own dtype."""
-
-    def __init__(self, weight: Tensor, epsilon: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.epsilon = epsilon
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return `hidden`, normed over its last axis, in the weight's dtype."""
-        wide = hidden.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
-        normed: Tensor = self.weight * (wide * scale).to(self.weight.dtype)
-        return normed
-
-
-class LlamaLocalParts(LocalParts):
-    """Token embedding, final RMSNorm and LM head. All tensors have the same dtype and device."""
-
-    def __init__(
-        self,
-        facts: ModelFacts,
-        *,
-        embedding: Tensor,
-        norm: Tensor,
-        head: Tensor,
-        norm_epsilon: float,
-    ) -> None:
-        super().__init__(facts, embedding.dtype)
-        self.word_embeddings = nn.Embedding(
-            facts.vocab_size, facts.hidden_size, _weight=embedding, _freeze=True
-        )
-        self.ln_f = RMSNorm(norm, norm_epsilon)
-        self.lm_head = _frozen_linear(head)
-
-    def embed(self, token_ids: Tensor) -> Tensor:
-        """Look the tokens up."""
-        hidden: Tensor = self.word_embeddings(token_ids)
-        return hidden
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Apply norm and head in the parts' dtype; only the result is float32."""
-        logits: Tensor = self.lm_head(self.ln_f(hidden))
-        return logits.float()
-
-
-def _frozen_linear(weight: Tensor) -> nn.Linear:
-    """Return a linear layer on `weight` itself, without allocating another."""
-    num_outputs, num_inputs = weight.shape
-    layer = nn.Linear(num_inputs, num_outputs, bias=False, device="meta")
-    layer.weight = nn.Parameter(weight, requires_grad=False)
-    return layer

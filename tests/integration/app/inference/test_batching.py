@@ -4,7 +4,7 @@ from threading import Event
 import pytest
 from torch import Tensor
 
-from swarm_client.models.llama import LlamaLocalParts
+from swarm_client.models import LocalParts
 from tests.integration.app.inference.swarm import LocalModel, Swarm, collect, request_of, until
 
 
@@ -17,14 +17,14 @@ async def test_conversations_share_head_products_and_equal_those_alone(
     replicas = swarm.engine.model(swarm.model_id).replicas
     num_rows: list[int] = []
     are_gathered = Event()
-    logits = LlamaLocalParts.logits
+    logits = LocalParts.logits
 
-    def counted(parts: LlamaLocalParts, hidden: Tensor) -> Tensor:
+    def counted(parts: LocalParts, hidden: Tensor) -> Tensor:
         are_gathered.wait()
         num_rows.append(len(hidden))
         return logits(parts, hidden)
 
-    monkeypatch.setattr(LlamaLocalParts, "logits", counted)
+    monkeypatch.setattr(LocalParts, "logits", counted)
     num_before = replicas.num_head_calls
     async with asyncio.TaskGroup() as tasks:
         for conversation, prompt in zip(conversations, prompts, strict=True):
