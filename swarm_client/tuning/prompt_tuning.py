@@ -74,7 +74,8 @@ class PromptTuning(nn.Module):
         """
         if self.deep_prompt_embeddings is None:
             return None
-        by_block = self.deep_prompt_embeddings.to(self._dtype).unflatten(1, (self._num_blocks, -1))
+        shape = (self.pre_seq_len, self._num_blocks, -1)
+        by_block = self.deep_prompt_embeddings.to(self._dtype).view(shape)
         return by_block.transpose(0, 1).unsqueeze(1).expand(-1, batch_size, -1, -1)
 
 

@@ -64,7 +64,7 @@ def test_gradients_of_all_rows_are_summed_in_the_prompt() -> None:
     deep = prompts.deep_prompts(3)
     assert deep is not None
 
-    (prompts.prepend(torch.zeros(3, 1, HIDDEN)).sum() + deep.sum()).backward()
+    torch.autograd.backward([prompts.prepend(torch.zeros(3, 1, HIDDEN)).sum(), deep.sum()])
 
     for parameter in prompts.parameters():
         assert parameter.grad is not None
