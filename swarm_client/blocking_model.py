@@ -11,6 +11,7 @@ from swarm_client.directory import ServerView
 from swarm_client.loop_thread import LoopThread
 from swarm_client.models.facts import ModelFacts
 from swarm_client.settings import RoutingSettings
+from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.node import Node
 
 NodeFactory: TypeAlias = Callable[[], Awaitable[Node]]
@@ -83,9 +84,13 @@ class BlockingModel:
             raise
         return cls(thread, node, connection, model)
 
-    def open_session(self, *, max_length: int, batch_size: int = 1) -> BlockingSession:
+    def open_session(
+        self, *, max_length: int, batch_size: int = 1, blocks: BlockRange | None = None
+    ) -> BlockingSession:
         """Open an inference session; see `RemoteModel.open_session`."""
-        opening = self._model.open_session(max_length=max_length, batch_size=batch_size)
+        opening = self._model.open_session(
+            max_length=max_length, batch_size=batch_size, blocks=blocks
+        )
         return BlockingSession(self._thread.run(opening), self._thread)
 
     def servers(self) -> tuple[ServerView, ...]:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from swarm_client.loop_thread import LoopThread
 from swarm_client.session import InferenceSession, StepTimings
+from swarm_protocol.identifiers import BlockRange
 
 
 class BlockingSession:
@@ -29,6 +30,11 @@ class BlockingSession:
     @position.setter
     def position(self, position: int) -> None:
         self._session.roll_back(position)
+
+    @property
+    def blocks(self) -> BlockRange:
+        """The blocks that every step runs through."""
+        return self._session.blocks
 
     @property
     def max_length(self) -> int:

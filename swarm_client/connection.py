@@ -11,6 +11,7 @@ from swarm_client.model_servers import ModelServers
 from swarm_client.models.facts import ModelFacts
 from swarm_client.session.inference_session import InferenceSession
 from swarm_client.session.route_search import RouteSearch
+from swarm_client.session.step_checks import check_blocks
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.node import Node
@@ -50,15 +51,18 @@ class RemoteModel:
         """
         await self._servers.refresh()
 
-    async def open_session(self, *, max_length: int, batch_size: int = 1) -> InferenceSession:
+    async def open_session(
+        self, *, max_length: int, batch_size: int = 1, blocks: BlockRange | None = None
+    ) -> InferenceSession:
         """Open a session over the best route; when a server fails, over another one.
 
         Args:
             max_length: tokens that each row may have at most, >= 1.
             batch_size: rows that the caller means to use; helps to find servers with memory.
+            blocks: those to run through; by default all.
 
         Raises:
-            NoRouteError: online servers do not cover all blocks.
+            NoRouteError: online servers do not cover the blocks.
             PeerError: servers failed one after the other, until the retries ran out.
             DeadlineExceededError, NodeError: the DHT or our own node failed.
         """
@@ -66,6 +70,7 @@ class RemoteModel:
             raise ValueError(f"a session needs room, got {max_length} tokens, {batch_size} rows")
         search = RouteSearch(
             self._servers,
+            check_blocks(blocks, self.facts),
             num_cache_tokens=max_length * batch_size,
             max_retries=self._settings.max_retries,
         )

@@ -114,4 +114,4 @@ class Directory:
     def missing_blocks(self, now: float) -> tuple[BlockRange, ...]:
         """Return the blocks that no online server holds, not counting banned ones."""
         usable = [c.blocks for c in self.candidates(now) if not c.is_avoided]
-        return uncovered_blocks(usable, self._facts.num_blocks)
+        return uncovered_blocks(usable, BlockRange(0, self._facts.num_blocks))

@@ -13,7 +13,7 @@ from swarm_client.routing import Route, choose_route
 from swarm_client.session.dialling import DialledRoute, Dialler
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import DeadlineExceededError, SwarmError
-from swarm_protocol.identifiers import PeerId, make_uid
+from swarm_protocol.identifiers import BlockRange, PeerId, make_uid
 from swarm_protocol.node import FoundRecord, Node
 
 log = structlog.get_logger(__name__)
@@ -71,10 +71,12 @@ class ModelServers:
                 )
                 await asyncio.sleep(self._settings.update_period_s)
 
-    def choose_route(self, *, num_cache_tokens: int, excluded: Collection[PeerId]) -> Route:
-        """Return the best route known. Raises NoRouteError."""
+    def choose_route(
+        self, blocks: BlockRange, *, num_cache_tokens: int, excluded: Collection[PeerId]
+    ) -> Route:
+        """Return the best route known over `blocks`. Raises NoRouteError."""
         candidates = self.directory.candidates(_now(), excluded)
-        return choose_route(candidates, self._facts.num_blocks, num_cache_tokens=num_cache_tokens)
+        return choose_route(candidates, blocks, num_cache_tokens=num_cache_tokens)
 
     async def dial(self, route: Route) -> DialledRoute:
         """Open all hops of a route, or none."""

@@ -16,17 +16,19 @@ class Hop:
 
 
 Route: TypeAlias = tuple[Hop, ...]
-"""Hops in order; together their blocks are all blocks of the model, each once."""
+"""Hops in order; together their blocks are all blocks that are wanted, each once."""
 
 
-def uncovered_blocks(spans: Iterable[BlockRange], num_blocks: int) -> tuple[BlockRange, ...]:
-    """Return the gaps that `spans`, all within `[0, num_blocks)`, leave there, in order."""
+def uncovered_blocks(spans: Iterable[BlockRange], blocks: BlockRange) -> tuple[BlockRange, ...]:
+    """Return the gaps that `spans` leave in `blocks`, in order."""
     gaps: list[BlockRange] = []
-    covered_until = 0
+    covered_until = blocks.start
     for span in sorted(spans):
+        if span.start >= blocks.end:
+            break
         if span.start > covered_until:
             gaps.append(BlockRange(covered_until, span.start))
         covered_until = max(covered_until, span.end)
-    if covered_until < num_blocks:
-        gaps.append(BlockRange(covered_until, num_blocks))
+    if covered_until < blocks.end:
+        gaps.append(BlockRange(covered_until, blocks.end))
     return tuple(gaps)

@@ -54,61 +54,64 @@ class _Cost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """The cheapest way to have run blocks `[0, candidate.blocks.end)`, ending at `candidate`."""
+    """The cheapest way to have run the wanted blocks up to `hop`'s end, ending at `candidate`."""
 
     cost: _Cost
     candidate: Candidate
-    entered_at: int
+    hop: Hop
     previous: "_Path | None"
 
 
 def choose_route(
-    candidates: Sequence[Candidate], num_blocks: int, *, num_cache_tokens: int
+    candidates: Sequence[Candidate], blocks: BlockRange, *, num_cache_tokens: int
 ) -> Route:
-    """Return the cheapest route over all blocks.
+    """Return the cheapest route over `blocks`.
 
     Args:
         candidates: online servers, in any order.
-        num_blocks: of the model.
+        blocks: wanted, not empty.
         num_cache_tokens: KV memory the session needs, in tokens over all rows of its batch.
 
     Raises:
         NoRouteError: the candidates leave gaps.
     """
-    gaps = uncovered_blocks((c.blocks for c in candidates), num_blocks)
+    gaps = uncovered_blocks((c.blocks for c in candidates), blocks)
     if gaps:
         raise NoRouteError(gaps)
     # A path ends where its last server's span ends, so in this order each one extends only
     # paths that are final already.
     paths: list[_Path] = []
     for candidate in sorted(candidates, key=lambda c: (c.blocks.end, c.peer)):
-        best = _best_path_to(candidate, paths, num_cache_tokens)
+        best = _best_path_to(candidate, blocks, paths, num_cache_tokens)
         if best is not None:
             paths.append(best)
     last = min(
-        (path for path in paths if path.candidate.blocks.end == num_blocks),
+        (path for path in paths if path.hop.blocks.end == blocks.end),
         key=lambda path: path.cost.plus(_delay(path.candidate.ping_s)),
     )
     return _hops(last)
 
 
 def _best_path_to(
-    candidate: Candidate, paths: Sequence[_Path], num_cache_tokens: int
+    candidate: Candidate, wanted: BlockRange, paths: Sequence[_Path], num_cache_tokens: int
 ) -> _Path | None:
-    blocks = candidate.blocks
+    end = min(candidate.blocks.end, wanted.end)
     entry_s = _REQUEST_OVERHEAD_S + _memory_penalty(candidate, num_cache_tokens)
     block_s = 1 / (candidate.rate_tokens_per_s or _UNKNOWN_RATE)
+
+    def path_from(start: int, delay_s: float, previous: _Path | None) -> _Path:
+        seconds = delay_s + entry_s + (end - start) * block_s
+        cost = (previous.cost if previous else _Cost(0, 0.0)).plus(seconds, candidate)
+        return _Path(cost, candidate, Hop(candidate.peer, BlockRange(start, end)), previous)
+
     found: list[_Path] = []
-    if blocks.start == 0:
-        seconds = _delay(candidate.ping_s) + entry_s + len(blocks) * block_s
-        found.append(_Path(_Cost(0, 0.0).plus(seconds, candidate), candidate, 0, None))
+    if wanted.start in candidate.blocks:
+        found.append(path_from(wanted.start, _delay(candidate.ping_s), None))
     for path in paths:
-        entered_at = path.candidate.blocks.end
-        if blocks.start <= entered_at < blocks.end:
+        entered_at = path.hop.blocks.end
+        if candidate.blocks.start <= entered_at < end:
             delay_s = _delay(path.candidate.next_pings.get(candidate.peer))
-            seconds = delay_s + entry_s + (blocks.end - entered_at) * block_s
-            cost = path.cost.plus(seconds, candidate)
-            found.append(_Path(cost, candidate, entered_at, path))
+            found.append(path_from(entered_at, delay_s, path))
     return min(found, key=lambda path: path.cost, default=None)
 
 
@@ -130,7 +133,6 @@ def _hops(last: _Path) -> Route:
     hops: list[Hop] = []
     path: _Path | None = last
     while path is not None:
-        blocks = BlockRange(path.entered_at, path.candidate.blocks.end)
-        hops.append(Hop(path.candidate.peer, blocks))
+        hops.append(path.hop)
         path = path.previous
     return tuple(reversed(hops))

@@ -42,13 +42,16 @@ class StepExtras:
 
     Attributes:
         metadata: packed `InferenceMetadata`, the same for all hops.
-        prompts: deep prompts of all blocks, `[num_blocks, batch or 1, num_prompts, hidden_size]`.
+        prompts: deep prompts of the session's blocks, `[num_blocks, batch or 1, num_prompts,
+            hidden_size]`.
         hypo_ids: int64 `[batch]`: the row whose KV cache each row continues.
+        first_block: the one that `prompts[0]` belongs to.
     """
 
     metadata: bytes
     prompts: Tensor | None = None
     hypo_ids: Tensor | None = None
+    first_block: int = 0
 
 
 class HopStream:
@@ -106,8 +109,9 @@ class HopStream:
             hidden = hidden.to(self.description.dtype)
         prompts, hypo_ids = extras.prompts, extras.hypo_ids
         if prompts is not None:
-            blocks = self.hop.blocks
-            prompts_message = encode_tensor(prompts[blocks.start : blocks.end])
+            start, end = self.hop.blocks.start, self.hop.blocks.end
+            prompts = prompts[start - extras.first_block : end - extras.first_block]
+            prompts_message = encode_tensor(prompts)
         else:
             prompts_message = _NO_PROMPTS
         hypo_ids_message = _NO_HYPO_IDS if hypo_ids is None else encode_tensor(hypo_ids)

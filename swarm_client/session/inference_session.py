@@ -30,6 +30,7 @@ from swarm_client.session.step_checks import check_hidden, check_hypo_ids, check
 from swarm_client.session.timings import HopTiming, StepTimings
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import DeadlineExceededError, PeerError, PeerRefusedError
+from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.node import MAX_FRAME_BYTES
 
 # Parts of what servers say when they have no room; PETALS_PROTOCOL §3.8 and our own servers.
@@ -44,7 +45,8 @@ _CAPACITY_TEXTS: Final = (
 class InferenceSession:
     """An open session; also an async context manager. One step at a time.
 
-    Made by `RemoteModel.open_session`. `last_step` holds the timings of the latest step.
+    Made by `RemoteModel.open_session`. `last_step` holds the timings of the latest step, `blocks`
+    are the blocks that every step runs through.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class InferenceSession:
         max_length: int,
     ) -> None:
         self.last_step = StepTimings()
+        self.blocks = BlockRange(hops[0].hop.blocks.start, hops[-1].hop.blocks.end)
         self._search = search
         self._hops = hops
         self._facts = facts
@@ -99,7 +102,7 @@ class InferenceSession:
 
         Args:
             hidden: `[batch, num_tokens, hidden_size]`, any floating dtype and device.
-            prompts: deep prompts `[num_blocks, batch or 1, num_prompts, hidden_size]`, added to
+            prompts: deep prompts `[len(blocks), batch or 1, num_prompts, hidden_size]`, added to
                 the first tokens before each block; at position 0 only.
             hypo_ids: int64 `[batch]`: the row whose KV cache each row continues.
 
@@ -159,7 +162,7 @@ class InferenceSession:
             raise RuntimeError("a session takes one step at a time")
         check_hidden(hidden, self._facts, self._progress.batch_size)
         if prompts is not None:
-            check_prompts(prompts, hidden, self._facts, self.position)
+            check_prompts(prompts, hidden, len(self.blocks), self.position)
         if hypo_ids is not None:
             check_hypo_ids(hypo_ids, hidden.shape[0])
         self._progress.check_room(hidden.shape[1])
@@ -192,7 +195,11 @@ class InferenceSession:
         ):
             metadata = self._progress.metadata(step_id=str(uuid4())).to_wire()
             is_first = chunk.start == 0
-            extras = StepExtras(metadata, prompts, hypo_ids) if is_first else StepExtras(metadata)
+            extras = (
+                StepExtras(metadata, prompts, hypo_ids, self.blocks.start)
+                if is_first
+                else StepExtras(metadata)
+            )
             outputs.append(await self._run_chunk(inputs[:, chunk], extras, took_ms))
             self._progress.chunk_finished(chunk.stop - chunk.start)
         self.last_step = StepTimings(

@@ -12,7 +12,7 @@ from swarm_client.routing import Route
 from swarm_client.session.dialling import DialledRoute
 from swarm_client.session.hop_stream import HopStream
 from swarm_protocol.errors import SwarmError
-from swarm_protocol.identifiers import PeerId
+from swarm_protocol.identifiers import BlockRange, PeerId
 
 
 class RouteSource(Protocol):
@@ -21,8 +21,10 @@ class RouteSource(Protocol):
     async def refresh(self) -> None:
         """Look the servers up again."""
 
-    def choose_route(self, *, num_cache_tokens: int, excluded: Collection[PeerId]) -> Route:
-        """Return the best route without `excluded` peers. Raises NoRouteError."""
+    def choose_route(
+        self, blocks: BlockRange, *, num_cache_tokens: int, excluded: Collection[PeerId]
+    ) -> Route:
+        """Return the best route over `blocks` without `excluded` peers. Raises NoRouteError."""
 
     async def dial(self, route: Route) -> DialledRoute:
         """Open all hops of a route, or none."""
@@ -34,8 +36,11 @@ class RouteSource(Protocol):
 class RouteSearch:
     """The search of one session; it lives as long as the session does."""
 
-    def __init__(self, source: RouteSource, *, num_cache_tokens: int, max_retries: int) -> None:
+    def __init__(
+        self, source: RouteSource, blocks: BlockRange, *, num_cache_tokens: int, max_retries: int
+    ) -> None:
         self._source = source
+        self._blocks = blocks
         self._num_cache_tokens = num_cache_tokens
         self._retries_left = max_retries
         self._failed: set[PeerId] = set()
@@ -89,7 +94,7 @@ class RouteSearch:
 
     def _choose_known(self) -> Route:
         return self._source.choose_route(
-            num_cache_tokens=self._num_cache_tokens, excluded=self._failed
+            self._blocks, num_cache_tokens=self._num_cache_tokens, excluded=self._failed
         )
 
     def _use_up_retry(self, cause: SwarmError) -> None:

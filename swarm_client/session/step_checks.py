@@ -1,9 +1,19 @@
-"""Checks of what a caller wants to send in a step. Pure; all raise ValueError."""
+"""Checks of what a caller wants to run through which blocks. Pure; all raise ValueError."""
 
 import torch
 from torch import Tensor
 
 from swarm_client.models.facts import ModelFacts
+from swarm_protocol.identifiers import BlockRange
+
+
+def check_blocks(blocks: BlockRange | None, facts: ModelFacts) -> BlockRange:
+    """Return the blocks to run through, by default all of the model."""
+    if blocks is None:
+        return BlockRange(0, facts.num_blocks)
+    if len(blocks) == 0 or blocks.end > facts.num_blocks:
+        raise ValueError(f"expected some of the blocks 0:{facts.num_blocks}, got {blocks}")
+    return blocks
 
 
 def check_hidden(hidden: Tensor, facts: ModelFacts, batch_size: int | None) -> None:
@@ -19,12 +29,12 @@ def check_hidden(hidden: Tensor, facts: ModelFacts, batch_size: int | None) -> N
         raise ValueError(f"this session has {batch_size} rows, got {hidden.shape[0]}")
 
 
-def check_prompts(prompts: Tensor, hidden: Tensor, facts: ModelFacts, position: int) -> None:
+def check_prompts(prompts: Tensor, hidden: Tensor, num_blocks: int, position: int = 0) -> None:
     """Check deep prompts `[num_blocks, batch or 1, num_prompts, hidden_size]`."""
     batch_size, num_tokens, hidden_size = hidden.shape
     is_fitting = (
         prompts.dim() == 4
-        and prompts.shape[0] == facts.num_blocks
+        and prompts.shape[0] == num_blocks
         and prompts.shape[1] in (1, batch_size)
         and 0 < prompts.shape[2] <= num_tokens
         and prompts.shape[3] == hidden_size
@@ -32,7 +42,7 @@ def check_prompts(prompts: Tensor, hidden: Tensor, facts: ModelFacts, position: 
     )
     if not is_fitting:
         raise ValueError(
-            f"deep prompts must be floating-point [{facts.num_blocks}, 1 or {batch_size}, "
+            f"deep prompts must be floating-point [{num_blocks}, 1 or {batch_size}, "
             f"1 to {num_tokens}, {hidden_size}], got {list(prompts.shape)} of {prompts.dtype}"
         )
     if position:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+import torch
 
 from swarm_client.connection import SwarmConnection
 from swarm_client.errors import NoRouteError
@@ -12,7 +13,7 @@ from swarm_protocol.errors import PeerError, PeerMisbehavedError, PeerUnreachabl
 from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.memory_node import MemoryNetwork
 from swarm_protocol.records import ServerState
-from tests.unit.swarm_client.scripted_server import FACTS, ScriptedServer
+from tests.unit.swarm_client.scripted_server import FACTS, ScriptedServer, expected_output
 from tests.unit.swarm_client.scripted_swarm import eventually, hidden_states, swarm_of
 
 QUICK = RoutingSettings(connect_timeout_s=0.05)
@@ -182,3 +183,29 @@ async def test_the_map_survives_a_lookup_that_fails() -> None:
     await eventually(lambda: model.servers()[0].ping_s == 0.0)
 
     await connection.close()
+
+
+async def test_a_session_over_a_part_runs_only_its_blocks() -> None:
+    """Deep prompts are counted from its first block; servers of the others are left alone."""
+    async with swarm_of(["0:2", "2:3", "3:4"]) as swarm:
+        part = BlockRange(1, 3)
+        session = await swarm.model.open_session(max_length=10, blocks=part)
+        prompts = torch.randn(2, 1, 1, FACTS.hidden_size)
+
+        output = await session.step(hidden_states(2), prompts=prompts)
+
+        assert output.equal(expected_output(hidden_states(2), part))
+        assert [str(hop.blocks) for hop in session.route] == ["1:2", "2:3"]
+        first, second = (server.extras[0][0] for server in swarm.servers[:2])
+        assert first is not None
+        assert second is not None
+        assert first.equal(prompts[:1])
+        assert second.equal(prompts[1:])
+
+
+@pytest.mark.parametrize("blocks", [BlockRange(1, 1), BlockRange(2, 5)])
+async def test_a_session_needs_blocks_that_the_model_has(blocks: BlockRange) -> None:
+    """Refused before any server is asked."""
+    async with swarm_of(["0:4"]) as swarm:
+        with pytest.raises(ValueError, match=f"0:4, got {blocks}"):
+            await swarm.model.open_session(max_length=10, blocks=blocks)

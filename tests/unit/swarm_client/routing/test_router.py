@@ -12,6 +12,7 @@ from swarm_client.routing import Candidate, Hop, Route, choose_route, uncovered_
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 NUM_BLOCKS = 5
+ALL = BlockRange(0, NUM_BLOCKS)
 
 
 def server(name: str, blocks: str, **facts: object) -> Candidate:
@@ -85,11 +86,11 @@ def test_no_route_is_cheaper_than_the_chosen_one(candidates: list[Candidate]) ->
 
     if not routes:
         with pytest.raises(NoRouteError) as refused:
-            choose_route(candidates, NUM_BLOCKS, num_cache_tokens=50)
+            choose_route(candidates, ALL, num_cache_tokens=50)
         spans = [candidate.blocks for candidate in candidates]
-        assert refused.value.missing == uncovered_blocks(spans, NUM_BLOCKS)
+        assert refused.value.missing == uncovered_blocks(spans, ALL)
         return
-    chosen = choose_route(candidates, NUM_BLOCKS, num_cache_tokens=50)
+    chosen = choose_route(candidates, ALL, num_cache_tokens=50)
     assert chosen in routes
     avoided, seconds = cost(chosen, candidates, 50)
     best = min(cost(route, candidates, 50) for route in routes)
@@ -101,14 +102,14 @@ def test_a_server_is_entered_in_mid_span_and_used_to_its_end() -> None:
     """Overlapping spans make a route without a seam in common."""
     candidates = [server("a", "0:3"), server("b", "1:5")]
 
-    assert written(choose_route(candidates, 5, num_cache_tokens=1)) == ["a 0:3", "b 3:5"]
+    assert written(choose_route(candidates, ALL, num_cache_tokens=1)) == ["a 0:3", "b 3:5"]
 
 
 def test_a_near_server_goes_before_a_far_one() -> None:
     """Pings decide between servers of the same span."""
     candidates = [server("far", "0:5", ping_s=0.4), server("near", "0:5", ping_s=0.01)]
 
-    assert written(choose_route(candidates, 5, num_cache_tokens=1)) == ["near 0:5"]
+    assert written(choose_route(candidates, ALL, num_cache_tokens=1)) == ["near 0:5"]
 
 
 def test_two_fast_servers_beat_a_slow_one() -> None:
@@ -119,7 +120,7 @@ def test_two_fast_servers_beat_a_slow_one() -> None:
         server("b", "2:5", ping_s=0.0),
     ]
 
-    assert written(choose_route(candidates, 5, num_cache_tokens=1)) == ["a 0:2", "b 2:5"]
+    assert written(choose_route(candidates, ALL, num_cache_tokens=1)) == ["a 0:2", "b 2:5"]
 
 
 def test_a_server_short_of_memory_is_used_last() -> None:
@@ -129,7 +130,7 @@ def test_a_server_short_of_memory_is_used_last() -> None:
         server("roomy", "0:5", ping_s=9.0, cache_tokens_left=2 * 5 * 100),
     ]
 
-    assert written(choose_route(candidates, 5, num_cache_tokens=100)) == ["roomy 0:5"]
+    assert written(choose_route(candidates, ALL, num_cache_tokens=100)) == ["roomy 0:5"]
 
 
 def test_an_avoided_server_is_used_only_where_no_other_can_be() -> None:
@@ -139,19 +140,35 @@ def test_an_avoided_server_is_used_only_where_no_other_can_be() -> None:
         server("slow", "0:3", ping_s=inf, rate_tokens_per_s=0.01),
     ]
 
-    assert written(choose_route(candidates, 5, num_cache_tokens=1)) == ["banned 0:5"]
+    assert written(choose_route(candidates, ALL, num_cache_tokens=1)) == ["banned 0:5"]
     others = [*candidates, server("slower", "2:5", ping_s=inf, rate_tokens_per_s=0.01)]
-    assert written(choose_route(others, 5, num_cache_tokens=1)) == ["slow 0:3", "slower 3:5"]
+    assert written(choose_route(others, ALL, num_cache_tokens=1)) == ["slow 0:3", "slower 3:5"]
 
 
 def test_gaps_are_named_as_ranges() -> None:
     """At the start, in the middle and at the end."""
     with pytest.raises(NoRouteError, match="0:1, 2:3, 4:5") as refused:
-        choose_route([server("a", "1:2"), server("b", "3:4")], 5, num_cache_tokens=1)
+        choose_route([server("a", "1:2"), server("b", "3:4")], ALL, num_cache_tokens=1)
 
     assert refused.value.missing == (BlockRange(0, 1), BlockRange(2, 3), BlockRange(4, 5))
 
 
 def test_an_empty_swarm_misses_everything() -> None:
     """No servers, one gap."""
-    assert uncovered_blocks([], 5) == (BlockRange(0, 5),)
+    assert uncovered_blocks([], ALL) == (ALL,)
+
+
+def test_a_route_over_a_part_enters_and_leaves_in_mid_span() -> None:
+    """Servers outside the part do not matter, and their gaps are not missed."""
+    candidates = [server("a", "0:2"), server("b", "1:5"), server("c", "4:5")]
+
+    assert written(choose_route(candidates, BlockRange(2, 4), num_cache_tokens=1)) == ["b 2:4"]
+    assert written(choose_route(candidates[:1], BlockRange(1, 2), num_cache_tokens=1)) == ["a 1:2"]
+
+
+def test_gaps_of_a_part_are_only_those_inside_it() -> None:
+    """What lies before and after is nobody's concern."""
+    spans = [BlockRange(0, 1), BlockRange(2, 3), BlockRange(4, 5)]
+
+    assert uncovered_blocks(spans, BlockRange(1, 3)) == (BlockRange(1, 2),)
+    assert uncovered_blocks(spans, BlockRange(2, 3)) == ()

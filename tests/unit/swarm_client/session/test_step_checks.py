@@ -41,13 +41,13 @@ def test_hidden_states_of_another_shape_or_dtype_are_refused(hidden: torch.Tenso
 def test_deep_prompts_that_do_not_fit_are_refused(prompts: torch.Tensor) -> None:
     """One set for every block, no longer than the step."""
     with pytest.raises(ValueError, match="deep prompts"):
-        check_prompts(prompts, HIDDEN, FACTS, position=0)
+        check_prompts(prompts, HIDDEN, FACTS.num_blocks, position=0)
 
 
 def test_deep_prompts_belong_to_the_first_position() -> None:
     """Servers would add them to the wrong tokens later."""
     with pytest.raises(ValueError, match="position 0"):
-        check_prompts(torch.zeros(4, 1, 1, 8), HIDDEN, FACTS, position=5)
+        check_prompts(torch.zeros(4, 1, 1, 8), HIDDEN, FACTS.num_blocks, position=5)
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ def test_hypo_ids_must_name_rows_of_the_batch(hypo_ids: torch.Tensor) -> None:
 def test_what_fits_passes() -> None:
     """The counterpart of the refusals."""
     check_hidden(HIDDEN, FACTS, batch_size=None)
-    check_prompts(torch.zeros(4, 1, 3, 8), HIDDEN, FACTS, position=0)
+    check_prompts(torch.zeros(4, 1, 3, 8), HIDDEN, FACTS.num_blocks, position=0)
     check_hypo_ids(torch.tensor([1, 0]), batch_size=2)
