@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Collection, Mapping
 from math import inf
 
-import structlog
-
 from swarm_client.directory import Directory
 from swarm_client.models.facts import ModelFacts
 from swarm_client.peer_descriptions import PeerDescriptions
@@ -14,9 +12,10 @@ from swarm_client.session.dialling import DialledRoute, Dialler
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import DeadlineExceededError, SwarmError
 from swarm_protocol.identifiers import BlockRange, PeerId, make_uid
+from swarm_protocol.logs import get_logger
 from swarm_protocol.node import FoundRecord, Node
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class ModelServers:

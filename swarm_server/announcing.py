@@ -5,13 +5,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from swarm_protocol.identifiers import BlockRange, make_uid
+from swarm_protocol.logs import get_logger
 from swarm_protocol.node import Node, RecordEntry
 from swarm_protocol.records import MODEL_REGISTRY_KEY, ModelRecord, ServerRecord, ServerState
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _STORE_TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 2.0

@@ -8,9 +8,8 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Final
 
-import structlog
-
 from swarm_protocol.identifiers import BlockRange, PeerId
+from swarm_protocol.logs import get_logger
 from swarm_protocol.methods import RPC_INFERENCE, RPC_INFO
 from swarm_protocol.node import Node
 from swarm_protocol.records import ServerRecord, ServerState
@@ -30,7 +29,7 @@ from swarm_server.planning import ServingPlan, choose_blocks, read_plan
 from swarm_server.record import describe_model, describe_server, own_version
 from swarm_server.settings import ServerSettings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _END_TIMEOUT_S: Final = 10.0
 

@@ -17,7 +17,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-import structlog
 from hivemind.p2p import P2P, PeerID
 from hivemind.p2p.p2p_daemon_bindings.utils import raise_if_failed, read_pbmsg_safe, write_pbmsg
 from hivemind.proto.p2pd_pb2 import Request, Response, StreamOpenRequest
@@ -25,10 +24,11 @@ from hivemind.utils.multiaddr import Multiaddr
 
 from swarm_protocol.errors import NodeError
 from swarm_protocol.identifiers import PeerId
+from swarm_protocol.logs import get_logger
 from swarm_protocol.node import MAX_UNARY_BYTES
 from swarm_protocol.parent_death import die_with_parent
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _IDLE_TIMEOUT_S: Final = 30
 _STOP_TIMEOUT_S: Final = 3.0

@@ -13,7 +13,6 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import structlog
 from hivemind.dht.node import DHTNode
 from hivemind.p2p import P2P, P2PDaemonError, P2PHandlerError, PeerID
 from hivemind.p2p.p2p_daemon_bindings.datastructures import StreamInfo
@@ -32,6 +31,7 @@ from swarm_protocol.errors import (
 from swarm_protocol.hivemind.daemon import Daemon, DaemonArguments
 from swarm_protocol.hivemind.frames import HivemindCallStream, HivemindServedStream
 from swarm_protocol.identifiers import PeerId, parse_peer_id
+from swarm_protocol.logs import get_logger
 from swarm_protocol.node import (
     MAX_UNARY_BYTES,
     CallStream,
@@ -41,7 +41,7 @@ from swarm_protocol.node import (
     UnaryHandler,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 Result = TypeVar("Result")
 
 _BOOTSTRAP_PAUSE_S: Final = 0.3

@@ -13,10 +13,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 from torch import Tensor
 
 from swarm_protocol.errors import MalformedMessageError, SwarmError
+from swarm_protocol.logs import get_logger
 from swarm_protocol.messages import ExpertResponse
 from swarm_protocol.node import ServedStream
 from swarm_protocol.tensor_codec import encode_tensor
@@ -27,7 +27,7 @@ from swarm_server.handlers.opening import ServedModel, read_opening
 from swarm_server.handlers.session import ServedSession
 from swarm_server.handlers.step_request import StepRequest, parse_request
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _LARGE_BYTES: Final = 256 * 1024
 """Larger messages are packed and unpacked in a thread: that takes milliseconds."""

@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from app.observability.logs import configure_logging
+from swarm_protocol.logs import get_logger
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +26,19 @@ def test_lines_are_json_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("json", "info")
     with structlog.contextvars.bound_contextvars(request_id="r1"):
         structlog.get_logger("app").info("thing_happened", model="demo")
+        get_logger("swarm_client").info("span_replayed", peer="Qm")
     logging.getLogger("library").warning("odd %s", "thing")
     structlog.get_logger("app").debug("hidden")
 
     captured = capsys.readouterr()
-    ours, theirs = map(json.loads, captured.err.splitlines())
+    ours, library, theirs = map(json.loads, captured.err.splitlines())
     assert captured.out == ""
     assert (ours["event"], ours["model"], ours["request_id"]) == ("thing_happened", "demo", "r1")
+    assert (library["event"], library["peer"], library["request_id"]) == (
+        "span_replayed",
+        "Qm",
+        "r1",
+    )
     assert (theirs["event"], theirs["level"]) == ("odd thing", "warning")
 
 
