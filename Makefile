@@ -61,6 +61,7 @@ interop: $(INSTALLED) ## strangers' clients and formats
 bench: $(INSTALLED) ## every benchmark, JSON on stdout
 	@$(BIN)/python -W ignore -m benchmarks.single_session
 	@$(BIN)/python -W ignore -m benchmarks.gateway_events
+	@$(BIN)/python -W ignore -m benchmarks.rate_limiter
 
 docs: $(INSTALLED) ## write the generated pages and .env.example anew
 	$(BIN)/python -m scripts.generate_docs
