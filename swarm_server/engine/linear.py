@@ -7,10 +7,11 @@ them, and on other devices, products are torch's plain ones.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final  # Any: torch leaves the context of a Function untyped
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 from torch.nn.functional import linear
 
 Linear = Callable[[Tensor], Tensor]
@@ -26,18 +27,58 @@ _MIN_FLOAT32_SIZE: Final = 1 << 19
 def make_linear(weight: Tensor, bias: Tensor | None = None) -> Linear:
     """Return the product with a weight [num_outputs, num_inputs], plus the bias.
 
-    A packed product keeps a copy of its own, so the caller should let go of the weight.
+    Gradients flow to its rows, not to the weight. A packed product keeps a copy of its own, so the
+    caller should let go of the weight.
     """
     if not _can_pack(weight):
         return lambda rows: linear(rows, weight, bias)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, _EXPECTED_ROWS)
-    multiply = torch.ops.mkldnn._linear_pointwise
+    return _PackedLinear(weight, bias)
 
-    def packed_linear(rows: Tensor) -> Tensor:
-        product: Tensor = multiply(rows, packed, bias, "none", [], "")
+
+class _PackedLinear:
+    """The product with a packed weight."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, _EXPECTED_ROWS)
+        self._bias = bias
+        self._multiply = torch.ops.mkldnn._linear_pointwise
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        if rows.requires_grad and torch.is_grad_enabled():
+            return _differentiable(rows, self)
+        return self.multiply(rows)
+
+    def multiply(self, rows: Tensor) -> Tensor:
+        """Return the product, unknown to autograd."""
+        product: Tensor = self._multiply(rows, self._packed, self._bias, "none", [], "")
         return product
 
-    return packed_linear
+    def weight(self) -> Tensor:
+        """Return the weight as rows, [num_outputs, num_inputs]: the very values, newly laid out.
+
+        That takes some percent of the product of a training batch; a second copy, packed for
+        gradients, would double the memory of every server.
+        """
+        return self._packed.to_dense()
+
+
+class _PackedProduct(Function):
+    """A packed product for autograd; it saves nothing, for the weight is fixed."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor, layer: _PackedLinear) -> Tensor:
+        context.layer = layer
+        return layer.multiply(rows)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        return gradient @ context.layer.weight(), None
+
+
+def _differentiable(rows: Tensor, layer: _PackedLinear) -> Tensor:
+    product: Tensor = _PackedProduct.apply(rows, layer)  # type: ignore[no-untyped-call]
+    return product
 
 
 def _can_pack(weight: Tensor) -> bool:

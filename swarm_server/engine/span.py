@@ -96,26 +96,33 @@ class Span:
         num_tokens = hidden.shape[1]
         if num_tokens == 0:
             return hidden.cpu()
-        context = self._context(kv.position, num_tokens)
-        adapter = None if step.adapter is None else self.adapters[step.adapter]
+        layers = self.layers(blocks, kv.position, num_tokens, step.adapter)
         kv.extend(num_tokens)
-        for index in range(len(blocks)):
+        for index, (layer, context) in enumerate(layers):
             if step.prompts is not None:
-                hidden = _with_prompts(hidden, step.prompts[index])
-            place = blocks.start - self.blocks.start + index
-            if adapter is not None:
-                context = replace(context, adapter=adapter[place])
-            hidden = self._layers[place].run(hidden, kv, index, context)
+                hidden = with_prompts(hidden, step.prompts[index])
+            hidden = layer.run(hidden, kv, index, context)
         kv.advance()
         return hidden.cpu()
 
-    def _context(self, position: int, num_tokens: int) -> ChunkContext:
+    def layers(
+        self, blocks: BlockRange, position: int, num_tokens: int, adapter: str | None
+    ) -> list[tuple[Block, ChunkContext]]:
+        """Return some of our blocks, each with its context for `num_tokens` from `position` on.
+
+        `adapter` is one of `adapters`, or None for the base.
+        """
         cos, sin = self._rope.rows(position, position + num_tokens)
-        return ChunkContext(cos, sin, causal_mask(position, num_tokens, self.device))
+        context = ChunkContext(cos, sin, causal_mask(position, num_tokens, self.device))
+        places = range(blocks.start - self.blocks.start, blocks.end - self.blocks.start)
+        if adapter is None:
+            return [(self._layers[place], context) for place in places]
+        parts = self.adapters[adapter]
+        return [(self._layers[place], replace(context, adapter=parts[place])) for place in places]
 
 
-def _with_prompts(hidden: Tensor, prompts: Tensor) -> Tensor:
-    """Return a copy of `hidden` with `prompts` added to its first tokens."""
+def with_prompts(hidden: Tensor, prompts: Tensor) -> Tensor:
+    """Return a copy of `hidden` with the prompts of one block added to its first tokens."""
     hidden = hidden.clone()
     hidden[:, : prompts.shape[1]] += prompts.to(hidden)
     return hidden
