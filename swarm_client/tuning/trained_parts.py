@@ -28,7 +28,7 @@ class TrainedFor(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: Literal[1] = 1
-    dht_prefix: str = Field(description="Name of the model in its swarm.")
+    model: str = Field(description="Name of the model, as its servers derive it.")
     model_type: str = Field(description="The architecture's name.")
     num_blocks: int = Field(ge=1, description="Blocks of the model.")
     hidden_size: int = Field(ge=1, description="Width of its hidden states.")
@@ -39,7 +39,7 @@ class TrainedFor(BaseModel):
     def of(cls, facts: ModelFacts, prompts: PromptTuning | None = None) -> Self:
         """Describe parts that are trained on this model, maybe with prompts."""
         return cls(
-            dht_prefix=facts.dht_prefix,
+            model=facts.dht_prefix,
             model_type=facts.model_type,
             num_blocks=facts.num_blocks,
             hidden_size=facts.hidden_size,

@@ -97,7 +97,7 @@ def test_all_differences_of_purpose_are_told_at_once(tmp_path: Path) -> None:
         load_trained(other, TrainedFor.of(facts, other), tmp_path)
 
     assert caught.value.differences == (
-        "dht_prefix is 'test' there and 'other' here",
+        "model is 'test' there and 'other' here",
         "hidden_size is 8 there and 16 here",
         "tuning_mode is 'deep_ptune' there and 'ptune' here",
         "pre_seq_len is 3 there and 5 here",
