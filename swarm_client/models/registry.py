@@ -1,47 +1,37 @@
-"""Which families of models the client knows."""
+"""Which families of models the client knows. A new family is one module and one line here."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final
 
 import torch
 
+from swarm_client.models.bloom import BLOOM
 from swarm_client.models.facts import ModelFacts
-from swarm_client.models.llama import load_llama_parts, read_llama_facts
+from swarm_client.models.falcon import FALCON
+from swarm_client.models.family import Family
+from swarm_client.models.gemma3 import GEMMA3
+from swarm_client.models.llama import LLAMA
 from swarm_client.models.local_parts import LocalParts
+from swarm_client.models.mistral import MISTRAL
+from swarm_client.models.mixtral import MIXTRAL
+from swarm_client.models.qwen3 import QWEN3
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.errors import UnsupportedModelError
 from swarm_protocol.identifiers import check_dht_prefix, derive_dht_prefix
 
-
-class FactsReader(Protocol):
-    """Reads the facts of a checkpoint of one family."""
-
-    def __call__(self, checkpoint: Checkpoint, dht_prefix: str) -> ModelFacts:
-        """Raises CheckpointError."""
+FAMILIES: Final[tuple[Family, ...]] = (BLOOM, FALCON, GEMMA3, LLAMA, MISTRAL, MIXTRAL, QWEN3)
 
 
-class PartsLoader(Protocol):
-    """Loads the local parts of a checkpoint of one family."""
+def find_family(checkpoint: Checkpoint) -> Family:
+    """Return the family of a model.
 
-    def __call__(
-        self, checkpoint: Checkpoint, facts: ModelFacts, *, dtype: torch.dtype, device: str
-    ) -> LocalParts:
-        """Raises CheckpointError."""
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What the client must know about one architecture."""
-
-    read_facts: FactsReader
-    load_parts: PartsLoader
-
-
-FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
-    {"llama": Family(read_llama_facts, load_llama_parts)}
-)
+    Raises:
+        UnsupportedModelError: no module for the architecture; names those there are.
+    """
+    for family in FAMILIES:
+        if checkpoint.model_type in family.model_types:
+            return family
+    known = [model_type for family in FAMILIES for model_type in family.model_types]
+    raise UnsupportedModelError(checkpoint.model_type, known)
 
 
 def read_facts(checkpoint: Checkpoint, *, dht_prefix: str | None = None) -> ModelFacts:
@@ -56,7 +46,7 @@ def read_facts(checkpoint: Checkpoint, *, dht_prefix: str | None = None) -> Mode
         CheckpointError: config.json is not complete.
         MalformedMessageError: the prefix has a dot or white space.
     """
-    family = _family(checkpoint)
+    family = find_family(checkpoint)
     prefix = dht_prefix or derive_dht_prefix(checkpoint.source, checkpoint.model_type)
     return family.read_facts(checkpoint, check_dht_prefix(prefix))
 
@@ -71,11 +61,4 @@ def load_local_parts(
         CheckpointError: a tensor is missing, damaged or of a wrong shape.
     """
     facts = read_facts(checkpoint)
-    return _family(checkpoint).load_parts(checkpoint, facts, dtype=dtype, device=device)
-
-
-def _family(checkpoint: Checkpoint) -> Family:
-    family = FAMILIES.get(checkpoint.model_type)
-    if family is None:
-        raise UnsupportedModelError(checkpoint.model_type, tuple(FAMILIES))
-    return family
+    return find_family(checkpoint).load_parts(checkpoint, facts, dtype=dtype, device=device)
