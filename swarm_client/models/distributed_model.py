@@ -5,6 +5,7 @@ To transformers it is a `PreTrainedModel`. Knows neither heads nor generation.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import ClassVar, Self, Unpack
 
 import torch
@@ -18,7 +19,13 @@ from swarm_client.models.registry import load_local_parts, read_facts
 from swarm_client.petals_settings import PetalsSettings, routing_settings
 from swarm_client.remote import RemoteSequential
 from swarm_client.settings import RoutingSettings
-from swarm_client.tuning import PromptTuning, make_prompt_tuning
+from swarm_client.tuning import (
+    PromptTuning,
+    TrainedFor,
+    load_trained,
+    make_prompt_tuning,
+    save_trained,
+)
 from swarm_protocol.checkpoint import Checkpoint, choose_dtype
 
 
@@ -40,6 +47,7 @@ class DistributedModel(PreTrainedModel):  # type: ignore[misc]  # mypy does not 
         transformer: has `word_embeddings`, `word_embeddings_layernorm` (the identity but for
             BLOOM), `h` (the blocks) and `ln_f`.
         prompt_tuning: trainable prompts, or None.
+        trained_for: what is trained on this model is for this.
     """
 
     config_class: ClassVar[type[PreTrainedConfig]]
@@ -54,6 +62,7 @@ class DistributedModel(PreTrainedModel):  # type: ignore[misc]  # mypy does not 
         super().__init__(config)
         self.transformer = Trunk(parts, h)
         self.prompt_tuning = prompt_tuning
+        self.trained_for = TrainedFor.of(parts.facts, prompt_tuning)
         self.eval()
 
     @classmethod
@@ -126,6 +135,14 @@ class DistributedModel(PreTrainedModel):  # type: ignore[misc]  # mypy does not 
     def active_session(self) -> BlockingSession | None:
         """The session that `forward` and `generate` use in this context."""
         return self.transformer.h.active_session
+
+    def save_trained(self, directory: str | Path) -> None:
+        """Write every parameter that wants gradients; see `swarm_client.tuning.save_trained`."""
+        save_trained(self, self.trained_for, directory)
+
+    def load_trained(self, directory: str | Path) -> None:
+        """Read what `save_trained` wrote; see `swarm_client.tuning.load_trained`."""
+        load_trained(self, self.trained_for, directory)
 
     def close(self) -> None:
         """Leave the swarm. Idempotent."""

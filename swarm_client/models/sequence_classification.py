@@ -32,6 +32,7 @@ class DistributedModelForSequenceClassification(DistributedModel):
     ) -> None:
         super().__init__(config, parts, h, prompt_tuning)
         self.score = self._new_score()
+        self.loss_type = "ForSequenceClassification"  # otherwise guessed from the class's name
 
     @classmethod
     def from_pretrained(
