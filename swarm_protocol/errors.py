@@ -10,7 +10,8 @@ SwarmError
 ├── MalformedMessageError    bytes from outside fail a check
 ├── NodeError                our own libp2p node cannot start, or has stopped
 └── CheckpointError          a model's files are missing, unsafe or do not fit
-    └── UnsupportedModelError    the architecture has no module here
+    ├── UnsupportedModelError    the architecture has no module here
+    └── DiskFullError            a file of the hub does not fit on the disk, or its limit
 
 Each package hangs its own errors under `SwarmError`.
 """
@@ -96,7 +97,26 @@ class UnsupportedModelError(CheckpointError):
 
     code = "unsupported_model"
 
-    def __init__(self, model_type: str, supported: Sequence[str]) -> None:
+    def __init__(
+        self, model_type: str, supported: Sequence[str], *, ships_code: bool = False
+    ) -> None:
         names = ", ".join(sorted(supported))
-        super().__init__(f"model type {model_type!r} is not supported; supported: {names}")
+        sentence = f"model type {model_type!r} is not supported; supported: {names}"
+        if ships_code:
+            sentence += "; the model comes with code of its own, which is never run"
+        super().__init__(sentence)
         self.model_type = model_type
+
+
+class DiskFullError(CheckpointError):
+    """A file of the hub does not fit: 1 GiB of the disk stays free, and a limit is a limit."""
+
+    code = "disk_full"
+
+    def __init__(self, missing_bytes: int) -> None:
+        missing_gb = missing_bytes / 1e9
+        super().__init__(
+            f"the model's next file needs {missing_gb:.2f} GB more than the disk, or the limit set "
+            f"for stored models, has room for; a higher limit or fewer blocks would help"
+        )
+        self.missing_bytes = missing_bytes

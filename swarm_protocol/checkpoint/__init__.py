@@ -5,6 +5,7 @@ which is why this lives here. Must not know families of models: what a tensor is
 """
 
 from swarm_protocol.checkpoint.dtypes import choose_dtype
+from swarm_protocol.checkpoint.hub import HubSettings
 from swarm_protocol.checkpoint.reader import Checkpoint
 
-__all__ = ["Checkpoint", "choose_dtype"]
+__all__ = ["Checkpoint", "HubSettings", "choose_dtype"]

@@ -10,10 +10,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from swarm_protocol.checkpoint.hub import HubSettings
 from swarm_protocol.checkpoint.source import ModelFiles, open_files
 from swarm_protocol.errors import CheckpointError
 
 _INDEX: Final = "model.safetensors.index.json"
+_DEFAULT_HUB: Final = HubSettings()
 _SINGLE: Final = "model.safetensors"
 _TOKENIZER_FILES: Final = (
     "tokenizer.json",
@@ -34,13 +36,21 @@ class Checkpoint:
         self._shards: dict[str, str] | None = None
 
     @classmethod
-    def open(cls, source: str, *, revision: str | None = None) -> "Checkpoint":
+    def open(
+        cls, source: str, *, revision: str | None = None, hub: HubSettings = _DEFAULT_HUB
+    ) -> "Checkpoint":
         """Open a directory, or a hub repository `organization/name`.
+
+        Args:
+            source: the directory or repository.
+            revision: branch, tag or commit of the repository. A branch is looked up once per
+                process, so that all files are of one commit.
+            hub: where the hub is, and what its files may take of the disk.
 
         Raises:
             CheckpointError: no such model, or its config.json is missing or broken.
         """
-        files = open_files(source, revision)
+        files = open_files(source, revision, hub)
         config = _read_json(source, files, "config.json")
         if config is None:
             raise CheckpointError(f"{source!r} has no config.json, so it is not a model")
@@ -56,6 +66,11 @@ class Checkpoint:
         """Dtype of the stored weights, as config.json says."""
         name = self.config.get("dtype", self.config.get("torch_dtype"))
         return name if isinstance(name, str) else None
+
+    @property
+    def ships_code(self) -> bool:
+        """Tell whether the model comes with Python code of its own, which we never run."""
+        return "auto_map" in self.config
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Return the JSON object in a file of the model, or None if there is no such file."""
