@@ -2,6 +2,8 @@
 
 SwarmError
 ├── BlockRangeError          the wanted blocks are not in the model
+├── CheckpointError          of swarm_protocol: a model's files are missing or do not fit
+│   └── AdapterError             an adapter's are, or it needs what is not served
 ├── DeviceError              there is no such device to compute on
 ├── RequestRefusedError      what a peer sent fails a check; its session is closed
 │   ├── NotServedError           it names blocks or an adapter that this server does not hold
@@ -24,7 +26,7 @@ from collections.abc import Sequence
 
 import torch
 
-from swarm_protocol.errors import SwarmError
+from swarm_protocol.errors import CheckpointError, SwarmError
 
 
 class BlockRangeError(SwarmError):
@@ -38,6 +40,16 @@ class BlockRangeError(SwarmError):
         )
         self.wanted = wanted
         self.num_blocks = num_blocks
+
+
+class AdapterError(CheckpointError):
+    """An adapter cannot be served: its files are missing, damaged, do not fit, or ask too much."""
+
+    code = "bad_adapter"
+
+    def __init__(self, adapter: str, reason: str) -> None:
+        super().__init__(f"adapter {adapter}: {reason}")
+        self.adapter = adapter
 
 
 class DeviceError(SwarmError):
