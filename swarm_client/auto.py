@@ -1,17 +1,18 @@
 """Picks the class for a checkpoint."""
 
-from typing import Any, Final
+from typing import Any, Literal, TypeAlias
 
+from swarm_client.models import model_classes
 from swarm_client.models.causal_lm import DistributedCausalLM
-from swarm_client.models.llama_causal_lm import DistributedLlamaForCausalLM
+from swarm_client.models.registry import find_family
+from swarm_client.models.sequence_classification import DistributedModelForSequenceClassification
 from swarm_protocol.checkpoint import Checkpoint
-from swarm_protocol.errors import UnsupportedModelError
 
-_CLASSES: Final[dict[str, type[DistributedCausalLM]]] = {"llama": DistributedLlamaForCausalLM}
+Task: TypeAlias = Literal["CausalLM", "SequenceClassification"]
 
 
 class AutoDistributedModelForCausalLM:
-    """Makes the distributed model of whatever family a checkpoint is of."""
+    """Makes the distributed language model of whatever family a checkpoint is of."""
 
     @staticmethod
     def from_pretrained(
@@ -23,10 +24,33 @@ class AutoDistributedModelForCausalLM:
         """Return a model; see `DistributedCausalLM.from_pretrained` for options and errors.
 
         Raises:
-            UnsupportedModelError: no class for the architecture.
+            UnsupportedModelError: no class for the architecture; names those there are.
         """
-        model_type = Checkpoint.open(name_or_path, revision=revision).model_type
-        family = _CLASSES.get(model_type)
-        if family is None:
-            raise UnsupportedModelError(model_type, tuple(_CLASSES))
-        return family.from_pretrained(name_or_path, revision=revision, **options)
+        chosen: type[DistributedCausalLM] = _class_for("CausalLM", name_or_path, revision)
+        return chosen.from_pretrained(name_or_path, revision=revision, **options)
+
+
+class AutoDistributedModelForSequenceClassification:
+    """Makes the distributed classifier of whatever family a checkpoint is of."""
+
+    @staticmethod
+    def from_pretrained(
+        name_or_path: str,
+        *,
+        revision: str | None = None,
+        **options: Any,  # those of the class's own from_pretrained, which checks them
+    ) -> DistributedModelForSequenceClassification:
+        """Return a model; see `DistributedModelForSequenceClassification.from_pretrained`.
+
+        Raises:
+            UnsupportedModelError: no class for the architecture; names those there are.
+        """
+        chosen: type[DistributedModelForSequenceClassification] = _class_for(
+            "SequenceClassification", name_or_path, revision
+        )
+        return chosen.from_pretrained(name_or_path, revision=revision, **options)
+
+
+def _class_for(task: Task, name_or_path: str, revision: str | None) -> Any:  # by its name
+    family = find_family(Checkpoint.open(name_or_path, revision=revision))
+    return getattr(model_classes, f"Distributed{family.name}For{task}")

@@ -14,8 +14,9 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from swarm_client.blocking_model import BlockingModel, NodeFactory, node_that_joins
 from swarm_client.blocking_session import BlockingSession
+from swarm_client.models.config_fields import text_config
 from swarm_client.models.local_parts import LocalParts
-from swarm_client.models.registry import load_local_parts, read_facts
+from swarm_client.models.registry import find_family, load_local_parts, read_facts
 from swarm_client.petals_settings import PetalsSettings, routing_settings
 from swarm_client.remote import RemoteSequential
 from swarm_client.settings import RoutingSettings
@@ -27,6 +28,7 @@ from swarm_client.tuning import (
     save_trained,
 )
 from swarm_protocol.checkpoint import Checkpoint, choose_dtype
+from swarm_protocol.errors import UnsupportedModelError
 
 
 class Trunk(nn.Module):
@@ -112,14 +114,21 @@ class DistributedModel(PreTrainedModel):  # type: ignore[misc]  # mypy does not 
         tuning = make_prompt_tuning(
             facts, tuning_mode=tuning_mode, pre_seq_len=pre_seq_len, dtype=dtype, device=device
         )
+        config = cls._config_of(checkpoint)
         parts = load_local_parts(checkpoint, dtype=dtype, device=device)
-        config = cls.config_class.from_dict(checkpoint.config)
         remote = BlockingModel.connect(facts, factory, settings, active_adapter=active_adapter)
         model = cls(config, parts, RemoteSequential(remote), tuning)
         generation = checkpoint.read_json("generation_config.json")
         if generation is not None:
             model.generation_config = GenerationConfig.from_dict(generation)
         return model
+
+    @classmethod
+    def _config_of(cls, checkpoint: Checkpoint) -> PreTrainedConfig:
+        """Return transformers' config. Raises UnsupportedModelError for one of another family."""
+        if cls.config_class.model_type not in find_family(checkpoint).model_types:
+            raise UnsupportedModelError(checkpoint.model_type, [cls.config_class.model_type])
+        return cls.config_class.from_dict(dict(text_config(checkpoint)))
 
     def inference_session(
         self, max_length: int, batch_size: int = 1

@@ -34,8 +34,9 @@ class ScaledEmbedding(nn.Embedding):
     """A frozen embedding times the root of its width, which is rounded to the dtype first."""
 
     def __init__(self, weight: Tensor) -> None:
-        super().__init__(*weight.shape, _weight=weight, _freeze=True)
-        self.scale = torch.tensor(weight.shape[1] ** 0.5).to(weight.dtype).item()
+        vocab_size, hidden_size = weight.shape
+        super().__init__(vocab_size, hidden_size, _weight=weight, _freeze=True)
+        self.scale = torch.tensor(hidden_size**0.5, dtype=weight.dtype).item()
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """Return scaled embeddings `[..., hidden_size]` of int64 ids `[...]`."""

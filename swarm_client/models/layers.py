@@ -39,7 +39,8 @@ class LayerNorm(nn.Module):
 
 def frozen_embedding(weight: Tensor) -> nn.Embedding:
     """Return an embedding on `weight`, `[vocab_size, hidden_size]`."""
-    return nn.Embedding(*weight.shape, _weight=weight, _freeze=True)
+    vocab_size, hidden_size = weight.shape
+    return nn.Embedding(vocab_size, hidden_size, _weight=weight, _freeze=True)
 
 
 def frozen_linear(weight: Tensor) -> nn.Linear:
