@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from swarm_protocol.checkpoint import choose_dtype
+from swarm_protocol.checkpoint import HubSettings, choose_dtype
 from swarm_protocol.identifiers import (
     BlockRange,
     check_dht_prefix,
@@ -36,7 +36,8 @@ def read_plan(settings: ServerSettings) -> ServingPlan:
         DeviceError: there is no such device.
         MalformedMessageError: the DHT prefix is not one.
     """
-    model = open_model(settings.model, revision=settings.revision)
+    hub = HubSettings(max_disk_bytes=settings.max_disk_bytes)
+    model = open_model(settings.model, revision=settings.revision, hub=hub)
     prefix = settings.dht_prefix or derive_dht_prefix(settings.model, model.family.model_type)
     _check_device(settings.device)
     dtype = choose_dtype(settings.dtype, model.checkpoint.dtype_name, settings.device)

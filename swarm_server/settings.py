@@ -12,6 +12,9 @@ class ServerSettings(BaseModel):
 
     model: str = Field(min_length=1, description="Directory of the model, or hub repository.")
     revision: str | None = Field(default=None, description="Revision of the hub repository.")
+    max_disk_bytes: int | None = Field(
+        default=None, ge=1, description="What stored models of the hub may take, the oldest going."
+    )
     blocks: str | None = Field(
         default=None, description="Blocks to serve as START:END. Exclusive with num_blocks."
     )

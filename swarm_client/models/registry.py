@@ -31,7 +31,7 @@ def find_family(checkpoint: Checkpoint) -> Family:
         if checkpoint.model_type in family.model_types:
             return family
     known = [model_type for family in FAMILIES for model_type in family.model_types]
-    raise UnsupportedModelError(checkpoint.model_type, known)
+    raise UnsupportedModelError(checkpoint.model_type, known, ships_code=checkpoint.ships_code)
 
 
 def read_facts(checkpoint: Checkpoint, *, dht_prefix: str | None = None) -> ModelFacts:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
-from swarm_protocol.checkpoint import Checkpoint
+from swarm_protocol.checkpoint import Checkpoint, HubSettings
 from swarm_protocol.errors import CheckpointError, UnsupportedModelError
 from swarm_protocol.identifiers import MAX_BLOCKS
 from swarm_server.engine.decoder_block import BlockShape
@@ -56,14 +56,16 @@ class OpenModel:
     num_blocks: int
 
 
-def open_model(source: str, *, revision: str | None = None) -> OpenModel:
+def open_model(
+    source: str, *, revision: str | None = None, hub: HubSettings | None = None
+) -> OpenModel:
     """Read the config of a directory or hub repository.
 
     Raises:
         UnsupportedModelError: its `model_type` has no family here.
         CheckpointError: there is no such model, or its config is bad.
     """
-    checkpoint = Checkpoint.open(source, revision=revision)
+    checkpoint = Checkpoint.open(source, revision=revision, hub=hub or HubSettings())
     for family in FAMILIES:
         if family.model_type == checkpoint.model_type:
             num_blocks = read_count(checkpoint.config, "num_hidden_layers")
@@ -72,4 +74,8 @@ def open_model(source: str, *, revision: str | None = None) -> OpenModel:
                     f"config.json: {num_blocks} blocks are over the limit of {MAX_BLOCKS}"
                 )
             return OpenModel(checkpoint, family, family.shape(checkpoint.config), num_blocks)
-    raise UnsupportedModelError(checkpoint.model_type, [family.model_type for family in FAMILIES])
+    raise UnsupportedModelError(
+        checkpoint.model_type,
+        [family.model_type for family in FAMILIES],
+        ships_code=checkpoint.ships_code,
+    )

@@ -39,6 +39,10 @@ def serve(
         str | None, typer.Option(help="Name under which the model's servers meet.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of the hub repository.")] = None,
+    max_disk_gb: Annotated[
+        float | None,
+        typer.Option(help="Limit of all stored models of the hub; those used long ago make room."),
+    ] = None,
     device: Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda:0.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads of one computation.")] = None,
@@ -61,6 +65,7 @@ def serve(
         num_blocks=num_blocks,
         dht_prefix=dht_prefix,
         revision=revision,
+        max_disk_bytes=None if max_disk_gb is None else int(max_disk_gb * 1e9),
         device=device,
         dtype=dtype,
         threads=threads,

@@ -17,7 +17,8 @@ from swarm_client.models import load_local_parts
 from swarm_protocol.checkpoint import Checkpoint, HubSettings
 from swarm_protocol.checkpoint.hub import use_of_process
 from swarm_protocol.checkpoint.retries import Retries
-from swarm_protocol.errors import CheckpointError, DiskFullError
+from swarm_protocol.errors import CheckpointError, DiskFullError, UnsupportedModelError
+from swarm_server.loading import open_model
 from tests.harness.hub_server import HubServer
 from tests.harness.tiny_models import save_tiny_llama
 
@@ -79,6 +80,22 @@ def test_a_client_fetches_the_local_parts_and_no_blocks(
     wanted = {shard for name, shard in index.items() if ".layers." not in name}
 
     load_local_parts(Checkpoint.open(NAME, hub=settings), dtype=torch.float32)
+
+    assert {name for name in hub.sent_bytes if name.endswith(".safetensors")} == wanted
+    assert len(wanted) < len(set(index.values()))
+
+
+def test_a_server_fetches_its_blocks_and_no_others(
+    hub: HubServer, settings: HubSettings, tmp_path: Path
+) -> None:
+    """What it does not serve it need not have."""
+    model = save_tiny_llama(tmp_path / "model", num_blocks=4, shard_size="100KB")
+    hub.publish(NAME, model)
+    index = json.loads((model / "model.safetensors.index.json").read_text())["weight_map"]
+    wanted = {shard for name, shard in index.items() if ".layers.1." in name}
+
+    opened = open_model(NAME, hub=settings)
+    opened.family.load_block(opened.checkpoint, opened.shape, 1, dtype=torch.float32, device="cpu")
 
     assert {name for name in hub.sent_bytes if name.endswith(".safetensors")} == wanted
     assert len(wanted) < len(set(index.values()))
@@ -186,13 +203,14 @@ def test_pickled_weights_are_refused_and_not_fetched(
 def test_code_of_a_model_is_not_fetched(
     hub: HubServer, settings: HubSettings, tmp_path: Path
 ) -> None:
-    """Whoever refuses the model can say that it came with some."""
+    """A model that only its own code could run is refused, and the sentence says so."""
     model = save_sharded(tmp_path / "model")
     (model / "config.json").write_text('{"model_type": "x", "auto_map": {"AutoModel": "code.X"}}')
     (model / "code.py").write_text("raise SystemExit")
     hub.publish(NAME, model)
 
-    assert Checkpoint.open(NAME, hub=settings).ships_code
+    with pytest.raises(UnsupportedModelError, match="code of its own, which is never run"):
+        open_model(NAME, hub=settings)
     assert "code.py" not in hub.sent_bytes
 
 
