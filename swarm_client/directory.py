@@ -36,13 +36,22 @@ class ServerView:
     cache_tokens_left: int | None
     ping_s: float | None
     is_banned: bool
+    adapters: tuple[str, ...] = ()
 
 
 class Directory:
     """The live map of a model's servers."""
 
-    def __init__(self, facts: ModelFacts, *, ban_s: float) -> None:
+    def __init__(self, facts: ModelFacts, *, ban_s: float, adapter: str | None = None) -> None:
+        """Begin with an empty map.
+
+        Args:
+            facts: of the model.
+            ban_s: how long a ban holds.
+            adapter: that servers must announce to be used; None takes all.
+        """
         self._facts = facts
+        self._adapter = adapter
         self._ban_s = ban_s
         self._servers: tuple[Server, ...] = ()
         self._pings: dict[PeerId, float] = {}
@@ -91,12 +100,16 @@ class Directory:
                 cache_tokens_left=server.record.cache_tokens_left,
                 ping_s=self._pings.get(server.peer),
                 is_banned=self.is_banned(server.peer, now),
+                adapters=tuple(server.record.adapters),
             )
             for server in self._servers
         )
 
     def candidates(self, now: float, excluded: Collection[PeerId] = ()) -> list[Candidate]:
-        """Return the online servers for the router, without `excluded` peers; bans are marked."""
+        """Return the servers for the router: online, not `excluded`, and with the wanted adapter.
+
+        Bans are marked.
+        """
         return [
             Candidate(
                 peer=server.peer,
@@ -108,10 +121,12 @@ class Directory:
                 is_avoided=self.is_banned(server.peer, now),
             )
             for server in self._servers
-            if server.record.state == ServerState.ONLINE and server.peer not in excluded
+            if server.record.state == ServerState.ONLINE
+            and server.peer not in excluded
+            and (self._adapter is None or self._adapter in server.record.adapters)
         ]
 
     def missing_blocks(self, now: float) -> tuple[BlockRange, ...]:
-        """Return the blocks that no online server holds, not counting banned ones."""
+        """Return the blocks that no server holds which may be used; banned ones do not count."""
         usable = [c.blocks for c in self.candidates(now) if not c.is_avoided]
         return uncovered_blocks(usable, BlockRange(0, self._facts.num_blocks))

@@ -56,6 +56,8 @@ class InferenceSession:
         facts: ModelFacts,
         settings: RoutingSettings,
         max_length: int,
+        *,
+        active_adapter: str | None = None,
     ) -> None:
         self.last_step = StepTimings()
         self.blocks = BlockRange(hops[0].hop.blocks.start, hops[-1].hop.blocks.end)
@@ -63,7 +65,9 @@ class InferenceSession:
         self._hops = hops
         self._facts = facts
         self._settings = settings
-        self._progress = Progress(max_length=max_length, session_id=str(uuid4()))
+        self._progress = Progress(
+            max_length=max_length, session_id=str(uuid4()), active_adapter=active_adapter
+        )
         self._is_stepping = False
         self._is_closed = False
 

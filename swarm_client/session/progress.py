@@ -19,12 +19,15 @@ class Progress:
         batch_size: rows; None before the first step.
     """
 
-    def __init__(self, *, max_length: int, session_id: str) -> None:
+    def __init__(
+        self, *, max_length: int, session_id: str, active_adapter: str | None = None
+    ) -> None:
         self.position = 0
         self.max_length = max_length
         self.is_fresh = True
         self.batch_size: int | None = None
         self._session_id = session_id
+        self._active_adapter = active_adapter
         self._is_announced = False
         self._must_truncate = False
 
@@ -46,6 +49,7 @@ class Progress:
             session_id=self._session_id,
             step_id=step_id,
             max_length=None if self._is_announced else self.max_length,
+            active_adapter=self._active_adapter,
             args_structure=_ARGS_STRUCTURE,
             start_from_position=self.position if self._must_truncate else None,
         )
