@@ -76,7 +76,9 @@ class PromptTuning(nn.Module):
             return None
         shape = (self.pre_seq_len, self._num_blocks, -1)
         by_block = self.deep_prompt_embeddings.to(self._dtype).view(shape)
-        return by_block.transpose(0, 1).unsqueeze(1).expand(-1, batch_size, -1, -1)
+        prompts = by_block.transpose(0, 1).unsqueeze(1).expand(-1, batch_size, -1, -1)
+        # Views of a parameter claim to want gradients even where torch records none.
+        return prompts if torch.is_grad_enabled() else prompts.detach()
 
 
 def make_prompt_tuning(

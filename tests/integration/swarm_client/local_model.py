@@ -3,11 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from swarm_client import DistributedLlamaForCausalLM
+from swarm_client.models.distributed_model import DistributedModel
 from swarm_protocol.memory_node import MemoryNetwork, MemoryNode
 from swarm_protocol.node import Node
 from tests.harness.server_swarm import server_swarm
+
+Model = TypeVar("Model", bound=DistributedModel)
 
 
 class NodeWithServers(MemoryNode):
@@ -26,17 +30,29 @@ class NodeWithServers(MemoryNode):
 
 @contextmanager
 def local_model(model: Path, splits: Sequence[str]) -> Iterator[DistributedLlamaForCausalLM]:
-    """Yield a distributed model over one server per split; they run in its loop thread."""
+    """Yield a distributed Llama over one server per split; they run in its loop thread."""
+    with distributed(DistributedLlamaForCausalLM, model, splits) as llama:
+        yield llama
+
+
+@contextmanager
+def distributed(
+    model_class: type[Model],
+    model: Path,
+    splits: Sequence[str],
+    **options: Any,  # of its from_pretrained
+) -> Iterator[Model]:
+    """Yield a distributed model of any class over one server per split."""
 
     async def start() -> Node:
         servers = AsyncExitStack()
         network, _ = await servers.enter_async_context(server_swarm(model, splits))
         return NodeWithServers(network, servers)
 
-    distributed = DistributedLlamaForCausalLM.from_pretrained(
-        str(model), torch_dtype="float32", node_factory=start
+    made = model_class.from_pretrained(
+        str(model), torch_dtype="float32", node_factory=start, **options
     )
     try:
-        yield distributed
+        yield made
     finally:
-        distributed.close()
+        made.close()

@@ -71,6 +71,19 @@ def test_gradients_of_all_rows_are_summed_in_the_prompt() -> None:
         assert parameter.grad.eq(3).all()
 
 
+def test_without_grad_mode_prompts_want_no_gradients() -> None:
+    """Inference sessions refuse what they cannot give."""
+    prompts = tuning(TuningMode.DEEP_PTUNE)
+
+    with torch.no_grad():
+        deep = prompts.deep_prompts(1)
+        longer = prompts.prepend(torch.zeros(1, 1, HIDDEN))
+
+    assert deep is not None
+    assert not deep.requires_grad
+    assert not longer.requires_grad
+
+
 def test_no_mode_makes_no_prompts() -> None:
     """The default of `from_pretrained`."""
     made = make_prompt_tuning(FACTS, tuning_mode=None, pre_seq_len=0, dtype=torch.float32)
