@@ -67,7 +67,7 @@ async def swarm_of(model: Path) -> AsyncIterator[Swarm]:
         engine = await SwarmEngine.start(connection, settings)
         swarm = Swarm(network, servers, engine, model.name)
         try:
-            await engine.model(model.name).canary.check()
+            await until(lambda: engine.model(model.name).last_canary().ok)
             await swarm.until_idle()
             yield swarm
         finally:
