@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import swarm_client
+from swarm_client.models import model_classes
 
 PROGRAM = """
 import sys
@@ -24,3 +25,10 @@ def test_every_public_name_exists() -> None:
     for name in swarm_client.__all__:
         assert getattr(swarm_client, name).__name__ == name
     assert not hasattr(swarm_client, "nothing")
+
+
+def test_the_classes_of_every_family_are_public() -> None:
+    """Code written for Petals imports them from here."""
+    for name in model_classes.__all__:
+        assert getattr(swarm_client, name) is getattr(model_classes, name)
+    assert not hasattr(swarm_client, "DistributedNothingForCausalLM")
