@@ -5,12 +5,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Self, TypeAlias
 
+from torch import Tensor
+
 from swarm_client.blocking_session import BlockingSession
 from swarm_client.connection import RemoteModel, SwarmConnection
 from swarm_client.directory import ServerView
 from swarm_client.loop_thread import LoopThread
 from swarm_client.models.facts import ModelFacts
 from swarm_client.settings import RoutingSettings
+from swarm_client.training import ForwardResult, Gradients, Tape
 from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.node import Node
 
@@ -92,6 +95,16 @@ class BlockingModel:
             max_length=max_length, batch_size=batch_size, blocks=blocks
         )
         return BlockingSession(self._thread.run(opening), self._thread)
+
+    def run_forward(
+        self, hidden: Tensor, prompts: Tensor | None, blocks: BlockRange
+    ) -> ForwardResult:
+        """Run hidden states through blocks; see `RemoteModel.run_forward`."""
+        return self._thread.run(self._model.run_forward(hidden, prompts, blocks))
+
+    def run_backward(self, tape: Tape, grad_outputs: Tensor) -> Gradients:
+        """Return the gradients of a forward pass; see `RemoteModel.run_backward`."""
+        return self._thread.run(self._model.run_backward(tape, grad_outputs))
 
     def servers(self) -> tuple[ServerView, ...]:
         """Return the servers that are online or joining."""

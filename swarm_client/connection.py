@@ -6,13 +6,16 @@ background and opens inference sessions.
 
 import asyncio
 
+from torch import Tensor
+
 from swarm_client.directory import ServerView
 from swarm_client.model_servers import ModelServers
 from swarm_client.models.facts import ModelFacts
 from swarm_client.session.inference_session import InferenceSession
 from swarm_client.session.route_search import RouteSearch
-from swarm_client.session.step_checks import check_blocks
+from swarm_client.session.step_checks import check_blocks, check_hidden, check_prompts
 from swarm_client.settings import RoutingSettings
+from swarm_client.training import ForwardResult, Gradients, Tape
 from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.node import Node
 
@@ -31,7 +34,8 @@ class RemoteModel:
         self.facts = facts
         self.active_adapter = active_adapter
         self._settings = settings
-        self._servers = ModelServers(node, facts, settings)
+        self._servers = ModelServers(node, facts, settings, active_adapter=active_adapter)
+        self._passes = self._servers.passes()
         self._watcher: asyncio.Task[None] | None = None
 
     def servers(self) -> tuple[ServerView, ...]:
@@ -76,6 +80,33 @@ class RemoteModel:
         )
         hops = await search.open()
         return InferenceSession(search, hops, self.facts, self._settings, max_length)
+
+    async def run_forward(
+        self,
+        hidden: Tensor,
+        prompts: Tensor | None = None,
+        blocks: BlockRange | None = None,
+    ) -> ForwardResult:
+        """Run hidden states through blocks, outside any session; see `TrainingPasses.forward`.
+
+        Args:
+            hidden: `[batch, num_tokens, hidden_size]`.
+            prompts: deep prompts `[len(blocks), batch or 1, num_prompts, hidden_size]`.
+            blocks: those to run through; by default all.
+
+        Raises:
+            ValueError: a shape or dtype does not fit; nothing was sent.
+            NoRouteError, PeerError, RequestTooLargeError: see `TrainingPasses.forward`.
+        """
+        blocks = check_blocks(blocks, self.facts)
+        check_hidden(hidden, self.facts, batch_size=None)
+        if prompts is not None:
+            check_prompts(prompts, hidden, len(blocks))
+        return await self._passes.forward(hidden, prompts, blocks)
+
+    async def run_backward(self, tape: Tape, grad_outputs: Tensor) -> Gradients:
+        """Return the gradients of a forward pass; see `TrainingPasses.backward`."""
+        return await self._passes.backward(tape, grad_outputs)
 
     async def start(self) -> None:
         """Look the servers up, then keep doing so in the background."""

@@ -6,8 +6,11 @@ SwarmError
 ├── SessionClosedError         the session was closed before
 ├── MaxLengthExceededError     the tokens do not fit the session
 ├── CapacityError              a server refused KV memory
+├── RequestTooLargeError       a server takes no forward or backward request of that size
 ├── RollbackUnsupportedError   a server of the route cannot shorten its KV cache
-└── InvalidParametersError     a sampling number is out of range
+├── InvalidParametersError     a sampling number is out of range
+├── PaddingError               a batch is padded as servers cannot run it
+└── GenerationOptionError      an option of `generate` that remote blocks cannot honour
 """
 
 from collections.abc import Sequence
@@ -17,15 +20,20 @@ from swarm_protocol.identifiers import BlockRange, PeerId
 
 
 class NoRouteError(SwarmError):
-    """No route of online servers covers all blocks; `missing` names the gaps."""
+    """No route of online servers covers all blocks; `missing` names the gaps.
+
+    Servers without `adapter`, where one is wanted, do not count.
+    """
 
     code = "no_route"
     retryable = True
 
-    def __init__(self, missing: Sequence[BlockRange]) -> None:
+    def __init__(self, missing: Sequence[BlockRange], *, adapter: str | None = None) -> None:
         gaps = ", ".join(map(str, missing))
-        super().__init__(f"no online server holds blocks {gaps}")
+        wanted = "" if adapter is None else f" with the adapter {adapter}"
+        super().__init__(f"no online server holds blocks {gaps}{wanted}")
         self.missing = tuple(missing)
+        self.adapter = adapter
 
 
 class SessionLostError(SwarmError):
@@ -76,6 +84,21 @@ class CapacityError(SwarmError):
         self.blocks = blocks
 
 
+class RequestTooLargeError(SwarmError):
+    """A server takes no forward or backward request of that many tokens. The cause is chained."""
+
+    code = "request_too_large"
+
+    def __init__(self, peer: PeerId, blocks: BlockRange, num_tokens: int) -> None:
+        super().__init__(
+            f"the server {peer} of blocks {blocks} takes no request of {num_tokens} tokens; "
+            "shorten the rows"
+        )
+        self.peer = peer
+        self.blocks = blocks
+        self.num_tokens = num_tokens
+
+
 class RollbackUnsupportedError(SwarmError):
     """A server of the route has not proved that it can shorten its KV cache."""
 
@@ -94,3 +117,24 @@ class InvalidParametersError(SwarmError):
         super().__init__(f"{field} must be {expected}, got {got!r:.60}")
         self.field = field
         self.expected = expected
+
+
+class PaddingError(SwarmError, ValueError):
+    """Padding that cannot be kept from the servers, who know no attention masks."""
+
+    code = "unsupported_padding"
+
+    def __init__(self, expected: str, got: str) -> None:
+        super().__init__(f"padding: expected {expected}, got {got}")
+        self.expected = expected
+        self.got = got
+
+
+class GenerationOptionError(SwarmError, ValueError):
+    """An option of `generate` that remote blocks cannot honour; the message says why."""
+
+    code = "unsupported_option"
+
+    def __init__(self, option: str, reason: str) -> None:
+        super().__init__(f"{option}: {reason}")
+        self.option = option

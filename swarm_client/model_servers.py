@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import Collection, Mapping
 from math import inf
+from random import Random
 
 from swarm_client.directory import Directory
+from swarm_client.errors import NoRouteError
 from swarm_client.models.facts import ModelFacts
 from swarm_client.peer_descriptions import PeerDescriptions
-from swarm_client.routing import Route, choose_route
+from swarm_client.routing import Candidate, Route, choose_route, sample_route, uncovered_blocks
 from swarm_client.session.dialling import DialledRoute, Dialler
 from swarm_client.settings import RoutingSettings
+from swarm_client.training import SpanCalls, TrainingPasses
 from swarm_protocol.errors import DeadlineExceededError, SwarmError
 from swarm_protocol.identifiers import BlockRange, PeerId, make_uid
 from swarm_protocol.logs import get_logger
@@ -21,13 +24,22 @@ log = get_logger(__name__)
 class ModelServers:
     """Keeps a `Directory` true to the swarm, and opens routes from it (`RouteSource`)."""
 
-    def __init__(self, node: Node, facts: ModelFacts, settings: RoutingSettings) -> None:
-        self.directory = Directory(facts, ban_s=settings.ban_s)
+    def __init__(
+        self,
+        node: Node,
+        facts: ModelFacts,
+        settings: RoutingSettings,
+        *,
+        active_adapter: str | None = None,
+    ) -> None:
+        self.directory = Directory(facts, ban_s=settings.ban_s, adapter=active_adapter)
+        self._active_adapter = active_adapter
         self._node = node
         self._facts = facts
         self._settings = settings
         self._uids = [make_uid(facts.dht_prefix, index) for index in range(facts.num_blocks)]
         self._descriptions = PeerDescriptions(node, facts)
+        self._random = Random()
         self._dialler = Dialler(
             node, facts.dht_prefix, self._descriptions, timeout_s=settings.connect_timeout_s
         )
@@ -74,8 +86,23 @@ class ModelServers:
         self, blocks: BlockRange, *, num_cache_tokens: int, excluded: Collection[PeerId]
     ) -> Route:
         """Return the best route known over `blocks`. Raises NoRouteError."""
-        candidates = self.directory.candidates(_now(), excluded)
+        candidates = self._candidates(blocks, excluded)
         return choose_route(candidates, blocks, num_cache_tokens=num_cache_tokens)
+
+    def sample_route(self, blocks: BlockRange, *, excluded: Collection[PeerId]) -> Route:
+        """Return a random route over `blocks`, for passes. Raises NoRouteError."""
+        return sample_route(self._candidates(blocks, excluded), blocks, self._random)
+
+    def passes(self) -> TrainingPasses:
+        """Return forward and backward passes over these servers."""
+        calls = SpanCalls(
+            self._node,
+            self._facts.dht_prefix,
+            self._descriptions,
+            timeout_s=self._settings.request_timeout_s,
+            active_adapter=self._active_adapter,
+        )
+        return TrainingPasses(self, calls, self._settings, self._random)
 
     async def dial(self, route: Route) -> DialledRoute:
         """Open all hops of a route, or none."""
@@ -86,6 +113,14 @@ class ModelServers:
         log.warning("peer_banned", peer=peer, model=self._facts.source)
         self.directory.ban(peer, _now())
         self._descriptions.forget(peer)
+
+    def _candidates(self, blocks: BlockRange, excluded: Collection[PeerId]) -> list[Candidate]:
+        """Return the servers that a route over `blocks` may use. Raises NoRouteError."""
+        candidates = self.directory.candidates(_now(), excluded)
+        missing = uncovered_blocks((candidate.blocks for candidate in candidates), blocks)
+        if missing:
+            raise NoRouteError(missing, adapter=self._active_adapter)
+        return candidates
 
     async def _lookup(self) -> Mapping[str, Mapping[str, FoundRecord]]:
         timeout_s = self._settings.lookup_timeout_s

@@ -33,13 +33,27 @@ class RoutingSettings(BaseModel):
     )
     blocked_servers: tuple[PeerId, ...] = Field(default=(), description="Peers never used.")
     max_retries: int = Field(
-        default=3, ge=0, le=100, description="Further routes tried when opening a session fails."
+        default=3, ge=0, le=100, description="Further routes tried when one fails."
+    )
+    retry_delay_s: float = Field(
+        default=0.5,
+        ge=0,
+        le=60,
+        description="Before a pass tries failed servers again; doubled each time.",
+    )
+    max_sub_batches: int = Field(
+        default=16, ge=1, le=1024, description="Parts of one batch under way at once, in training."
     )
     ping_timeout_s: float = Field(
         default=2.0, gt=0, le=60, description="After which a server counts as out of reach."
     )
     max_pinged: int = Field(
         default=16, ge=1, le=1024, description="Servers pinged after each look-up."
+    )
+    max_history_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=0,
+        description="Inputs of one session of the synchronous API kept for a replay.",
     )
     prefill_chunk_tokens: int = Field(
         default=512, ge=1, le=65536, description="Prompt tokens sent in one step."

@@ -1,9 +1,10 @@
-"""Which servers a session uses, in which order. Pure: no clock, no sockets, no tensors.
+"""Which servers are used, in which order. Pure: no clock, no sockets, no tensors.
 
-Entry point: `choose_route`.
+Entry points: `choose_route` for inference sessions, `sample_route` for forward and backward passes.
 """
 
 from swarm_client.routing.route import Hop, Route, uncovered_blocks
 from swarm_client.routing.router import Candidate, choose_route
+from swarm_client.routing.sampling import sample_route
 
-__all__ = ["Candidate", "Hop", "Route", "choose_route", "uncovered_blocks"]
+__all__ = ["Candidate", "Hop", "Route", "choose_route", "sample_route", "uncovered_blocks"]

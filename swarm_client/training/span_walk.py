@@ -1,0 +1,140 @@
+"""One sub-batch on its way through spans, forward and backward, around servers that fail.
+
+A failed server is banned, and a new route is found over exactly the blocks it did not run. The
+number of detours is bounded for each pass of a sub-batch.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from random import Random
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from swarm_client.errors import NoRouteError
+from swarm_client.routing import Hop, Route
+from swarm_client.settings import RoutingSettings
+from swarm_client.training.span_calls import Gradients, SpanCalls
+from swarm_client.training.tape import SpanRun
+from swarm_protocol.errors import DeadlineExceededError, PeerError
+from swarm_protocol.identifiers import BlockRange, PeerId
+
+
+class SpanSource(Protocol):
+    """Where routes for passes come from."""
+
+    async def refresh(self) -> None:
+        """Look the servers up again."""
+
+    def sample_route(self, blocks: BlockRange, *, excluded: Collection[PeerId]) -> Route:
+        """Return a random route over `blocks` without `excluded` peers. Raises NoRouteError."""
+
+    def report_failure(self, peer: PeerId) -> None:
+        """Ban a peer that did not do what it should."""
+
+
+class SpanWalk:
+    """One pass of one sub-batch.
+
+    Errors of both directions: NoRouteError when nobody else serves some blocks; the last PeerError
+    or DeadlineExceededError when the detours are used up; RequestTooLargeError.
+    """
+
+    def __init__(
+        self,
+        source: SpanSource,
+        calls: SpanCalls,
+        settings: RoutingSettings,
+        random: Random,
+        prompts: "SpanPrompts",
+    ) -> None:
+        self._source = source
+        self._calls = calls
+        self._settings = settings
+        self._random = random
+        self._prompts = prompts
+        self._num_detours = 0
+        self._failed: set[PeerId] = set()
+
+    async def forward(self, route: Sequence[Hop], hidden: Tensor) -> tuple[list[SpanRun], Tensor]:
+        """Return the spans that were run, which may differ from `route`, and the last outputs."""
+        runs: list[SpanRun] = []
+        pending = list(reversed(route))
+        while pending:
+            hop = pending.pop()
+            try:
+                output = await self._calls.forward(hop, hidden, self._prompts.of(hop.blocks))
+            except (PeerError, DeadlineExceededError) as error:
+                pending += reversed(await self._find_detour(hop, error))
+            else:
+                runs.append(SpanRun(hop, hidden))
+                hidden = output
+        return runs, hidden
+
+    async def backward(self, runs: Sequence[SpanRun], grad_outputs: Tensor) -> Gradients:
+        """Return the gradients of the first span's inputs, and of all spans' prompts."""
+        grad = grad_outputs
+        prompt_grads: list[Tensor] = []
+        pending = list(runs)
+        while pending:
+            run = pending.pop()
+            prompts = self._prompts.of(run.hop.blocks)
+            try:
+                grads = await self._calls.backward(run.hop, run.inputs, grad, prompts)
+            except (PeerError, DeadlineExceededError) as error:
+                pending += await self._run_again(run, error)
+            else:
+                grad = grads.hidden
+                if grads.prompts is not None:
+                    prompt_grads.append(grads.prompts)
+        return Gradients(grad, torch.cat(prompt_grads[::-1]) if prompt_grads else None)
+
+    async def _run_again(
+        self, lost: SpanRun, cause: PeerError | DeadlineExceededError
+    ) -> list[SpanRun]:
+        """Return other runs for the same blocks.
+
+        Only inputs are needed, so the last span of the detour is not run forward; mostly that
+        leaves nothing to do.
+        """
+        *before, last = await self._find_detour(lost.hop, cause)
+        runs, hidden = await self.forward(before, lost.inputs)
+        return [*runs, SpanRun(last, hidden)]
+
+    async def _find_detour(self, lost: Hop, cause: PeerError | DeadlineExceededError) -> Route:
+        """Return a route over the blocks of a server that failed, which is banned."""
+        self._source.report_failure(lost.peer)
+        self._failed.add(lost.peer)
+        if self._num_detours == self._settings.max_retries:
+            raise cause
+        self._num_detours += 1
+        try:
+            return self._source.sample_route(lost.blocks, excluded=self._failed)
+        except NoRouteError:
+            await self._wait_for_servers()
+        try:
+            return self._source.sample_route(lost.blocks, excluded=self._failed)
+        except NoRouteError as error:
+            raise error from cause
+
+    async def _wait_for_servers(self) -> None:
+        """Give new servers, and those that failed, some time; then try them all again."""
+        delay_s = self._settings.retry_delay_s * 2 ** (self._num_detours - 1)
+        await asyncio.sleep(delay_s * self._random.uniform(0.5, 1.0))
+        await self._source.refresh()
+        self._failed.clear()
+
+
+class SpanPrompts:
+    """Deep prompts of a sub-batch, `[num_blocks, num_rows, num_prompts, hidden_size]`, or none."""
+
+    def __init__(self, prompts: Tensor | None, first_block: int) -> None:
+        self._prompts = prompts
+        self._first_block = first_block
+
+    def of(self, blocks: BlockRange) -> Tensor | None:
+        """Return those of some blocks."""
+        if self._prompts is None:
+            return None
+        return self._prompts[blocks.start - self._first_block : blocks.end - self._first_block]
