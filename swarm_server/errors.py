@@ -11,9 +11,13 @@ SwarmError
 │   ├── StepTooLargeError        more tokens in one step than the server computes at once
 │   ├── MaxLengthExceededError   the step does not fit into the length reserved for the session
 │   ├── InvalidPositionError     a rollback to a position the session never had
-│   └── SessionNotUniqueError    the session id is in use
+│   ├── SessionNotUniqueError    the session id is in use
+│   ├── CopiesDisagreeError      a pushed step and the caller's own copy are not the same
+│   └── ReplyTooLargeError       the reply fits only a stream
 ├── KVMemoryError            the KV memory asked for is not there
 ├── TooManySessionsError     the server runs its maximum of sessions
+├── TooManyRequestsError     the server has its maximum of forward and backward requests
+├── RequestExpiredError      a forward or backward request took longer than the server allows
 ├── ServerDrainingError      the server takes nothing new
 ├── SessionExpiredError      the session lasted longer than the server allows
 └── StepFailedError          a fault of ours while computing a step
@@ -150,6 +154,29 @@ class SessionNotUniqueError(RequestRefusedError):
         self.session_id = session_id
 
 
+class CopiesDisagreeError(RequestRefusedError):
+    """A pushed step and the caller's own copy of it are not the same; one of them is forged."""
+
+    code = "copies_disagree"
+
+    def __init__(self, step_id: str) -> None:
+        super().__init__(f"step {step_id:.60}: the pushed copy differs from the caller's")
+        self.step_id = step_id
+
+
+class ReplyTooLargeError(RequestRefusedError):
+    """The reply does not fit one message."""
+
+    code = "reply_too_large"
+
+    def __init__(self, reply_bytes: int) -> None:
+        super().__init__(
+            f"a reply of {reply_bytes} bytes does not fit one message; "
+            f"use the _stream form of the method"
+        )
+        self.reply_bytes = reply_bytes
+
+
 class KVMemoryError(SwarmError):
     """The KV memory asked for is not there, now or ever."""
 
@@ -186,6 +213,28 @@ class TooManySessionsError(SwarmError):
     def __init__(self, max_sessions: int) -> None:
         super().__init__(f"this server runs its maximum of {max_sessions} sessions")
         self.max_sessions = max_sessions
+
+
+class TooManyRequestsError(SwarmError):
+    """The server has its maximum of forward and backward requests, those that wait included."""
+
+    code = "too_many_requests"
+    retryable = True
+
+    def __init__(self, max_requests: int) -> None:
+        super().__init__(f"this server has its maximum of {max_requests} requests")
+        self.max_requests = max_requests
+
+
+class RequestExpiredError(SwarmError):
+    """A forward or backward request took longer than the server allows."""
+
+    code = "request_expired"
+    retryable = True
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"the request took longer than {timeout_s:g} seconds")
+        self.timeout_s = timeout_s
 
 
 class ServerDrainingError(SwarmError):

@@ -10,7 +10,14 @@ from typing import Final
 
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.logs import get_logger
-from swarm_protocol.methods import RPC_INFERENCE, RPC_INFO
+from swarm_protocol.methods import (
+    RPC_BACKWARD,
+    RPC_BACKWARD_STREAM,
+    RPC_FORWARD,
+    RPC_FORWARD_STREAM,
+    RPC_INFERENCE,
+    RPC_INFO,
+)
 from swarm_protocol.node import Node
 from swarm_protocol.records import ServerRecord, ServerState
 from swarm_server.announcing import Announced, Announcer
@@ -22,6 +29,8 @@ from swarm_server.handlers import (
     InfoHandler,
     ServedModel,
     SessionTimeouts,
+    TrainingAdmission,
+    TrainingHandler,
 )
 from swarm_server.kv import KVBudget
 from swarm_server.loading import load_span
@@ -60,6 +69,9 @@ class BlockServer:
             slot_bytes=2 * shape.num_kv_heads * shape.head_dim * plan.dtype.itemsize,
         )
         self._admission = Admission(self._budget, max_sessions=settings.max_sessions)
+        self._training = TrainingAdmission(
+            max_running=settings.max_training_requests, timeout_s=settings.training_timeout_s
+        )
         self._inference: InferenceHandler | None = None
         model = describe_model(settings.model, plan.model.num_blocks)
         self._announcer = Announcer(
@@ -107,22 +119,25 @@ class BlockServer:
         return self._budget.slots_left // len(self.blocks)
 
     async def drain(self) -> None:
-        """Announce the end, refuse new sessions, and let running ones go on up to `drain_s`."""
+        """Announce the end, take nothing new, and let what runs go on up to `drain_s`."""
         await self._go_offline()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_s):
-                await self._admission.wait_idle()
+        await self._wait_idle(self._settings.drain_s)
         log.info("server_drained", num_sessions=self.num_sessions)
 
     async def close(self) -> None:
-        """End all sessions and free everything but the node. Idempotent."""
+        """End all sessions and requests, and free everything but the node. Idempotent."""
         await self._go_offline()
         if self._inference is not None:
             self._inference.end_all()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_END_TIMEOUT_S):
-                await self._admission.wait_idle()
+        self._training.end_all()
+        await self._wait_idle(_END_TIMEOUT_S)
         await self._compute.close()
+
+    async def _wait_idle(self, timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._admission.wait_idle()
+                await self._training.wait_idle()
 
     async def _go_online(self) -> None:
         started_at = perf_counter()
@@ -164,12 +179,18 @@ class BlockServer:
         )
         await self._node.serve_unary(RPC_INFO, info.answer)
         await self._node.serve_stream(RPC_INFERENCE, self._inference.serve)
+        training = TrainingHandler(served, span, self._compute, self._training)
+        await self._node.serve_unary(RPC_FORWARD, training.forward)
+        await self._node.serve_stream(RPC_FORWARD_STREAM, training.serve_forward)
+        await self._node.serve_unary(RPC_BACKWARD, training.backward)
+        await self._node.serve_stream(RPC_BACKWARD_STREAM, training.serve_backward)
 
     async def _go_offline(self) -> None:
         if self._is_offline:
             return
         self._is_offline = True
         self._admission.start_draining()
+        self._training.start_draining()
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.wait({self._announcing})

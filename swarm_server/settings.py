@@ -24,6 +24,9 @@ class ServerSettings(BaseModel):
     dht_prefix: str | None = Field(
         default=None, description="Name under which the model's servers meet; derived by default."
     )
+    adapters: tuple[str, ...] = Field(
+        default=(), max_length=256, description="LoRA adapters: directories or hub repositories."
+    )
     device: str = Field(default="cpu", min_length=1, description="Torch device to compute on.")
     dtype: str = Field(
         default="auto", description="auto, float32, bfloat16, or float16 on an accelerator."
@@ -41,6 +44,9 @@ class ServerSettings(BaseModel):
         default=8192, ge=1, le=1 << 24, description="Most tokens of one row of a session."
     )
     max_sessions: int = Field(default=256, ge=1, le=65536, description="Most sessions at once.")
+    max_training_requests: int = Field(
+        default=32, ge=1, le=4096, description="Most forward and backward requests in work at once."
+    )
     public_name: str | None = Field(
         default=None, max_length=100, description="Name to show on the map of the swarm."
     )
@@ -52,6 +58,9 @@ class ServerSettings(BaseModel):
     )
     session_timeout_s: float = Field(
         default=1800.0, gt=0, description="How long a session may last altogether."
+    )
+    training_timeout_s: float = Field(
+        default=180.0, gt=0, description="How long a forward or backward request may take."
     )
     drain_s: float = Field(
         default=10.0, ge=0, description="How long running sessions may go on when the server stops."

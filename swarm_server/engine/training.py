@@ -4,20 +4,18 @@ Weights are fixed; only hidden states and deep prompts have gradients. Nothing i
 calls: a backward call computes the span again. Source: PETALS_PROTOCOL §8. For the compute thread.
 """
 
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
-from swarm_server.engine.attention import ChunkContext
-from swarm_server.engine.span import Block, Span, with_prompts
-
-Layers: TypeAlias = Sequence[tuple[Block, ChunkContext]]
+from swarm_server.engine.span import Span, with_prompts
 
 _MAX_SAVED_BYTES: Final = 512 * 1024 * 1024
-"""What autograd may hold at once. Blocks over it are computed once more, from saved inputs."""
+"""What autograd may hold at once. Blocks over it are computed twice, from saved inputs."""
 
 _SAVED_PER_BLOCK: Final = 16
 """Autograd saves about so many tensors of the size of the hidden states in one block."""
@@ -27,9 +25,13 @@ class ChunkOnlyKV:
     """Keys and values of a chunk at position 0, which is the whole sequence; kept nowhere."""
 
     def write(self, _block_index: int, keys_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the chunk's own; see `engine.decoder_block.KVWriter`. Differentiable."""
+        """Return the chunk's own; see `engine.attention.KVWriter`. Differentiable."""
         keys, values = keys_values.transpose(1, 2).chunk(2, 1)
         return keys, values
+
+
+def _no_pause() -> None:
+    """Go on at once."""
 
 
 @torch.inference_mode()
@@ -40,6 +42,7 @@ def forward(
     prompts: Tensor | None = None,
     *,
     adapter: str | None = None,
+    pause: Callable[[], None] = _no_pause,
 ) -> Tensor:
     """Return the hidden states after `blocks` of whole sequences.
 
@@ -49,12 +52,17 @@ def forward(
         hidden: [batch, num_tokens, hidden_size], num_tokens >= 1, any float dtype; left as it is.
         prompts: [num_blocks, batch or 1, num_prompt_tokens, hidden_size], or None.
         adapter: one of the span's, or None.
+        pause: called before each block; what it raises ends the computation.
 
     Returns:
         [batch, num_tokens, hidden_size] in the span's dtype, on the CPU.
     """
-    layers = span.layers(blocks, 0, hidden.shape[1], adapter)
-    return _run(layers, hidden.to(span.device, span.dtype), prompts).cpu()
+    layers = _Layers(span, blocks, hidden, prompts, adapter=adapter)
+    states = layers.inputs
+    for index in range(len(blocks)):
+        pause()
+        states = layers.run(index, states, layers.prompts_of(index))
+    return states.cpu()
 
 
 def backward(
@@ -65,53 +73,100 @@ def backward(
     prompts: Tensor | None = None,
     *,
     adapter: str | None = None,
+    pause: Callable[[], None] = _no_pause,
 ) -> tuple[Tensor, Tensor | None]:
     """Return the gradients of `hidden` and of `prompts`, in the span's dtype, on the CPU.
 
-    Args:
-        span: as for `forward`, as are `blocks`, `hidden`, `prompts` and `adapter`.
-        blocks: see `span`.
-        hidden: see `span`.
-        grad_outputs: gradient of the outputs, shaped as they are.
-        prompts: see `span`. Its gradient has a row for each row of the batch, even when it was
-            given once for all: their sum is the caller's to take.
-        adapter: see `span`.
+    The gradient of prompts is [num_blocks, batch, num_prompt_tokens, hidden_size], with a row for
+    each row of the batch even when they were given once for all: the sum is the caller's to take.
+    Arguments are those of `forward`, and `grad_outputs`, shaped as the outputs are.
     """
-    layers = span.layers(blocks, 0, hidden.shape[1], adapter)
+    layers = _Layers(span, blocks, hidden, prompts, adapter=adapter)
     gradient = grad_outputs.to(span.device, span.dtype)
-    if prompts is not None:
-        prompts = prompts.to(span.device, span.dtype).expand(-1, hidden.shape[0], -1, -1)
-    entries = _entries(layers, hidden.to(span.device, span.dtype), prompts)
-    prompt_gradients: list[Tensor] = []
-    end = len(layers)
-    for start, entry in reversed(entries):
-        inputs = [entry.detach().requires_grad_()]
+    of_prompts: list[Tensor] = []
+    for start, end, entry in reversed(_segments(layers, len(blocks), pause)):
+        passes = _run_saving(layers, range(start, end), entry, pause)
+        while passes:
+            pause()
+            done = passes.pop()  # with it goes what autograd has saved
+            gradient, *prompt_gradient = torch.autograd.grad(done.outputs, done.inputs, gradient)
+            of_prompts += prompt_gradient
+    return gradient.cpu(), torch.stack(of_prompts[::-1]).cpu() if of_prompts else None
+
+
+class _Layers:
+    """Blocks to run over whole sequences, with what they run on."""
+
+    def __init__(
+        self,
+        span: Span,
+        blocks: BlockRange,
+        hidden: Tensor,
+        prompts: Tensor | None,
+        *,
+        adapter: str | None,
+    ) -> None:
+        self.inputs = hidden.to(span.device, span.dtype)
+        self._layers = span.layers(blocks, 0, hidden.shape[1], adapter)
+        self._prompts = prompts
         if prompts is not None:
-            inputs.append(prompts[start:end].detach().requires_grad_())
+            batched = prompts.expand(-1, hidden.shape[0], -1, -1)
+            self._prompts = batched.to(span.device, span.dtype)
+
+    def prompts_of(self, index: int) -> Tensor | None:
+        """Return [batch, num_prompt_tokens, hidden_size], or None."""
+        return None if self._prompts is None else self._prompts[index]
+
+    def run(self, index: int, hidden: Tensor, prompts: Tensor | None) -> Tensor:
+        """Return the hidden states after the block of this index."""
+        layer, context = self._layers[index]
+        if prompts is not None:
+            hidden = with_prompts(hidden, prompts)
+        return layer.run(hidden, ChunkOnlyKV(), index, context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One block's outputs, and the leaves of autograd that they come from."""
+
+    inputs: list[Tensor]
+    outputs: Tensor
+
+
+def _segments(
+    layers: _Layers, num_blocks: int, pause: Callable[[], None]
+) -> list[tuple[int, int, Tensor]]:
+    """Return ranges of blocks whose saved tensors fit in memory together, and their inputs."""
+    saved_bytes = max(1, _SAVED_PER_BLOCK * layers.inputs.nbytes)
+    size = max(1, _MAX_SAVED_BYTES // saved_bytes)
+    # All but the last are computed twice, so the first is the one that may be short.
+    ends = [*range((num_blocks - 1) % size + 1, num_blocks, size), num_blocks]
+    segments = []
+    start, hidden = 0, layers.inputs
+    for end in ends:
+        segments.append((start, end, hidden))
+        if end < num_blocks:
+            for index in range(start, end):
+                pause()
+                with torch.no_grad():
+                    hidden = layers.run(index, hidden, layers.prompts_of(index))
+        start = end
+    return segments
+
+
+def _run_saving(
+    layers: _Layers, indices: range, hidden: Tensor, pause: Callable[[], None]
+) -> list[_Pass]:
+    """Run blocks, each in a graph of its own, so that others may compute between them."""
+    passes = []
+    for index in indices:
+        pause()
+        leaf, prompts = hidden.detach().requires_grad_(), layers.prompts_of(index)
+        inputs = [leaf]
+        if prompts is not None:
+            prompts = prompts.detach().requires_grad_()
+            inputs.append(prompts)
         with torch.enable_grad():
-            outputs = _run(layers[start:end], *inputs)
-        gradient, *of_prompts = torch.autograd.grad(outputs, inputs, gradient)
-        prompt_gradients = of_prompts + prompt_gradients
-        end = start
-    return gradient.cpu(), torch.cat(prompt_gradients).cpu() if prompt_gradients else None
-
-
-def _entries(layers: Layers, hidden: Tensor, prompts: Tensor | None) -> list[tuple[int, Tensor]]:
-    """Return where autograd begins anew, in order: a layer's index and its inputs."""
-    size = max(1, _MAX_SAVED_BYTES // max(1, _SAVED_PER_BLOCK * hidden.nbytes))
-    first = (len(layers) - 1) % size + 1  # the short one is first, and costs most
-    entries = [(0, hidden)]
-    with torch.no_grad():
-        for end in range(first, len(layers), size):
-            start, entry = entries[-1]
-            part = None if prompts is None else prompts[start:end]
-            entries.append((end, _run(layers[start:end], entry, part)))
-    return entries
-
-
-def _run(layers: Layers, hidden: Tensor, prompts: Tensor | None = None) -> Tensor:
-    for index, (layer, context) in enumerate(layers):
-        if prompts is not None:
-            hidden = with_prompts(hidden, prompts[index])
-        hidden = layer.run(hidden, ChunkOnlyKV(), index, context)
-    return hidden
+            hidden = layers.run(index, leaf, prompts)
+        passes.append(_Pass(inputs, hidden))
+    return passes

@@ -1,12 +1,22 @@
-"""Answers other peers' calls: `rpc_info` and `rpc_inference` of the Petals dialect.
+"""Answers other peers' calls, in the Petals dialect.
 
-Entry points: `InfoHandler` and `InferenceHandler`. Everything a peer sends is checked here, before
-it reaches the engine.
+Entry points: `InfoHandler`, `InferenceHandler` (with pushes) and `TrainingHandler`. Everything a
+peer sends is checked here, before it reaches the engine.
 """
 
 from swarm_server.handlers.admission import Admission
 from swarm_server.handlers.inference import InferenceHandler, SessionTimeouts
 from swarm_server.handlers.info import InfoHandler
 from swarm_server.handlers.opening import ServedModel
+from swarm_server.handlers.training import TrainingHandler
+from swarm_server.handlers.training_admission import TrainingAdmission
 
-__all__ = ["Admission", "InferenceHandler", "InfoHandler", "ServedModel", "SessionTimeouts"]
+__all__ = [
+    "Admission",
+    "InferenceHandler",
+    "InfoHandler",
+    "ServedModel",
+    "SessionTimeouts",
+    "TrainingAdmission",
+    "TrainingHandler",
+]

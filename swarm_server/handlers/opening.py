@@ -21,12 +21,39 @@ class ServedModel:
     hidden_size: int
     max_length: int
     max_batch_tokens: int
+    adapters: frozenset[str] = frozenset()
 
     @property
     def max_frame_bytes(self) -> int:
         """More than this no valid step has: float64 hidden states, and prompts for each token."""
         num_rows = self.max_batch_tokens * (1 + len(self.blocks))
         return num_rows * self.hidden_size * 8 + _METADATA_BYTES
+
+    def find_blocks(self, uid: str) -> BlockRange:
+        """Return the blocks that a chain names.
+
+        Raises:
+            MalformedMessageError: it is no chain.
+            NotServedError: they are not all ours.
+        """
+        chain = BlockChain.parse(uid)
+        if chain.dht_prefix != self.dht_prefix or not self.blocks.covers(chain.blocks):
+            raise NotServedError.blocks(uid)
+        return chain.blocks
+
+    def limits(self, blocks: BlockRange) -> StepLimits:
+        """Return what tensors for these blocks must fit."""
+        return StepLimits(self.hidden_size, len(blocks), self.max_batch_tokens)
+
+    def check_adapter(self, name: str | None) -> str | None:
+        """Return the adapter that a peer asks for; None is the bare model.
+
+        Raises:
+            NotServedError: it is not one of ours.
+        """
+        if name is not None and name not in self.adapters:
+            raise NotServedError.adapter(name)
+        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +65,7 @@ class Opening:
     batch_size: int
     max_length: int
     session_id: str | None
+    adapter: str | None
     structure: object
     wait_s: float
     limits: StepLimits
@@ -57,22 +85,20 @@ def read_opening(request: StepRequest, served: ServedModel) -> Opening:
         KVMemoryError: longer than any session may be.
         RequestRefusedError: a tensor does not fit.
     """
-    chain = BlockChain.parse(request.uid)
-    if chain.dht_prefix != served.dht_prefix or not served.blocks.covers(chain.blocks):
-        raise NotServedError.blocks(request.uid)
+    blocks = served.find_blocks(request.uid)
     metadata = request.metadata
-    if metadata.active_adapter is not None:
-        raise NotServedError.adapter(metadata.active_adapter)
-    limits = StepLimits(served.hidden_size, len(chain.blocks), served.max_batch_tokens)
+    adapter = served.check_adapter(metadata.active_adapter)
+    limits = served.limits(blocks)
     return Opening(
         uid=request.uid,
-        blocks=chain.blocks,
+        blocks=blocks,
         batch_size=read_step(request, metadata.args_structure, limits).hidden.shape[0],
         max_length=_checked_length(metadata.max_length, served.max_length),
         session_id=metadata.session_id,
         structure=metadata.args_structure,
         wait_s=min(metadata.alloc_timeout_s, _MAX_ALLOC_WAIT_S),
         limits=limits,
+        adapter=adapter,
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -61,4 +62,5 @@ class ServedSession:
 
     def _run(self, step: Step, position: int) -> Tensor:
         self._kv.truncate(position)
-        return self._span.run(self._opening.blocks, self._kv, step)
+        adapted = replace(step, adapter=self._opening.adapter)
+        return self._span.run(self._opening.blocks, self._kv, adapted)

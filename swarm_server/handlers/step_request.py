@@ -74,11 +74,16 @@ def read_step(request: StepRequest, structure: object, limits: StepLimits) -> St
     hidden, prompts, hypo_ids = arguments[:3]
     if hidden is None:
         raise MalformedMessageError("a step has no hidden states")
-    _check_hidden(hidden, limits)
-    return Step(hidden, _read_prompts(prompts, hidden, limits), _read_hypo_ids(hypo_ids, hidden))
+    check_hidden(hidden, limits)
+    return Step(hidden, read_prompts(prompts, hidden, limits), _read_hypo_ids(hypo_ids, hidden))
 
 
-def _check_hidden(hidden: Tensor, limits: StepLimits) -> None:
+def check_hidden(hidden: Tensor, limits: StepLimits) -> None:
+    """Refuse hidden states that are not [batch, num_tokens, hidden_size], or too many.
+
+    Raises:
+        InvalidStepError, StepTooLargeError: see the classes.
+    """
     if hidden.dim() != 3 or hidden.shape[0] < 1 or hidden.shape[2] != limits.hidden_size:
         expected = f"[batch, num_tokens, {limits.hidden_size}]"
         raise InvalidStepError.shape("hidden states", expected, hidden.shape)
@@ -90,7 +95,12 @@ def _check_hidden(hidden: Tensor, limits: StepLimits) -> None:
         raise StepTooLargeError(num_tokens, limits.max_batch_tokens)
 
 
-def _read_prompts(prompts: Tensor | None, hidden: Tensor, limits: StepLimits) -> Tensor | None:
+def read_prompts(prompts: Tensor | None, hidden: Tensor, limits: StepLimits) -> Tensor | None:
+    """Return deep prompts that fit the hidden states, or None when absent.
+
+    Raises:
+        InvalidStepError: a shape or dtype is wrong.
+    """
     if prompts is None or is_absent(prompts):
         return None
     batch, num_tokens, hidden_size = hidden.shape
