@@ -29,10 +29,16 @@ async def test_conversations_share_head_products_and_equal_those_alone(
     async with asyncio.TaskGroup() as tasks:
         for conversation, prompt in zip(conversations, prompts, strict=True):
             tasks.create_task(collect(conversation, request_of(prompt, 6)))
-        await until(lambda: replicas.num_waiting == len(prompts))
+        await until(
+            lambda: (
+                all(conversation.position for conversation in conversations)
+                and replicas.num_waiting == len(prompts)
+            )
+        )
         are_gathered.set()
 
-    assert num_rows[:2] == [1, 3]
+    in_first, in_second = num_rows[:2]  # how many were there when the first one began is chance
+    assert in_first == len(prompts) or in_first + in_second == len(prompts)
     assert replicas.num_head_calls - num_before == len(num_rows) < 4 * 6
     for conversation, prompt in zip(conversations, prompts, strict=True):
         expected = local_model.continue_greedily(prompt, 6)
