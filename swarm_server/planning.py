@@ -1,5 +1,6 @@
 """What a server will serve, settled before any weight is read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,8 @@ from swarm_protocol.identifiers import (
     make_uid,
 )
 from swarm_protocol.node import Node
-from swarm_server.errors import BlockRangeError, DeviceError
+from swarm_server.adapters import AdapterFiles
+from swarm_server.errors import AdapterError, BlockRangeError, DeviceError
 from swarm_server.loading import OpenModel, check_blocks, open_model
 from swarm_server.placement import choose_window, read_spans, throughput_per_block
 from swarm_server.settings import ServerSettings
@@ -20,12 +22,13 @@ from swarm_server.settings import ServerSettings
 
 @dataclass(frozen=True, slots=True)
 class ServingPlan:
-    """Blocks of a model, under a name, in a dtype."""
+    """Blocks of a model, under a name, in a dtype, and adapters for them."""
 
     model: OpenModel
     dht_prefix: str
     dtype: torch.dtype
     device: str
+    adapters: tuple[AdapterFiles, ...] = ()
 
 
 def read_plan(settings: ServerSettings) -> ServingPlan:
@@ -33,15 +36,17 @@ def read_plan(settings: ServerSettings) -> ServingPlan:
 
     Raises:
         CheckpointError: the model cannot be served here, or not in this dtype.
+        AdapterError: an adapter cannot be served.
         DeviceError: there is no such device.
         MalformedMessageError: the DHT prefix is not one.
     """
     hub = HubSettings(max_disk_bytes=settings.max_disk_bytes)
     model = open_model(settings.model, revision=settings.revision, hub=hub)
-    prefix = settings.dht_prefix or derive_dht_prefix(settings.model, model.family.model_type)
+    prefix = settings.dht_prefix or derive_dht_prefix(settings.model, model.checkpoint.model_type)
     _check_device(settings.device)
     dtype = choose_dtype(settings.dtype, model.checkpoint.dtype_name, settings.device)
-    return ServingPlan(model, check_dht_prefix(prefix), dtype, settings.device)
+    adapters = _open_adapters(settings.adapters, hub)
+    return ServingPlan(model, check_dht_prefix(prefix), dtype, settings.device, adapters)
 
 
 async def choose_blocks(node: Node, settings: ServerSettings, plan: ServingPlan) -> BlockRange:
@@ -62,6 +67,16 @@ async def choose_blocks(node: Node, settings: ServerSettings, plan: ServingPlan)
     found = await node.lookup(uids)
     spans = read_spans([found.get(uid, {}) for uid in uids], own_peer=node.peer_id)
     return choose_window(throughput_per_block(spans, num_blocks), settings.num_blocks)
+
+
+def _open_adapters(sources: Sequence[str], hub: HubSettings) -> tuple[AdapterFiles, ...]:
+    adapters: dict[str, AdapterFiles] = {}
+    for source in sources:
+        files = AdapterFiles.open(source, hub=hub)
+        if files.name in adapters:
+            raise AdapterError(files.name, "another one has the same name")
+        adapters[files.name] = files
+    return tuple(adapters.values())
 
 
 def _check_device(device: str) -> None:

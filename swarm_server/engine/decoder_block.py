@@ -1,112 +1,91 @@
-"""One transformer layer of the Llama kind, written for speed.
-
-Pre-norm (RMS), grouped-query attention with rotary positions, gated SiLU MLP. Other families of
-this kind need only a module in `loading` that says how their tensors are called.
-"""
+"""How the parts of a transformer layer are joined: one after the other, or side by side."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
-from torch.nn.functional import silu
 
-from swarm_server.engine.adaptable_linear import AdaptableLinear, BlockAdapter
-from swarm_server.engine.attention import ChunkContext, attend
-from swarm_server.engine.linear import make_linear
-from swarm_server.engine.rope import Rope, rotate_in_place
+from swarm_server.engine.attention import Attention, ChunkContext, KVWriter
+from swarm_server.engine.feed_forward import FeedForward
+from swarm_server.engine.norms import Norm
 
 
 @dataclass(frozen=True, slots=True)
 class BlockShape:
-    """Sizes and constants that all blocks of a model share."""
+    """What a span must know of its blocks: the width of hidden states and of the KV cache."""
 
     hidden_size: int
-    intermediate_size: int
-    num_heads: int
     num_kv_heads: int
     head_dim: int
-    norm_eps: float
-    rope: Rope
-    has_attention_bias: bool = False
-    has_mlp_bias: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class BlockWeights:
-    """Tensors of one block, [num_outputs, num_inputs] each, fused along their outputs."""
+class BlockParts:
+    """The parts that every block has."""
 
-    attention_norm: Tensor
-    mlp_norm: Tensor
-    qkv: Tensor
-    attention_out: Tensor
-    gate_up: Tensor
-    down: Tensor
-    qkv_bias: Tensor | None = None
-    attention_out_bias: Tensor | None = None
-    gate_up_bias: Tensor | None = None
-    down_bias: Tensor | None = None
-
-
-class KVWriter(Protocol):
-    """Where a block leaves the keys and values of a chunk, and finds those of the prefix."""
-
-    def write(self, block_index: int, keys_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store a chunk's keys and values and return all up to its end.
-
-        Args:
-            block_index: counted from the first block of the session.
-            keys_values: [batch, num_tokens, 2 * num_kv_heads, head_dim], keys first.
-
-        Returns:
-            Keys and values, each [batch, num_kv_heads, position + num_tokens, head_dim].
-        """
+    attention_norm: Norm
+    attention: Attention
+    mlp_norm: Norm
+    mlp: FeedForward
 
 
 class DecoderBlock:
-    """One block. Stateless but for its weights."""
+    """Attention, then the MLP, each on normed hidden states and added to them."""
 
-    def __init__(self, shape: BlockShape, weights: BlockWeights) -> None:
-        """Lay out the weights; the caller should let go of them then."""
-        self._shape = shape
-        self._attention_norm = weights.attention_norm
-        self._mlp_norm = weights.mlp_norm
-        self._qkv = AdaptableLinear("qkv", make_linear(weights.qkv, weights.qkv_bias))
-        self._attention_out = AdaptableLinear(
-            "attention_out", make_linear(weights.attention_out, weights.attention_out_bias)
-        )
-        self._gate_up = AdaptableLinear(
-            "gate_up", make_linear(weights.gate_up, weights.gate_up_bias)
-        )
-        self._down = AdaptableLinear("down", make_linear(weights.down, weights.down_bias))
+    def __init__(self, parts: BlockParts) -> None:
+        self._parts = parts
 
     def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
-        """Return the hidden states after this block, [batch, num_tokens, hidden_size]."""
-        hidden = hidden + self._attention(hidden, kv, kv_index, context)
-        return hidden + self._mlp(hidden, context.adapter)
-
-    def _attention(
-        self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext
-    ) -> Tensor:
-        shape = self._shape
-        batch, num_tokens, _ = hidden.shape
-        normed = rms_norm(hidden, self._attention_norm, shape.norm_eps)
-        heads = self._qkv(normed, context.adapter).view(batch, num_tokens, -1, shape.head_dim)
-        num_rotated = shape.num_heads + shape.num_kv_heads
-        rotate_in_place(heads[:, :, :num_rotated], context.cos, context.sin)
-        keys, values = kv.write(kv_index, heads[:, :, shape.num_heads :])
-        return self._attention_out(
-            attend(heads[:, :, : shape.num_heads], keys, values, context.mask), context.adapter
-        )
-
-    def _mlp(self, hidden: Tensor, adapter: BlockAdapter | None) -> Tensor:
-        normed = rms_norm(hidden, self._mlp_norm, self._shape.norm_eps)
-        gate, up = self._gate_up(normed, adapter).chunk(2, -1)
-        return self._down(silu(gate).mul_(up), adapter)
+        """Return the hidden states after this block; see `engine.span.Block.run`."""
+        parts = self._parts
+        normed = parts.attention_norm(hidden)
+        hidden = hidden + parts.attention.run(normed, kv, kv_index, context)
+        return hidden + parts.mlp(parts.mlp_norm(hidden), context.adapter)
 
 
-def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Return the RMS norm, computed in float32 and rounded before the weight, as transformers."""
-    exact = hidden.float()
-    squares = (exact * exact).sum(-1, keepdim=True)
-    scale = squares.div_(hidden.shape[-1]).add_(eps).rsqrt_()  # in place: a third less time
-    return weight * (exact * scale).to(hidden.dtype)
+class NormedResidualBlock:
+    """The same, but what is added to are the normed hidden states (some BLOOMs)."""
+
+    def __init__(self, parts: BlockParts) -> None:
+        self._parts = parts
+
+    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
+        """Return the hidden states after this block; see `engine.span.Block.run`."""
+        parts = self._parts
+        normed = parts.attention_norm(hidden)
+        hidden = parts.mlp_norm(normed + parts.attention.run(normed, kv, kv_index, context))
+        return hidden + parts.mlp(hidden, context.adapter)
+
+
+class SandwichBlock:
+    """The same as `DecoderBlock`, with norms after attention and MLP as well (Gemma 3)."""
+
+    def __init__(self, parts: BlockParts, *, after_attention: Norm, after_mlp: Norm) -> None:
+        self._parts = parts
+        self._after_attention = after_attention
+        self._after_mlp = after_mlp
+
+    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
+        """Return the hidden states after this block; see `engine.span.Block.run`."""
+        parts = self._parts
+        normed = parts.attention_norm(hidden)
+        attended = parts.attention.run(normed, kv, kv_index, context)
+        hidden = hidden + self._after_attention(attended)
+        fed = parts.mlp(parts.mlp_norm(hidden), context.adapter)
+        return hidden + self._after_mlp(fed)
+
+
+class ParallelBlock:
+    """Attention and MLP side by side, both added to the hidden states (Falcon)."""
+
+    def __init__(self, parts: BlockParts) -> None:
+        """Take the parts; where both norms are the same object, it is computed once."""
+        self._parts = parts
+
+    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
+        """Return the hidden states after this block; see `engine.span.Block.run`."""
+        parts = self._parts
+        normed = parts.attention_norm(hidden)
+        is_shared = parts.mlp_norm is parts.attention_norm
+        mlp_normed = normed if is_shared else parts.mlp_norm(hidden)
+        attended = parts.attention.run(normed, kv, kv_index, context)
+        return hidden + (parts.mlp(mlp_normed, context.adapter) + attended)

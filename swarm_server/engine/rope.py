@@ -85,6 +85,11 @@ class RopeTable:
         )
 
 
+def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return heads turned by their positions; see `rotate_in_place`."""
+    return heads * cos + heads.roll(heads.shape[-1] // 2, -1) * sin
+
+
 def rotate_in_place(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
     """Rotate heads by their positions.
 

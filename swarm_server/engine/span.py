@@ -9,9 +9,9 @@ from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.adaptable_linear import BlockAdapter
-from swarm_server.engine.attention import ChunkContext, causal_mask
-from swarm_server.engine.decoder_block import BlockShape, KVWriter
-from swarm_server.engine.rope import RopeTable
+from swarm_server.engine.attention import ChunkContext, KVWriter
+from swarm_server.engine.chunk_positions import ChunkPositions, PositionTables
+from swarm_server.engine.decoder_block import BlockShape
 from swarm_server.kv.session_kv import SessionKV
 
 
@@ -20,6 +20,8 @@ class Block(Protocol):
 
     def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
         """Return the hidden states after this block, [batch, num_tokens, hidden_size].
+
+        Differentiable with respect to `hidden` where autograd is on and `kv` allows it.
 
         Args:
             hidden: of the chunk; not to be changed.
@@ -69,7 +71,7 @@ class Span:
         self.device = device
         self.adapters = dict(adapters or {})
         self._layers = tuple(layers)
-        self._rope = RopeTable(shape.rope, shape.head_dim, dtype=dtype, device=device)
+        self._tables = PositionTables(shape.head_dim, dtype=dtype, device=device)
 
     def new_kv(self, blocks: BlockRange, *, batch_size: int, max_length: int) -> SessionKV:
         """Return an empty KV cache for a session over `blocks`, which are among ours."""
@@ -112,8 +114,7 @@ class Span:
 
         `adapter` is one of `adapters`, or None for the base.
         """
-        cos, sin = self._rope.rows(position, position + num_tokens)
-        context = ChunkContext(cos, sin, causal_mask(position, num_tokens, self.device))
+        context = ChunkContext(ChunkPositions(position, num_tokens, self._tables))
         places = range(blocks.start - self.blocks.start, blocks.end - self.blocks.start)
         if adapter is None:
             return [(self._layers[place], context) for place in places]

@@ -46,7 +46,7 @@ class SessionKV:
         self._end = end
 
     def write(self, block_index: int, keys_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the step's keys and values; see `engine.decoder_block.KVWriter`."""
+        """Store the step's keys and values; see `engine.attention.KVWriter`."""
         both, keys, values = self._views[block_index]
         num_tokens = self._end - self.position
         both.narrow(2, self.position, num_tokens).copy_(keys_values.transpose(1, 2))

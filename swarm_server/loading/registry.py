@@ -1,49 +1,35 @@
 """Which families of models can be served. A new family is one module and one line here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import torch
+from types import MappingProxyType
+from typing import Final
 
 from swarm_protocol.checkpoint import Checkpoint, HubSettings
 from swarm_protocol.errors import CheckpointError, UnsupportedModelError
 from swarm_protocol.identifiers import MAX_BLOCKS
 from swarm_server.engine.decoder_block import BlockShape
-from swarm_server.engine.span import Block
-from swarm_server.loading.config import read_count
-from swarm_server.loading.llama import LlamaFamily
+from swarm_server.loading.architecture import Architecture, Config
+from swarm_server.loading.bloom import Bloom
+from swarm_server.loading.falcon import Falcon
+from swarm_server.loading.gemma3 import Gemma3
+from swarm_server.loading.llama import Llama
+from swarm_server.loading.mistral import Mistral
+from swarm_server.loading.mixtral import Mixtral
+from swarm_server.loading.qwen3 import Qwen3
 
-
-class Family(Protocol):
-    """How the models of one `model_type` are read."""
-
-    model_type: str
-
-    def shape(self, config: Mapping[str, Any]) -> BlockShape:
-        """Return the sizes in a config.json.
-
-        Raises:
-            CheckpointError: a field is bad, or asks for what the engine does not compute.
-        """
-
-    def load_block(
-        self,
-        checkpoint: Checkpoint,
-        shape: BlockShape,
-        index: int,
-        *,
-        dtype: torch.dtype,
-        device: str,
-    ) -> Block:
-        """Read one block, and nothing else, from the checkpoint.
-
-        Raises:
-            CheckpointError: a parameter is missing or has a wrong shape.
-        """
-
-
-FAMILIES: tuple[Family, ...] = (LlamaFamily(),)
+FAMILIES: Final[Mapping[str, Callable[[Config], Architecture]]] = MappingProxyType(
+    {
+        "bloom": Bloom,
+        "falcon": Falcon,
+        "gemma3_text": Gemma3,
+        "llama": Llama,
+        "mistral": Mistral,
+        "mixtral": Mixtral,
+        "qwen3": Qwen3,
+    }
+)
+"""By `model_type`. A family raises CheckpointError for a config that the engine cannot compute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +37,17 @@ class OpenModel:
     """A model whose config is read and whose weights are not."""
 
     checkpoint: Checkpoint
-    family: Family
-    shape: BlockShape
-    num_blocks: int
+    architecture: Architecture
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks the model has."""
+        return self.architecture.num_blocks
+
+    @property
+    def shape(self) -> BlockShape:
+        """What a span must know of the blocks."""
+        return self.architecture.shape
 
 
 def open_model(
@@ -62,20 +56,19 @@ def open_model(
     """Read the config of a directory or hub repository.
 
     Raises:
-        UnsupportedModelError: its `model_type` has no family here.
+        UnsupportedModelError: its `model_type` has no family here; names those that have.
         CheckpointError: there is no such model, or its config is bad.
     """
     checkpoint = Checkpoint.open(source, revision=revision, hub=hub or HubSettings())
-    for family in FAMILIES:
-        if family.model_type == checkpoint.model_type:
-            num_blocks = read_count(checkpoint.config, "num_hidden_layers")
-            if num_blocks > MAX_BLOCKS:
-                raise CheckpointError(
-                    f"config.json: {num_blocks} blocks are over the limit of {MAX_BLOCKS}"
-                )
-            return OpenModel(checkpoint, family, family.shape(checkpoint.config), num_blocks)
-    raise UnsupportedModelError(
-        checkpoint.model_type,
-        [family.model_type for family in FAMILIES],
-        ships_code=checkpoint.ships_code,
-    )
+    if checkpoint.model_type not in FAMILIES:
+        raise UnsupportedModelError(
+            checkpoint.model_type, tuple(FAMILIES), ships_code=checkpoint.ships_code
+        )
+    if checkpoint.config.get("quantization_config"):
+        raise CheckpointError("config.json: quantized checkpoints are not served")
+    architecture = FAMILIES[checkpoint.model_type](checkpoint.config)
+    if architecture.num_blocks > MAX_BLOCKS:
+        raise CheckpointError(
+            f"config.json: {architecture.num_blocks} blocks are over the limit of {MAX_BLOCKS}"
+        )
+    return OpenModel(checkpoint, architecture)

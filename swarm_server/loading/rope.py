@@ -12,8 +12,8 @@ from swarm_server.engine.rope import LinearScaling, Llama3Scaling, Rope
 from swarm_server.loading.config import read_count, read_number
 
 
-def read_rope(config: Mapping[str, Any]) -> Rope:
-    """Return the rotary parameters of a model.
+def read_rope(config: Mapping[str, Any], default_theta: float = 10000.0) -> Rope:
+    """Return the rotary parameters of a model; `default_theta` is the family's.
 
     Raises:
         CheckpointError: a kind of scaling that is not default, linear or llama3, or bad numbers.
@@ -21,7 +21,7 @@ def read_rope(config: Mapping[str, Any]) -> Rope:
     scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(scaling, Mapping):
         raise CheckpointError("config.json: rope_parameters must be an object")
-    theta = read_number(scaling, "rope_theta", read_number(config, "rope_theta", 10000.0))
+    theta = read_number(scaling, "rope_theta", read_number(config, "rope_theta", default_theta))
     for holder in (config, scaling):
         if read_number(holder, "partial_rotary_factor", 1.0) != 1.0:
             raise CheckpointError("config.json: partial_rotary_factor other than 1 is not served")

@@ -46,7 +46,7 @@ _MAKERS: Final[Mapping[str, tuple[type[PreTrainedConfig], dict[str, Any]]]] = Ma
     {
         "bloom": (
             BloomConfig,
-            {"num_attention_heads": 6, "hidden_size": 48, "initializer_range": 0.4},
+            {"num_attention_heads": 6, "hidden_size": 48, "initializer_range": 0.3},
         ),
         "llama": (LlamaConfig, _GATED | _UNTIED),
         "llama3": (LlamaConfig, _GATED | {"rope_parameters": _LLAMA3, "tie_word_embeddings": True}),

@@ -17,13 +17,12 @@ from swarm_protocol.metadata import InferenceMetadata
 from swarm_protocol.node import CallStream
 from swarm_protocol.tensor_codec import encode_tensor
 from swarm_server.engine import ComputeThread, Span
-from swarm_server.engine.attention import ChunkContext
-from swarm_server.engine.decoder_block import BlockShape, KVWriter
-from swarm_server.engine.rope import Rope
+from swarm_server.engine.attention import ChunkContext, KVWriter
+from swarm_server.engine.decoder_block import BlockShape
 from swarm_server.handlers import Admission, InferenceHandler, ServedModel, SessionTimeouts
 from swarm_server.kv import KVBudget
 
-SHAPE = BlockShape(4, 4, 1, 1, 4, 1e-6, Rope())
+SHAPE = BlockShape(4, 1, 4)
 
 
 @dataclass

@@ -1,0 +1,83 @@
+"""The part of a block that looks at each token alone: plain, gated, or a mixture of experts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import gelu, silu, softmax
+
+from swarm_server.engine.adaptable_linear import AdaptableLinear, BlockAdapter
+
+FeedForward: TypeAlias = Callable[[Tensor, BlockAdapter | None], Tensor]
+"""[..., hidden_size] -> the same shape: what is to be added to the hidden states."""
+
+Activation: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def gelu_tanh(values: Tensor) -> Tensor:
+    """Return GELU in its tanh approximation, which is BLOOM's own as well."""
+    return gelu(values, approximate="tanh")
+
+
+ACTIVATIONS: Final[Mapping[str, Activation]] = MappingProxyType(
+    {"silu": silu, "gelu": gelu, "gelu_pytorch_tanh": gelu_tanh}
+)
+"""By the names that configs use."""
+
+
+class PlainMLP:
+    """Up, activation, down."""
+
+    def __init__(self, up: AdaptableLinear, down: AdaptableLinear, activation: Activation) -> None:
+        self._up = up
+        self._down = down
+        self._activation = activation
+
+    def __call__(self, hidden: Tensor, adapter: BlockAdapter | None) -> Tensor:
+        """Return what is to be added to the hidden states."""
+        return self._down(self._activation(self._up(hidden, adapter)), adapter)
+
+
+class GatedMLP:
+    """`down(activation(gate) * up)`, with gate and up as one product, gate first."""
+
+    def __init__(
+        self, gate_up: AdaptableLinear, down: AdaptableLinear, activation: Activation = silu
+    ) -> None:
+        self._gate_up = gate_up
+        self._down = down
+        self._activation = activation
+
+    def __call__(self, hidden: Tensor, adapter: BlockAdapter | None) -> Tensor:
+        """Return what is to be added to the hidden states."""
+        gate, up = self._gate_up(hidden, adapter).chunk(2, -1)
+        opened = self._activation(gate)
+        # Autograd keeps both factors, so only without it the product may overwrite one.
+        gated = opened * up if torch.is_grad_enabled() else opened.mul_(up)
+        return self._down(gated, adapter)
+
+
+class MixtureOfExperts:
+    """Each token goes through the `top_k` experts that a router likes best (Mixtral).
+
+    The router's probabilities are float32; those of the chosen experts are made to sum to one.
+    """
+
+    def __init__(self, router: AdaptableLinear, experts: Sequence[FeedForward], top_k: int) -> None:
+        self._router = router
+        self._experts = tuple(experts)
+        self._top_k = top_k
+
+    def __call__(self, hidden: Tensor, adapter: BlockAdapter | None) -> Tensor:
+        """Return what is to be added to the hidden states; runs only experts that were chosen."""
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        likes, chosen = softmax(self._router(rows, adapter).float(), -1).topk(self._top_k, -1)
+        shares = likes / likes.sum(-1, keepdim=True)
+        mixed = torch.zeros_like(rows)
+        for index in sorted(set(chosen.flatten().tolist())):
+            row, place = torch.where(chosen == index)
+            output = self._experts[index](rows[row], adapter) * shares[row, place, None]
+            mixed.index_add_(0, row, output.to(mixed.dtype))
+        return mixed.view(hidden.shape)
