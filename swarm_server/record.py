@@ -39,6 +39,7 @@ def describe_server(
     public_name: str | None,
     speed: SpanSpeed | None,
     slots_left: int,
+    adapters: tuple[str, ...] = (),
 ) -> ServerRecord:
     """Return the record as of now.
 
@@ -50,6 +51,7 @@ def describe_server(
         speed: None while unknown.
         slots_left: free KV memory, one slot per token and block. The record counts keys and
             values apart, hence twice as many.
+        adapters: names of those that it can add.
     """
     return ServerRecord(
         state=state,
@@ -61,6 +63,7 @@ def describe_server(
         forward_rps=None if speed is None else speed.prefill_rps,
         inference_rps=None if speed is None else speed.decode_rps,
         torch_dtype=dtype_name(dtype),
+        adapters=adapters,
         quant_type="none",
         cache_tokens_left=2 * slots_left,
     )

@@ -43,6 +43,14 @@ def serve(
         float | None,
         typer.Option(help="Limit of all stored models of the hub; those used long ago make room."),
     ] = None,
+    adapters: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Directory or hub repository of a LoRA adapter that clients may ask for; "
+            "repeatable.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda:0.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads of one computation.")] = None,
@@ -66,6 +74,7 @@ def serve(
         dht_prefix=dht_prefix,
         revision=revision,
         max_disk_bytes=None if max_disk_gb is None else int(max_disk_gb * 1e9),
+        adapters=tuple(adapters or ()),
         device=device,
         dtype=dtype,
         threads=threads,

@@ -60,6 +60,7 @@ def test_the_defaults_that_serve_shows_are_those_of_its_settings() -> None:
 
     shown = {p.name: p.default for p in group.commands["serve"].params if p.name in fields}
 
-    assert {name: fields[name].default for name in shown if name != "model"} == {
+    # No value of a repeatable option is None here and an empty tuple there.
+    assert {name: fields[name].default or None for name in shown if name != "model"} == {
         name: default for name, default in shown.items() if name != "model"
     }

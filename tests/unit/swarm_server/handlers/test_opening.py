@@ -58,12 +58,14 @@ def test_a_length_out_of_range_is_refused(
         read_opening(replace(REQUEST, metadata=metadata), SERVED)
 
 
-def test_adapters_are_refused_by_name() -> None:
-    """There are none."""
-    metadata = InferenceMetadata(max_length=1, active_adapter="lora")
+def test_a_session_has_the_adapter_that_it_asks_for() -> None:
+    """Or none; one that is not there is refused by name (PETALS_PROTOCOL §3.8)."""
+    request = replace(REQUEST, metadata=InferenceMetadata(max_length=1, active_adapter="lora"))
 
+    assert read_opening(REQUEST, SERVED).adapter is None
+    assert read_opening(request, replace(SERVED, adapters=frozenset({"lora"}))).adapter == "lora"
     with pytest.raises(NotServedError, match="adapter lora not found"):
-        read_opening(replace(REQUEST, metadata=metadata), SERVED)
+        read_opening(request, SERVED)
 
 
 def test_nobody_waits_for_memory_longer_than_ten_minutes() -> None:
