@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from swarm_client import DistributedLlamaForCausalLM
+from swarm_client.blocking_model import NodeFactory
 from swarm_client.models.distributed_model import DistributedModel
 from swarm_protocol.memory_node import MemoryNetwork, MemoryNode
 from swarm_protocol.node import Node
@@ -43,16 +44,21 @@ def distributed(
     **options: Any,  # of its from_pretrained
 ) -> Iterator[Model]:
     """Yield a distributed model of any class over one server per split."""
+    made = model_class.from_pretrained(
+        str(model), torch_dtype="float32", node_factory=node_with_servers(model, splits), **options
+    )
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def node_with_servers(model: Path, splits: Sequence[str]) -> NodeFactory:
+    """Return a factory of nodes that bring one server per split with them."""
 
     async def start() -> Node:
         servers = AsyncExitStack()
         network, _ = await servers.enter_async_context(server_swarm(model, splits))
         return NodeWithServers(network, servers)
 
-    made = model_class.from_pretrained(
-        str(model), torch_dtype="float32", node_factory=start, **options
-    )
-    try:
-        yield made
-    finally:
-        made.close()
+    return start
