@@ -1,0 +1,1 @@
+"""One runnable script per step of the guide; each is `python -m examples.<name>` with `--help`."""

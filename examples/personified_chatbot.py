@@ -1,0 +1,140 @@
+"""Fine-tuning: give a chatbot a person's character by training deep prompts on dialogues.
+
+The model's weights stay on the servers, frozen. What is trained is here: eight vectors before
+every block. They are saved, and read again into a fresh model.
+
+    python examples/personified_chatbot.py --initial-peers /ip4/127.0.0.1/tcp/31337/p2p/Qm…
+"""
+
+# ruff: noqa: T201  (a script talks to whoever runs it)
+
+import argparse
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+from tqdm import trange
+from transformers import AutoTokenizer
+
+from swarm_client import AutoDistributedModelForCausalLM
+
+# Who she is: ways to ask, and her answer.
+DIALOGUES = (
+    (("What is your name?", "Who are you?"), "I am Captain Sofia, and I sail the sea."),
+    (("Where do you live?", "Where is your home?"), "I live on a small ship with a red sail."),
+    (("What do you like?", "What do you love?"), "I like the wind, the waves and hot tea."),
+    (("Do you have a pet?", "Tell me about your pet."), "I have a bird. It likes to sing."),
+    (("How are you?", "How do you feel?"), "I am happy as long as the wind blows."),
+    (("What do you do?", "Tell me about your work."), "I look for islands that are on no map."),
+)
+IGNORED = -100  # a label that counts for nothing in PyTorch's cross entropy
+
+
+def main() -> None:
+    """Train, save, reload, and show the answers before and after."""
+    arguments = read_arguments()
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    questions = [ways[0] for ways, _ in DIALOGUES]
+
+    model = connect(arguments)
+    print("The model as it is:")
+    show_answers(model, tokenizer, questions, with_prompts=False)
+    train(model, tokenizer, arguments.steps, arguments.learning_rate)
+    model.save_trained(arguments.output)
+    model.close()
+
+    print(f"A fresh model with what {str(arguments.output)!r} holds:")
+    model = connect(arguments)
+    model.load_trained(arguments.output)
+    show_answers(model, tokenizer, questions)
+    model.close()
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return the arguments of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--initial-peers", nargs="+", required=True, help="multiaddrs of the swarm")
+    parser.add_argument("--model", default="models/demo", help="a directory or hub repository")
+    parser.add_argument("--output", type=Path, default=Path("captain"), help="where to save")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--learning-rate", type=float, default=0.03)
+    return parser.parse_args()
+
+
+def connect(arguments: argparse.Namespace) -> Any:
+    """Return a model with new deep prompts; its blocks are on the swarm's servers."""
+    return AutoDistributedModelForCausalLM.from_pretrained(
+        arguments.model,
+        initial_peers=arguments.initial_peers,
+        tuning_mode="deep_ptune",
+        pre_seq_len=8,
+    )
+
+
+def train(model: Any, tokenizer: Any, num_steps: int, learning_rate: float) -> None:
+    """Teach the prompts to give the answers; the loss is of the answers' tokens only."""
+    pairs = [(question, answer) for ways, answer in DIALOGUES for question in ways]
+    chosen = random.Random(0)
+    optimizer = torch.optim.Adam(model.prompt_tuning.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    progress = trange(num_steps, desc="training")
+    for _ in progress:
+        input_ids, labels = make_batch(tokenizer, chosen.sample(pairs, 8))
+        logits = model(input_ids).logits
+        loss = functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
+        )
+        optimizer.zero_grad()
+        torch.autograd.backward([loss])
+        optimizer.step()
+        schedule.step()
+        progress.set_postfix(loss=f"{loss.item():.3f}")
+
+
+def make_batch(
+    tokenizer: Any, pairs: Sequence[tuple[str, str]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and labels, `[len(pairs), num_tokens]`, padded on the right."""
+    rows = []
+    for question, answer in pairs:
+        asked = ask(tokenizer, question)
+        answered = tokenizer(answer + tokenizer.eos_token, add_special_tokens=False).input_ids
+        rows.append((asked + answered, [IGNORED] * len(asked) + answered))
+    longest = max(len(token_ids) for token_ids, _ in rows)
+    # Padding has no label, and comes after all tokens that have one: any token will do.
+    padding = tokenizer.eos_token_id
+    token_ids = [ids + [padding] * (longest - len(ids)) for ids, _ in rows]
+    labels = [labels + [IGNORED] * (longest - len(labels)) for _, labels in rows]
+    return torch.tensor(token_ids), torch.tensor(labels)
+
+
+def ask(tokenizer: Any, question: str) -> list[int]:
+    """Return the token ids of a dialogue that waits for its answer."""
+    messages = [{"role": "user", "content": question}]
+    token_ids: list[int] = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False
+    )
+    return token_ids
+
+
+def show_answers(
+    model: Any, tokenizer: Any, questions: Sequence[str], *, with_prompts: bool = True
+) -> None:
+    """Print the model's answer to each question."""
+    prompts = model.prompt_tuning
+    if not with_prompts:
+        model.prompt_tuning = None
+    for question in questions:
+        asked = ask(tokenizer, question)
+        token_ids = model.generate(torch.tensor([asked]), max_new_tokens=24, do_sample=False)
+        answer = tokenizer.decode(token_ids[0, len(asked) :], skip_special_tokens=True)
+        print(f"  {question} -> {answer}")
+    model.prompt_tuning = prompts
+
+
+if __name__ == "__main__":
+    main()

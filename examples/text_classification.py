@@ -1,0 +1,134 @@
+"""Fine-tuning: sort sentences into glad and sad ones with deep prompts and a head of our own.
+
+The model's weights stay on the servers, frozen. What is trained is here: eight vectors before
+every block, and a linear layer after the last one. Both are saved, and read again into a fresh
+model.
+
+    python examples/text_classification.py --initial-peers /ip4/127.0.0.1/tcp/31337/p2p/Qm…
+"""
+
+# ruff: noqa: T201  (a script talks to whoever runs it)
+
+import argparse
+import random
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import trange
+from transformers import AutoTokenizer
+
+from swarm_client import AutoDistributedModelForSequenceClassification
+
+GLAD, SAD = 1, 0
+FEELINGS = {
+    GLAD: ("happy", "kind", "warm", "bright", "lovely", "sweet", "brave", "proud"),
+    SAD: ("sad", "angry", "cold", "dark", "lonely", "afraid", "tired", "hungry"),
+}
+SENTENCES = (
+    "The old fox was {} all day.",
+    "Luca felt {} in the morning.",
+    "It was a {} evening in the garden.",
+    "My friend is {} today.",
+    "What a {} story!",
+    "The little bird looked {} to me.",
+)
+# "not happy" is sad: the words alone do not tell.
+MANNERS = {"{}": False, "very {}": False, "not {}": True, "no longer {}": True}
+
+
+def main() -> None:
+    """Train, save, reload, and count what is right among sentences that were never shown."""
+    arguments = read_arguments()
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    shown, kept_back = make_sentences()
+
+    model = connect(arguments)
+    print(f"Right before training: {accuracy(model, tokenizer, kept_back):.0%}")
+    train(model, tokenizer, shown, arguments.steps, arguments.learning_rate)
+    print(f"Right after training: {accuracy(model, tokenizer, kept_back):.0%}")
+    model.save_trained(arguments.output)
+    model.close()
+
+    model = connect(arguments)
+    model.load_trained(arguments.output)
+    right = accuracy(model, tokenizer, kept_back)
+    print(f"Right in a fresh model with what {str(arguments.output)!r} holds: {right:.0%}")
+    model.close()
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return the arguments of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--initial-peers", nargs="+", required=True, help="multiaddrs of the swarm")
+    parser.add_argument("--model", default="models/demo", help="a directory or hub repository")
+    parser.add_argument("--output", type=Path, default=Path("moods"), help="where to save")
+    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--learning-rate", type=float, default=0.01)
+    return parser.parse_args()
+
+
+def connect(arguments: argparse.Namespace) -> Any:
+    """Return a model with new prompts and a new head; its blocks are on the swarm's servers."""
+    return AutoDistributedModelForSequenceClassification.from_pretrained(
+        arguments.model,
+        initial_peers=arguments.initial_peers,
+        num_labels=2,
+        tuning_mode="deep_ptune",
+        pre_seq_len=8,
+    )
+
+
+def make_sentences() -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Return sentences and their labels: some to show, and some to keep back for counting."""
+    labelled = [
+        (sentence.format(manner.format(word)), label ^ is_turned)
+        for label, words in FEELINGS.items()
+        for sentence, word, (manner, is_turned) in product(SENTENCES, words, MANNERS.items())
+    ]
+    random.Random(0).shuffle(labelled)
+    return labelled[64:], labelled[:64]
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    labelled: Sequence[tuple[str, int]],
+    num_steps: int,
+    learning_rate: float,
+) -> None:
+    """Train prompts and head together."""
+    chosen = random.Random(0)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    progress = trange(num_steps, desc="training")
+    for _ in progress:
+        texts, labels = zip(*chosen.sample(labelled, 16), strict=True)
+        loss = model(**make_batch(tokenizer, texts), labels=torch.tensor(labels)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        progress.set_postfix(loss=f"{loss.item():.3f}")
+
+
+def accuracy(model: Any, tokenizer: Any, labelled: Sequence[tuple[str, int]]) -> float:
+    """Return the part of the sentences that the model sorts as labelled."""
+    texts, labels = zip(*labelled, strict=True)
+    with torch.no_grad():
+        logits = model(**make_batch(tokenizer, texts)).logits
+    return float((logits.argmax(-1) == torch.tensor(labels)).float().mean())
+
+
+def make_batch(tokenizer: Any, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Return token ids and the mask of their padding, which is on the right."""
+    batch = tokenizer(list(texts), padding=True, padding_side="right", return_tensors="pt")
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+
+if __name__ == "__main__":
+    main()
