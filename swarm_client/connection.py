@@ -12,6 +12,7 @@ from swarm_client.directory import ServerView
 from swarm_client.model_servers import ModelServers
 from swarm_client.models.facts import ModelFacts
 from swarm_client.session.inference_session import InferenceSession
+from swarm_client.session.rewindable_session import RewindableSession
 from swarm_client.session.route_search import RouteSearch
 from swarm_client.session.step_checks import check_blocks, check_hidden, check_prompts
 from swarm_client.settings import RoutingSettings
@@ -79,7 +80,14 @@ class RemoteModel:
             max_retries=self._settings.max_retries,
         )
         hops = await search.open()
-        return InferenceSession(search, hops, self.facts, self._settings, max_length)
+        return InferenceSession(
+            search,
+            hops,
+            self.facts,
+            self._settings,
+            max_length,
+            active_adapter=self.active_adapter,
+        )
 
     async def run_forward(
         self,
@@ -108,6 +116,26 @@ class RemoteModel:
         """Return the gradients of a forward pass; see `TrainingPasses.backward`."""
         return await self._passes.backward(tape, grad_outputs)
 
+    async def open_rewindable_session(
+        self, *, max_length: int, batch_size: int = 1, blocks: BlockRange | None = None
+    ) -> RewindableSession:
+        """Open a session that can go back to any position; see `open_session`.
+
+        It keeps its inputs, up to `max_history_bytes` of the settings.
+        """
+
+        async def open_inner(num_rows: int) -> InferenceSession:
+            return await self.open_session(
+                max_length=max_length, batch_size=num_rows, blocks=blocks
+            )
+
+        return await RewindableSession.open(
+            open_inner,
+            batch_size=batch_size,
+            max_history_bytes=self._settings.max_history_bytes,
+            max_replays=self._settings.max_retries,
+        )
+
     async def start(self) -> None:
         """Look the servers up, then keep doing so in the background."""
         await self._servers.refresh()
@@ -130,6 +158,11 @@ class SwarmConnection:
 
     async def watch(self, facts: ModelFacts, *, active_adapter: str | None = None) -> RemoteModel:
         """Return a model whose servers have been looked up once and are kept up to date.
+
+        Args:
+            facts: of the model.
+            active_adapter: to be used by all its sessions and calls, on servers that announce it;
+                None is the bare model.
 
         Raises:
             DeadlineExceededError, NodeError: the DHT or our own node failed.

@@ -9,8 +9,8 @@ SwarmError
 ├── RequestTooLargeError       a server takes no forward or backward request of that size
 ├── RollbackUnsupportedError   a server of the route cannot shorten its KV cache
 ├── InvalidParametersError     a sampling number is out of range
-├── PaddingError               a batch is padded as servers cannot run it
-└── GenerationOptionError      an option of `generate` that remote blocks cannot honour
+├── LengthNotGivenError        nothing, or two things, say how long a generation may get
+└── PaddingError               a batch is padded as servers cannot run it
 """
 
 from collections.abc import Sequence
@@ -130,11 +130,13 @@ class PaddingError(SwarmError, ValueError):
         self.got = got
 
 
-class GenerationOptionError(SwarmError, ValueError):
-    """An option of `generate` that remote blocks cannot honour; the message says why."""
+class LengthNotGivenError(SwarmError, ValueError):
+    """`generate` needs one number to reserve the servers' KV memory by. The wording is Petals'."""
 
-    code = "unsupported_option"
+    code = "length_not_given"
 
-    def __init__(self, option: str, reason: str) -> None:
-        super().__init__(f"{option}: {reason}")
-        self.option = option
+    def __init__(self) -> None:
+        super().__init__(
+            "You should set `max_length` or `max_new_tokens` (but not both) "
+            "to reserve server-side attention caches"
+        )

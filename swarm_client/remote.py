@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from swarm_client.blocking_model import BlockingModel
 from swarm_client.blocking_session import BlockingSession
-from swarm_client.training import run_blocks
+from swarm_client.training import MAX_TOKENS, run_blocks
 from swarm_protocol.identifiers import BlockRange, make_uid
 
-_MAX_PASS_TOKENS: Final = 0
 _NO_SESSIONS: Final[Mapping[BlockRange, BlockingSession]] = {}
 
 
@@ -70,11 +69,15 @@ class RemoteSequential(nn.Module):
     @contextmanager
     def inference_session(self, max_length: int, batch_size: int = 1) -> Iterator[BlockingSession]:
         """Open a session for at most `max_length` tokens and use it inside the `with`."""
-        opened = self._model.open_session(
-            max_length=max_length, batch_size=batch_size, blocks=self._blocks
-        )
+        opened = self.open_session(max_length=max_length, batch_size=batch_size)
         with opened as session, self.use_session(session):
             yield session
+
+    def open_session(self, *, max_length: int, batch_size: int = 1) -> BlockingSession:
+        """Return a session over these blocks, the caller's to use and to close."""
+        return self._model.open_session(
+            max_length=max_length, batch_size=batch_size, blocks=self._blocks
+        )
 
     @contextmanager
     def use_session(self, session: BlockingSession) -> Iterator[BlockingSession]:
@@ -90,6 +93,15 @@ class RemoteSequential(nn.Module):
         token = self._active.set({**self._active.get(), self._blocks: session})
         try:
             yield session
+        finally:
+            self._active.reset(token)
+
+    @contextmanager
+    def without_session(self) -> Iterator[None]:
+        """Let `forward` run sequences of their own inside the `with`."""
+        token = self._active.set(_NO_SESSIONS)
+        try:
+            yield
         finally:
             self._active.reset(token)
 
@@ -121,7 +133,7 @@ class RemoteSequential(nn.Module):
             raise ValueError("hypo_ids reorder the KV caches of a session, and there is none")
         if len(self) == 0:
             return hidden
-        if hidden.shape[1] > _MAX_PASS_TOKENS and not _wants_gradients(hidden, prompts):
+        if hidden.shape[1] > MAX_TOKENS and not _wants_gradients(hidden, prompts):
             return self._run_in_session(hidden, prompts)
         return run_blocks(self._model, hidden, prompts, self._blocks)
 
@@ -132,9 +144,7 @@ class RemoteSequential(nn.Module):
     def _run_in_session(self, hidden: Tensor, prompts: Tensor | None) -> Tensor:
         """Run rows that are too long for one request: sessions cut them into chunks."""
         batch_size, num_tokens = hidden.shape[:2]
-        with self._model.open_session(
-            max_length=num_tokens, batch_size=batch_size, blocks=self._blocks
-        ) as session:
+        with self.open_session(max_length=num_tokens, batch_size=batch_size) as session:
             return session.step(hidden, prompts=prompts)
 
     def _part(self, start: int, end: int) -> "RemoteSequential":

@@ -3,14 +3,17 @@
 To transformers it is a `PreTrainedModel`, and an inference session is its KV cache.
 """
 
+from contextlib import closing
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import GenerationMixin, PreTrainedConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from swarm_client.blocking_session import BlockingSession
+from swarm_client.generation.options import check_options, read_option
+from swarm_client.generation.padding import RowGroup
+from swarm_client.generation.resumption import Resumption
 from swarm_client.models.distributed_model import DistributedModel
 from swarm_client.models.local_parts import LocalParts
 from swarm_client.models.remote_kv_cache import RemoteKVCache
@@ -50,22 +53,31 @@ class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[mi
 
         Args:
             input_ids: int64 `[batch, num_tokens]`; or else `inputs_embeds`.
-            attention_mask: must be all ones: servers know no padding.
-            past_key_values: a session to continue; by default the active one, or none.
+            attention_mask: 0 for padding on the left; what comes out there means nothing.
+                Without a session, padding on the right is no harm either.
+            past_key_values: sessions to continue; by default the active one, or none.
             inputs_embeds: `[batch, num_tokens, hidden_size]`.
             use_cache: accepted and ignored; servers always keep one.
             logits_to_keep: only that many last tokens get logits; 0 is all.
             return_dict: accepted and ignored; the result serves as both.
+
+        Raises:
+            PaddingError: padding elsewhere, or in a session.
+            ValueError: both or neither of `input_ids` and `inputs_embeds` are given.
+            SwarmError: see `RemoteSequential.forward`.
         """
-        if attention_mask is not None and not bool((attention_mask == 1).all()):
-            raise ValueError("padding is not supported: the attention mask must be all ones")
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         embeds = inputs_embeds
         if embeds is None:
             embeds = self.transformer.word_embeddings(input_ids)
-        session = None if past_key_values is None else past_key_values.session
-        hidden = self.run_trunk(embeds, session)
+        cache = past_key_values
+        if cache is None and self.active_session is not None:
+            cache = RemoteKVCache(self.active_session)
+        if cache is None:
+            hidden = self.run_padded_trunk(embeds, attention_mask)
+        else:
+            hidden = cache.run(embeds, attention_mask, self.run_trunk)
         logits = self.lm_head(hidden[:, -logits_to_keep:]).float()
         return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
 
@@ -78,6 +90,8 @@ class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[mi
     ) -> Any:
         """Generate as transformers does; in a session, continue what it holds.
 
+        Prompts of unequal length are padded on the left, as transformers wants it.
+
         Args:
             inputs: int64 `[batch, num_tokens]`, new tokens only; None to continue a session.
             session: to continue; by default the active one, or a new one for this call, for
@@ -86,32 +100,49 @@ class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[mi
 
         Returns:
             The new inputs and what follows, `[batch, num_tokens]`; not what came before.
+
+        Raises:
+            LengthNotGivenError: both or neither length is given, and there is no session.
+            InvalidParametersError: an option that remote blocks cannot honour.
+            PaddingError: padding elsewhere than on the left, or in a session.
+            MaxLengthExceededError: the session is full; it stays where it was.
+            SwarmError: see `InferenceSession.step`; a session stays where it was, or is closed.
         """
         inputs = options.pop("input_ids", inputs)
+        check_options(options, self.generation_config)
+        if read_option("use_cache", options, self.generation_config) is False:
+            options["use_cache"] = True  # otherwise every step would bring all tokens again
+        if read_option("prefill_chunk_size", options, self.generation_config) is not None:
+            options["prefill_chunk_size"] = None  # sessions cut long prompts by themselves
         session = session or self.active_session
-        if session is not None:
+        with self.transformer.h.without_session():  # for processors that run the model themselves
+            if session is None:
+                return self._generate_anew(inputs, options)
             return self._continue(session, inputs, options)
-        length, batch_size = wanted_length(inputs, options)
-        with self.inference_session(length, batch_size) as session:
-            return self._continue(session, inputs, options)
+
+    def _num_tuned(self) -> int:
+        return 0 if self.prompt_tuning is None else self.prompt_tuning.pre_seq_len
+
+    def _generate_anew(self, inputs: Tensor | None, options: dict[str, Any]) -> Any:
+        prompt = options.get("inputs_embeds") if inputs is None else inputs
+        num_tokens = wanted_length(prompt, options) + self._num_tuned()
+        if options.get("max_length") is not None:
+            options["max_new_tokens"] = None  # the checkpoint's own would go before it
+
+        def open_session(group: RowGroup) -> BlockingSession:
+            return self.transformer.h.open_session(
+                max_length=num_tokens - group.num_padding, batch_size=len(group.rows)
+            )
+
+        with closing(RemoteKVCache(opener=open_session)) as cache:
+            return super().generate(inputs, past_key_values=cache, **options)
 
     def _continue(
         self, session: BlockingSession, inputs: Tensor | None, options: dict[str, Any]
     ) -> Any:
         """Run `generate` over all token ids of the session; only those not yet run are fed."""
-        known = session.output_ids
-        if known is not None:
-            inputs = known if inputs is None else torch.cat([known, inputs.to(known.device)], 1)
-            mask = options.get("attention_mask")
-            if mask is None or bool((mask == 1).all()):
-                options["attention_mask"] = torch.ones_like(inputs)
-        if session.position and (inputs is None or session.position >= inputs.shape[1]):
-            raise ValueError(f"no token after position {session.position} to continue from")
-        result = super().generate(inputs, past_key_values=RemoteKVCache(session), **options)
-        sequences = result if isinstance(result, Tensor) else result.sequences
-        session.output_ids = sequences
-        new = sequences if known is None else sequences[:, known.shape[1] :]
-        if isinstance(result, Tensor):
-            return new
-        result.sequences = new
-        return result
+        resumption = Resumption(session, inputs, options)
+        cache = RemoteKVCache(session)
+        with resumption.restored_on_failure():
+            result = super().generate(resumption.input_ids, past_key_values=cache, **options)
+        return resumption.finish(result, were_beams=cache.was_reordered)

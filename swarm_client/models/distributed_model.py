@@ -14,6 +14,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from swarm_client.blocking_model import BlockingModel, NodeFactory, node_that_joins
 from swarm_client.blocking_session import BlockingSession
+from swarm_client.generation.padding import group_rows, join_groups
 from swarm_client.models.config_fields import text_config
 from swarm_client.models.local_parts import LocalParts
 from swarm_client.models.registry import find_family, load_local_parts, read_facts
@@ -183,5 +184,26 @@ class DistributedModel(PreTrainedModel):  # type: ignore[misc]  # mypy does not 
             hidden = self.transformer.h(embeds, prompts=prompts, hypo_ids=hypo_ids)
         if tuning is not None:
             hidden = hidden[:, tuning.pre_seq_len :]
+            if session is not None:
+                session.num_tuned = tuning.pre_seq_len
         normed: Tensor = self.transformer.ln_f(hidden)
         return normed
+
+    def run_padded_trunk(self, inputs_embeds: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Run sequences of their own, padded or not; see `run_trunk`.
+
+        Args:
+            inputs_embeds: `[batch, num_tokens, hidden_size]`.
+            attention_mask: `[batch, num_tokens]`, 0 for padding on either side; None is all ones.
+
+        Raises:
+            PaddingError: padding between tokens, or a row of nothing else.
+        """
+        groups = group_rows(attention_mask, len(inputs_embeds), may_trail=True)
+        if len(groups) == 1 and groups[0].num_padding == 0:
+            return self.run_trunk(inputs_embeds)
+        outputs = [
+            self.run_trunk(inputs_embeds[group.rows.to(inputs_embeds.device), group.num_padding :])
+            for group in groups
+        ]
+        return join_groups(outputs, groups, inputs_embeds.shape[1])

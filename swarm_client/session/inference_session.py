@@ -82,6 +82,16 @@ class InferenceSession:
         return self._progress.max_length
 
     @property
+    def batch_size(self) -> int | None:
+        """Rows of every step; None before the first one."""
+        return self._progress.batch_size
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, by its owner or by an error."""
+        return self._is_closed
+
+    @property
     def route(self) -> Route:
         """The servers in use, in order."""
         return tuple(stream.hop for stream in self._hops)

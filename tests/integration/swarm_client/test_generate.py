@@ -145,20 +145,6 @@ def test_the_parts_have_petals_names(tiny_llama: Path) -> None:
         assert len(model.transformer.h) == 4
 
 
-def test_what_cannot_be_done_yet_is_refused_clearly(tiny_llama: Path) -> None:
-    """Rather than giving other tokens than transformers would."""
-    with local_model(tiny_llama, ["0:4"]) as model:
-        padded = torch.tensor([[0, 0, 1, 50, 60]])
-        with pytest.raises(ValueError, match="padding"):
-            model.generate(padded, max_new_tokens=2)
-        with pytest.raises(NotImplementedError, match="beam"):
-            model.generate(PROMPT, max_new_tokens=2, num_beams=2)
-        with pytest.raises(ValueError, match="but not both"):
-            model.generate(PROMPT)
-        with pytest.raises(RuntimeError, match="gradients"):
-            model.transformer.h(torch.zeros(1, 1, 64, requires_grad=True))
-
-
 def test_more_tokens_than_the_session_holds_are_refused(tiny_llama: Path) -> None:
     """In Petals' words."""
     with (

@@ -9,7 +9,7 @@ from app.errors import INTERNAL_CODE, RateLimitedError, describe_error
 from swarm_protocol.errors import DeadlineExceededError, PeerRefusedError, SwarmError
 from swarm_protocol.identifiers import PeerId
 
-# Raised at start-up, never to a caller, or bases that are never raised themselves.
+# Raised at start-up or by the library alone, never to a caller, or bases that are never raised themselves.
 _NOT_FOR_CALLERS = {
     "swarm_error",
     "state_error",
@@ -18,6 +18,12 @@ _NOT_FOR_CALLERS = {
     "unsupported_model",
     "invalid_state_url",
     "rollback_unsupported",
+    "length_not_given",
+    "unsupported_padding",
+    "request_too_large",
+    "bad_trained_parts",
+    "trained_parts_mismatch",
+    "disk_full",
     "conversation_exists",
     "head_failed",
 }
