@@ -69,9 +69,7 @@ class _RemoteBlocks(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, grad_output: Tensor
-    ) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         hidden, prompts = ctx.saved_tensors
         grads = ctx.passes.run_backward(ctx.tape, grad_output)
         of_prompts = None if grads.prompts is None else grads.prompts.to(prompts)

@@ -123,9 +123,11 @@ class TrainingPasses:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(run_in_slot(item)) for item in items]
-        except BaseExceptionGroup as errors:  # callers know the plain error
-            raise errors.exceptions[0] from errors
-        return [task.result() for task in tasks]
+        except BaseExceptionGroup as errors:
+            first = errors.exceptions[0]
+        else:
+            return [task.result() for task in tasks]
+        raise first  # the plain error, with its own cause
 
 
 def _join(tensors: list[Tensor], dim: int = 0) -> Tensor:

@@ -161,12 +161,12 @@ async def test_a_server_describes_itself_once() -> None:
         assert swarm.servers[0].num_infos == 2
 
 
-@pytest.mark.parametrize("sizes", [{"max_length": 0}, {"max_length": 5, "batch_size": 0}])
-async def test_a_session_needs_room(sizes: dict[str, int]) -> None:
+@pytest.mark.parametrize(("max_length", "batch_size"), [(0, 1), (5, 0)])
+async def test_a_session_needs_room(max_length: int, batch_size: int) -> None:
     """Servers would refuse it later and less clearly."""
     async with swarm_of(["0:4"]) as swarm:
         with pytest.raises(ValueError, match="room"):
-            await swarm.model.open_session(**sizes)
+            await swarm.model.open_session(max_length=max_length, batch_size=batch_size)
 
 
 async def test_the_map_survives_a_lookup_that_fails() -> None:

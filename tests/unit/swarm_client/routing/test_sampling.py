@@ -6,14 +6,14 @@ from math import inf, sqrt
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm_client.errors import NoRouteError
 from swarm_client.routing import Candidate, sample_route, uncovered_blocks
 from swarm_protocol.identifiers import BlockRange, PeerId
 
-NUM_DRAWS = 4000
+NUM_DRAWS = 1000
 
 
 def server(name: str, blocks: str, **facts: object) -> Candidate:
@@ -69,6 +69,7 @@ def test_hops_cover_the_blocks_once_and_never_leave_their_spans(
         assert not used.is_avoided or all(c.is_avoided for c in holders)
 
 
+@settings(max_examples=20, deadline=None)
 @given(lengths=st.lists(st.integers(1, 8), min_size=2, max_size=4))
 def test_servers_are_drawn_in_proportion_to_the_length_of_their_spans(lengths: list[int]) -> None:
     """Conformance check 31. Within five standard deviations of the expected count."""
@@ -86,7 +87,7 @@ def test_the_whole_span_counts_where_it_is_entered_in_the_middle() -> None:
     """Conformance check 31: not only what is left of it."""
     drawn = first_peers([server("long", "0:9"), server("short", "8:9")], "8:9")
 
-    assert drawn["long"] == pytest.approx(0.9 * NUM_DRAWS, rel=0.05)
+    assert drawn["long"] == pytest.approx(0.9 * NUM_DRAWS, rel=0.1)
 
 
 def test_a_server_out_of_reach_is_all_but_never_drawn() -> None:

@@ -3,8 +3,10 @@
 Block `i` is `h + tanh(h @ weights[i])`, so that every block and every prompt shows in the result.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -55,12 +57,16 @@ class TrainingServer(ScriptedServer):
         shapes: of the hidden states of every call.
         before: runs before a call is answered, with its entry of `calls`; may raise.
         change: may change what is returned.
+        is_silent: takes what is sent and answers nothing, for ever.
+        most_running: unary calls that were under way at once, at most.
     """
 
     def __init__(self, network: MemoryNetwork, name: str, blocks: str) -> None:
         super().__init__(network, name, blocks)
         self.calls: list[str] = []
         self.shapes: list[tuple[int, ...]] = []
+        self.most_running = 0
+        self._num_running = 0
         self.before: Callable[[str], None] = lambda call: None
         self.change: Callable[[list[Tensor]], list[Tensor]] = lambda tensors: tensors
 
@@ -75,20 +81,20 @@ class TrainingServer(ScriptedServer):
         await server.announce()
         return server
 
-    def die_at(self, call: str, network: MemoryNetwork) -> None:
-        """Vanish when this call comes."""
-
-        def vanish(current: str) -> None:
-            if current == call:
-                network.cut(self.peer)
-                raise RuntimeError("killed")
-
-        self.before = vanish
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Compute, and describe itself, so; before the client has asked."""
+        self.description = replace(self.description, dtype=dtype)
 
     def _unary(self, method: str) -> Callable[[bytes, PeerId], Awaitable[bytes]]:
         async def answer(data: bytes, caller: PeerId) -> bytes:
+            self._num_running += 1
+            self.most_running = max(self.most_running, self._num_running)
+            await asyncio.sleep(0)  # lets the calls in that come at the same time
+            if self.is_silent:
+                await asyncio.Event().wait()
             request = parse_message(ExpertRequest, data)
             tensors = self._compute(method, request, list(request.tensors))
+            self._num_running -= 1
             reply: bytes = ExpertResponse(tensors=tensors).SerializeToString()
             return reply
 
@@ -147,6 +153,31 @@ class TrainingSwarm:
         self.network = network
         self.servers = servers
         self.model = model
+
+    def kill_who_gets(self, *calls: str) -> None:
+        """For each of these calls, let the first server that gets it vanish."""
+        waiting = list(calls)
+
+        def hook(server: TrainingServer) -> Callable[[str], None]:
+            def before(call: str) -> None:
+                if call in waiting:
+                    waiting.remove(call)
+                    self.network.cut(server.peer)
+                    raise RuntimeError("killed")
+
+            return before
+
+        for server in self.servers:
+            server.before = hook(server)
+
+    async def add(self, *splits: str) -> list[TrainingServer]:
+        """Start more servers, which the client has not seen yet."""
+        late = [
+            await TrainingServer.start(self.network, f"s{len(self.servers) + index}", blocks)
+            for index, blocks in enumerate(splits)
+        ]
+        self.servers += late
+        return late
 
     def calls(self) -> list[list[str]]:
         return [server.calls for server in self.servers]
