@@ -1,11 +1,22 @@
 """Fixtures of all tiers."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tests.harness.tiny_models import save_tiny_llama
+
+# Machines are shared, so time proves nothing; and CI judges a change, not the luck of a search.
+settings.register_profile(
+    "swarmgate",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
+settings.load_profile("swarmgate")
 
 
 @pytest.fixture(scope="session", autouse=True)
