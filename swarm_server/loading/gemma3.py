@@ -24,12 +24,20 @@ from swarm_server.loading.llama_parts import (
 from swarm_server.loading.rope import read_rope
 
 _GLOBAL_THETA, _LOCAL_THETA = 1e6, 1e4
+_NESTED_DEFAULTS = {
+    "num_hidden_layers": 26,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+}
+"""What configs of models that also see leave out where it equals transformers' defaults."""
 
 
 class Gemma3:
     """Models whose `model_type` is `gemma3_text`; see `Architecture`."""
 
-    prefixes = PREFIXES
+    prefixes: tuple[str, ...] = PREFIXES
 
     def __init__(self, config: Config) -> None:
         """Read the config. Raises CheckpointError."""
@@ -71,6 +79,19 @@ class Gemma3:
             after_attention=norm("post_attention_layernorm"),
             after_mlp=norm("post_feedforward_layernorm"),
         )
+
+
+class NestedGemma3(Gemma3):
+    """The language model of one that also sees, whose `model_type` is `gemma3`."""
+
+    prefixes = ("model.language_model.layers.", "language_model.model.layers.")
+
+    def __init__(self, config: Config) -> None:
+        """Read the config's `text_config`. Raises CheckpointError."""
+        text_config = config.get("text_config")
+        if not isinstance(text_config, dict):
+            raise CheckpointError("config.json: text_config must be an object")
+        super().__init__(_NESTED_DEFAULTS | text_config)
 
 
 def _read_ropes(config: Config) -> tuple[Rope, Rope]:

@@ -15,7 +15,7 @@ from swarm_server.loading.architecture import Config
 from swarm_server.loading.block_tensors import BlockTensors
 from swarm_server.loading.config import read_count, read_number
 
-PREFIXES = ("model.layers.",)
+PREFIXES = ("model.layers.", "layers.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from swarm_server.engine.decoder_block import BlockShape
 from swarm_server.loading.architecture import Architecture, Config
 from swarm_server.loading.bloom import Bloom
 from swarm_server.loading.falcon import Falcon
-from swarm_server.loading.gemma3 import Gemma3
+from swarm_server.loading.gemma3 import Gemma3, NestedGemma3
 from swarm_server.loading.llama import Llama
 from swarm_server.loading.mistral import Mistral
 from swarm_server.loading.mixtral import Mixtral
@@ -22,6 +22,7 @@ FAMILIES: Final[Mapping[str, Callable[[Config], Architecture]]] = MappingProxyTy
     {
         "bloom": Bloom,
         "falcon": Falcon,
+        "gemma3": NestedGemma3,
         "gemma3_text": Gemma3,
         "llama": Llama,
         "mistral": Mistral,
