@@ -17,6 +17,7 @@ from swarm_protocol.methods import (
     RPC_FORWARD_STREAM,
     RPC_INFERENCE,
     RPC_INFO,
+    RPC_PUSH,
 )
 from swarm_protocol.node import Node
 from swarm_protocol.records import ServerRecord, ServerState
@@ -27,6 +28,7 @@ from swarm_server.handlers import (
     Admission,
     InferenceHandler,
     InfoHandler,
+    Pusher,
     ServedModel,
     SessionTimeouts,
     TrainingAdmission,
@@ -72,6 +74,7 @@ class BlockServer:
         self._training = TrainingAdmission(
             max_running=settings.max_training_requests, timeout_s=settings.training_timeout_s
         )
+        self._pusher = Pusher(node, plan.dht_prefix)
         self._inference: InferenceHandler | None = None
         model = describe_model(settings.model, plan.model.num_blocks)
         self._announcer = Announcer(
@@ -88,6 +91,7 @@ class BlockServer:
         """Load the blocks and serve them; returns when the server is online.
 
         Raises:
+            AdapterError: an adapter cannot be served.
             BlockRangeError: the model has no such blocks; the message names how many it has.
             CheckpointError: the model cannot be loaded.
             DeviceError: there is no such device.
@@ -131,6 +135,7 @@ class BlockServer:
             self._inference.end_all()
         self._training.end_all()
         await self._wait_idle(_END_TIMEOUT_S)
+        await self._pusher.close()
         await self._compute.close()
 
     async def _wait_idle(self, timeout_s: float) -> None:
@@ -156,7 +161,13 @@ class BlockServer:
 
     def _load(self) -> Span:
         plan = self._plan
-        span = load_span(plan.model, self.blocks, dtype=plan.dtype, device=plan.device)
+        span = load_span(
+            plan.model,
+            self.blocks,
+            dtype=plan.dtype,
+            device=plan.device,
+            adapters=plan.adapters,
+        )
         self._speed = measure_speed(span)
         return span
 
@@ -168,9 +179,12 @@ class BlockServer:
             hidden_size=span.shape.hidden_size,
             max_length=settings.inference_max_length,
             max_batch_tokens=settings.max_batch_tokens,
+            adapters=frozenset(span.adapters),
         )
         timeouts = SessionTimeouts(settings.step_timeout_s, settings.session_timeout_s)
-        self._inference = InferenceHandler(served, span, self._compute, self._admission, timeouts)
+        self._inference = InferenceHandler(
+            served, span, self._compute, self._admission, timeouts, self._pusher
+        )
         info = InfoHandler(
             served,
             dtype=span.dtype,
@@ -179,6 +193,7 @@ class BlockServer:
         )
         await self._node.serve_unary(RPC_INFO, info.answer)
         await self._node.serve_stream(RPC_INFERENCE, self._inference.serve)
+        await self._node.serve_unary(RPC_PUSH, self._inference.push)
         training = TrainingHandler(served, span, self._compute, self._training)
         await self._node.serve_unary(RPC_FORWARD, training.forward)
         await self._node.serve_stream(RPC_FORWARD_STREAM, training.serve_forward)
@@ -204,4 +219,5 @@ class BlockServer:
             public_name=self._settings.public_name,
             speed=self._speed,
             slots_left=self._budget.slots_left,
+            adapters=tuple(adapter.name for adapter in self._plan.adapters),
         )

@@ -8,6 +8,7 @@ from swarm_server.handlers.admission import Admission
 from swarm_server.handlers.inference import InferenceHandler, SessionTimeouts
 from swarm_server.handlers.info import InfoHandler
 from swarm_server.handlers.opening import ServedModel
+from swarm_server.handlers.pusher import Pusher
 from swarm_server.handlers.training import TrainingHandler
 from swarm_server.handlers.training_admission import TrainingAdmission
 
@@ -15,6 +16,7 @@ __all__ = [
     "Admission",
     "InferenceHandler",
     "InfoHandler",
+    "Pusher",
     "ServedModel",
     "SessionTimeouts",
     "TrainingAdmission",

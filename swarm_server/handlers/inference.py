@@ -10,27 +10,25 @@ Whatever is wrong ends the session with an error frame, and its KV memory is bac
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
-
-from torch import Tensor
 
 from swarm_protocol.errors import MalformedMessageError, SwarmError
+from swarm_protocol.identifiers import PeerId
 from swarm_protocol.logs import get_logger
 from swarm_protocol.messages import ExpertResponse
 from swarm_protocol.node import ServedStream
-from swarm_protocol.tensor_codec import encode_tensor
 from swarm_server.engine import ComputeThread, Span
 from swarm_server.errors import ServerDrainingError, SessionExpiredError, StepFailedError
 from swarm_server.handlers.admission import Admission
+from swarm_server.handlers.live_session import LiveSession
 from swarm_server.handlers.opening import ServedModel, read_opening
+from swarm_server.handlers.pusher import Pusher
 from swarm_server.handlers.session import ServedSession
-from swarm_server.handlers.step_request import StepRequest, parse_request
+from swarm_server.handlers.session_frames import SessionFrames, parse_frame
 
 log = get_logger(__name__)
-
-_LARGE_BYTES: Final = 256 * 1024
-"""Larger messages are packed and unpacked in a thread: that takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +49,15 @@ class InferenceHandler:
         compute: ComputeThread,
         admission: Admission,
         timeouts: SessionTimeouts,
+        pusher: Pusher,
     ) -> None:
         self._model = model
         self._span = span
         self._compute = compute
         self._admission = admission
         self._timeouts = timeouts
+        self._pusher = pusher
+        self._sessions: dict[str, LiveSession] = {}
         self._deadlines: set[asyncio.Timeout] = set()
 
     def end_all(self) -> None:
@@ -95,19 +96,40 @@ class InferenceHandler:
             f"the session lasted longer than {self._timeouts.session_s:g} seconds"
         )
 
+    async def push(self, data: bytes, _caller: PeerId) -> bytes:
+        """Answer `rpc_push`: a step of one of our sessions, from a server before us.
+
+        The step of a session that is not here is ignored, as stock servers do.
+
+        Raises:
+            MalformedMessageError, RequestRefusedError: it fails a check; the session goes on.
+        """
+        request = await parse_frame(data, self._model.max_frame_bytes)
+        if request is None:
+            raise MalformedMessageError("a pushed step has no tensors")
+        session = self._sessions.get(request.metadata.session_id or "")
+        if session is not None:
+            await session.push(request)
+        reply: bytes = ExpertResponse().SerializeToString()
+        return reply
+
     async def _serve(self, stream: ServedStream) -> None:
-        request = await self._receive(stream)
+        frames = SessionFrames(
+            stream,
+            max_frame_bytes=self._model.max_frame_bytes,
+            step_timeout_s=self._timeouts.step_s,
+        )
+        request = await frames.receive()
         if request is None:
             return
         opening = read_opening(request, self._model)
         session = ServedSession(opening, self._span, self._compute)
         release = await self._admission.admit(opening)
         try:
-            while request is not None:
-                reply = await session.step(request)
-                if reply is not None:
-                    await self._send(stream, reply)
-                request = await self._receive(stream)
+            with self._reachable(
+                opening.session_id, LiveSession(session, frames, self._pusher)
+            ) as live:
+                await live.run(request)
         finally:
             session.close(release)
             log.info(
@@ -118,37 +140,14 @@ class InferenceHandler:
                 num_tokens=session.position,
             )
 
-    async def _receive(self, stream: ServedStream) -> StepRequest | None:
-        """Return the next message; None when the session is over or has been idle too long."""
+    @contextmanager
+    def _reachable(self, session_id: str | None, live: LiveSession) -> Iterator[LiveSession]:
+        """Let pushes find a session; its id is unique, for it was admitted."""
+        if session_id is None:
+            yield live
+            return
+        self._sessions[session_id] = live
         try:
-            async with asyncio.timeout(self._timeouts.step_s):
-                frame = await stream.receive()
-        except TimeoutError:
-            return None
-        if frame is None:
-            return None
-        if len(frame) > self._model.max_frame_bytes:
-            raise MalformedMessageError(
-                f"expected a step of at most {self._model.max_frame_bytes} bytes, got {len(frame)}"
-            )
-        if len(frame) > _LARGE_BYTES:
-            return await asyncio.to_thread(parse_request, frame)
-        return parse_request(frame)
-
-    async def _send(self, stream: ServedStream, hidden: Tensor) -> None:
-        if hidden.nbytes > _LARGE_BYTES:
-            frame = await asyncio.to_thread(_encode_reply, hidden)
-        else:
-            frame = _encode_reply(hidden)
-        try:
-            async with asyncio.timeout(self._timeouts.step_s):
-                await stream.send(frame)
-        except TimeoutError:
-            raise SessionExpiredError(
-                f"nobody has taken the reply for {self._timeouts.step_s:g} seconds"
-            ) from None
-
-
-def _encode_reply(hidden: Tensor) -> bytes:
-    frame: bytes = ExpertResponse(tensors=[encode_tensor(hidden)]).SerializeToString()
-    return frame
+            yield live
+        finally:
+            del self._sessions[session_id]

@@ -25,11 +25,15 @@ class SessionRules:
         self._uid = uid
         self._recent_steps: deque[str] = deque(maxlen=_REMEMBERED_STEPS)
 
+    def has_seen(self, step_id: str) -> bool:
+        """Tell whether this step has been seen before."""
+        return step_id in self._recent_steps
+
     def is_repeated(self, step_id: str | None) -> bool:
         """Tell whether this step has been seen before, and remember it."""
         if step_id is None:
             return False
-        if step_id in self._recent_steps:
+        if self.has_seen(step_id):
             return True
         self._recent_steps.append(step_id)
         return False

@@ -10,11 +10,11 @@ from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from typing import Final
 
-import structlog
 from torch import Tensor
 
 from swarm_protocol.errors import MalformedMessageError, SwarmError
 from swarm_protocol.identifiers import PeerId
+from swarm_protocol.logs import get_logger
 from swarm_protocol.messages import ExpertRequest, ExpertResponse, TensorMessage, parse_message
 from swarm_protocol.metadata import TrainingMetadata
 from swarm_protocol.node import MAX_UNARY_BYTES, ServedStream
@@ -35,7 +35,7 @@ from swarm_server.handlers.training_request import (
     read_pass,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _ENVELOPE_BYTES: Final = 4096
 """Room for all but the tensors in a unary reply."""

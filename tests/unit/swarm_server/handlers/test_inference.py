@@ -19,7 +19,13 @@ from swarm_protocol.tensor_codec import encode_tensor
 from swarm_server.engine import ComputeThread, Span
 from swarm_server.engine.attention import ChunkContext, KVWriter
 from swarm_server.engine.decoder_block import BlockShape
-from swarm_server.handlers import Admission, InferenceHandler, ServedModel, SessionTimeouts
+from swarm_server.handlers import (
+    Admission,
+    InferenceHandler,
+    Pusher,
+    ServedModel,
+    SessionTimeouts,
+)
 from swarm_server.kv import KVBudget
 
 SHAPE = BlockShape(4, 1, 4)
@@ -71,14 +77,15 @@ async def bench() -> AsyncIterator[Bench]:
     span = Span(BlockRange(0, 1), [block], SHAPE, dtype=torch.float32)
     budget = KVBudget(num_slots=10, slot_bytes=32)
     admission = Admission(budget, max_sessions=4)
+    node = MemoryNetwork().node("one")
     handler = InferenceHandler(
         ServedModel("m", BlockRange(0, 1), hidden_size=4, max_length=10, max_batch_tokens=10),
         span,
         compute,
         admission,
         SessionTimeouts(step_s=10, session_s=10),
+        Pusher(node, "m"),
     )
-    node = MemoryNetwork().node("one")
     await node.serve_stream("infer", handler.serve)
     yield Bench(block, compute, budget, admission, handler, node)
     block.go_on.set()
