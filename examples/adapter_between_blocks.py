@@ -53,7 +53,7 @@ def main() -> None:
     for _ in track(range(arguments.num_steps), "training"):
         loss = cross_entropy(classifier(inputs), labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no type here
         optimizer.step()
         losses.append(loss.item())
     print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.3f} at last")

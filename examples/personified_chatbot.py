@@ -2,23 +2,18 @@
 
 The model's weights stay on the servers, frozen. What is trained is here: eight vectors before
 every block. They are saved, and read again into a fresh model.
-
-    python examples/personified_chatbot.py --initial-peers /ip4/127.0.0.1/tcp/31337/p2p/Qm…
 """
 
-# ruff: noqa: T201  (a script talks to whoever runs it)
-
-import argparse
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import track
 from torch.nn import functional
-from tqdm import trange
 from transformers import AutoTokenizer
 
+from examples.arguments import Arguments, read_arguments
 from swarm_client import AutoDistributedModelForCausalLM
 
 # Who she is: ways to ask, and her answer.
@@ -30,12 +25,13 @@ DIALOGUES = (
     (("How are you?", "How do you feel?"), "I am happy as long as the wind blows."),
     (("What do you do?", "Tell me about your work."), "I look for islands that are on no map."),
 )
+LEARNING_RATE = 0.03
 IGNORED = -100  # a label that counts for nothing in PyTorch's cross entropy
 
 
 def main() -> None:
     """Train, save, reload, and show the answers before and after."""
-    arguments = read_arguments()
+    arguments = read_arguments(__doc__, num_steps=150)
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     questions = [ways[0] for ways, _ in DIALOGUES]
@@ -43,29 +39,18 @@ def main() -> None:
     model = connect(arguments)
     print("The model as it is:")
     show_answers(model, tokenizer, questions, with_prompts=False)
-    train(model, tokenizer, arguments.steps, arguments.learning_rate)
+    train(model, tokenizer, arguments.num_steps)
     model.save_trained(arguments.output)
     model.close()
 
-    print(f"A fresh model with what {str(arguments.output)!r} holds:")
+    print(f"A fresh model with what {arguments.output} holds:")
     model = connect(arguments)
     model.load_trained(arguments.output)
     show_answers(model, tokenizer, questions)
     model.close()
 
 
-def read_arguments() -> argparse.Namespace:
-    """Return the arguments of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--initial-peers", nargs="+", required=True, help="multiaddrs of the swarm")
-    parser.add_argument("--model", default="models/demo", help="a directory or hub repository")
-    parser.add_argument("--output", type=Path, default=Path("captain"), help="where to save")
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--learning-rate", type=float, default=0.03)
-    return parser.parse_args()
-
-
-def connect(arguments: argparse.Namespace) -> Any:
+def connect(arguments: Arguments) -> Any:
     """Return a model with new deep prompts; its blocks are on the swarm's servers."""
     return AutoDistributedModelForCausalLM.from_pretrained(
         arguments.model,
@@ -75,14 +60,14 @@ def connect(arguments: argparse.Namespace) -> Any:
     )
 
 
-def train(model: Any, tokenizer: Any, num_steps: int, learning_rate: float) -> None:
+def train(model: Any, tokenizer: Any, num_steps: int) -> None:
     """Teach the prompts to give the answers; the loss is of the answers' tokens only."""
     pairs = [(question, answer) for ways, answer in DIALOGUES for question in ways]
     chosen = random.Random(0)
-    optimizer = torch.optim.Adam(model.prompt_tuning.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(model.prompt_tuning.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
-    progress = trange(num_steps, desc="training")
-    for _ in progress:
+    losses = []
+    for _ in track(range(num_steps), "training"):
         input_ids, labels = make_batch(tokenizer, chosen.sample(pairs, 8))
         logits = model(input_ids).logits
         loss = functional.cross_entropy(
@@ -92,7 +77,8 @@ def train(model: Any, tokenizer: Any, num_steps: int, learning_rate: float) -> N
         torch.autograd.backward([loss])
         optimizer.step()
         schedule.step()
-        progress.set_postfix(loss=f"{loss.item():.3f}")
+        losses.append(loss.item())
+    print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.3f} at last")
 
 
 def make_batch(

@@ -23,7 +23,7 @@ def main() -> None:
     print("from the first five:", tuple(outputs.shape))
 
     loss = torch.mean((outputs - torch.ones_like(outputs)) ** 2)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch has no type here
     assert inputs.grad is not None, "backward reached the inputs"
     print(f"the loss is {loss.item():.4f}; its gradient, {inputs.grad.norm().item():.6f} long")
     model.close()

@@ -3,25 +3,21 @@
 The model's weights stay on the servers, frozen. What is trained is here: eight vectors before
 every block, and a linear layer after the last one. Both are saved, and read again into a fresh
 model.
-
-    python examples/text_classification.py --initial-peers /ip4/127.0.0.1/tcp/31337/p2p/Qm…
 """
 
-# ruff: noqa: T201  (a script talks to whoever runs it)
-
-import argparse
 import random
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import trange
+from rich.progress import track
 from transformers import AutoTokenizer
 
+from examples.arguments import Arguments, read_arguments
 from swarm_client import AutoDistributedModelForSequenceClassification
 
+LEARNING_RATE = 0.01
 GLAD, SAD = 1, 0
 FEELINGS = {
     GLAD: ("happy", "kind", "warm", "bright", "lovely", "sweet", "brave", "proud"),
@@ -41,14 +37,14 @@ MANNERS = {"{}": False, "very {}": False, "not {}": True, "no longer {}": True}
 
 def main() -> None:
     """Train, save, reload, and count what is right among sentences that were never shown."""
-    arguments = read_arguments()
+    arguments = read_arguments(__doc__, num_steps=80)
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     shown, kept_back = make_sentences()
 
     model = connect(arguments)
     print(f"Right before training: {accuracy(model, tokenizer, kept_back):.0%}")
-    train(model, tokenizer, shown, arguments.steps, arguments.learning_rate)
+    train(model, tokenizer, shown, arguments.num_steps)
     print(f"Right after training: {accuracy(model, tokenizer, kept_back):.0%}")
     model.save_trained(arguments.output)
     model.close()
@@ -56,22 +52,11 @@ def main() -> None:
     model = connect(arguments)
     model.load_trained(arguments.output)
     right = accuracy(model, tokenizer, kept_back)
-    print(f"Right in a fresh model with what {str(arguments.output)!r} holds: {right:.0%}")
+    print(f"Right in a fresh model with what {arguments.output} holds: {right:.0%}")
     model.close()
 
 
-def read_arguments() -> argparse.Namespace:
-    """Return the arguments of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--initial-peers", nargs="+", required=True, help="multiaddrs of the swarm")
-    parser.add_argument("--model", default="models/demo", help="a directory or hub repository")
-    parser.add_argument("--output", type=Path, default=Path("moods"), help="where to save")
-    parser.add_argument("--steps", type=int, default=80)
-    parser.add_argument("--learning-rate", type=float, default=0.01)
-    return parser.parse_args()
-
-
-def connect(arguments: argparse.Namespace) -> Any:
+def connect(arguments: Arguments) -> Any:
     """Return a model with new prompts and a new head; its blocks are on the swarm's servers."""
     return AutoDistributedModelForSequenceClassification.from_pretrained(
         arguments.model,
@@ -98,22 +83,22 @@ def train(
     tokenizer: Any,
     labelled: Sequence[tuple[str, int]],
     num_steps: int,
-    learning_rate: float,
 ) -> None:
     """Train prompts and head together."""
     chosen = random.Random(0)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=learning_rate)
+    optimizer = torch.optim.Adam(trained, lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
-    progress = trange(num_steps, desc="training")
-    for _ in progress:
+    losses = []
+    for _ in track(range(num_steps), "training"):
         texts, labels = zip(*chosen.sample(labelled, 16), strict=True)
         loss = model(**make_batch(tokenizer, texts), labels=torch.tensor(labels)).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        progress.set_postfix(loss=f"{loss.item():.3f}")
+        losses.append(loss.item())
+    print(f"loss: {losses[0]:.3f} at first, {losses[-1]:.3f} at last")
 
 
 def accuracy(model: Any, tokenizer: Any, labelled: Sequence[tuple[str, int]]) -> float:
