@@ -32,7 +32,7 @@ def save_lora(
             num_outputs, num_inputs = module.weight.shape
             matrices = {"lora_A": (rank, num_inputs), "lora_B": (num_outputs, rank)}
             for name, shape in matrices.items():
-                tensor = 0.3 * torch.randn(shape, generator=generator)
+                tensor = 0.2 * torch.randn(shape, generator=generator)
                 tensors[f"base_model.model.{path}.{name}.weight"] = tensor
     fields = {
         "peft_type": "LORA",
