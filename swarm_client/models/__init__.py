@@ -1,7 +1,8 @@
 """Families of models: what runs locally, and the facts of a checkpoint.
 
-Entry points: `read_facts` and `load_local_parts`. A new architecture is a new module here and an
-entry in `registry`. Must not know servers, nor import transformers.
+Entry points: `read_facts` and `load_local_parts`; `model_classes` for what transformers drives. A
+new architecture is a new module here and an entry in both. Must not know servers; only the model
+classes, and what they are made of, may import transformers.
 """
 
 from swarm_client.models.facts import ModelFacts
