@@ -49,6 +49,8 @@ class SessionFrames:
         except TimeoutError:
             self.check()
             return None
+        finally:
+            self._waiting = None
         if frame is None:
             return None
         return await parse_frame(frame, self._max_frame_bytes)
@@ -88,7 +90,7 @@ class SessionFrames:
 
     def _wait_for(self, timeout_s: float) -> None:
         waiting = self._waiting
-        if waiting is not None and waiting.when() is not None and not waiting.expired():
+        if waiting is not None and not waiting.expired():
             waiting.reschedule(asyncio.get_running_loop().time() + timeout_s)
 
 
