@@ -42,16 +42,28 @@ class ServerView:
 class Directory:
     """The live map of a model's servers."""
 
-    def __init__(self, facts: ModelFacts, *, ban_s: float, adapter: str | None = None) -> None:
+    def __init__(
+        self,
+        facts: ModelFacts,
+        *,
+        ban_s: float,
+        adapter: str | None = None,
+        allowed: Collection[PeerId] | None = None,
+        blocked: Collection[PeerId] = (),
+    ) -> None:
         """Begin with an empty map.
 
         Args:
             facts: of the model.
             ban_s: how long a ban holds.
             adapter: that servers must announce to be used; None takes all.
+            allowed: peers that may be used; None is all.
+            blocked: peers that may not.
         """
         self._facts = facts
         self._adapter = adapter
+        self._allowed = allowed
+        self._blocked = blocked
         self._ban_s = ban_s
         self._servers: tuple[Server, ...] = ()
         self._pings: dict[PeerId, float] = {}
@@ -106,7 +118,7 @@ class Directory:
         )
 
     def candidates(self, now: float, excluded: Collection[PeerId] = ()) -> list[Candidate]:
-        """Return the servers for the router: online, not `excluded`, and with the wanted adapter.
+        """Return the servers for the router: online, not `excluded`, and such as may be used.
 
         Bans are marked.
         """
@@ -123,8 +135,13 @@ class Directory:
             for server in self._servers
             if server.record.state == ServerState.ONLINE
             and server.peer not in excluded
-            and (self._adapter is None or self._adapter in server.record.adapters)
+            and self._may_be_used(server)
         ]
+
+    def _may_be_used(self, server: Server) -> bool:
+        is_allowed = self._allowed is None or server.peer in self._allowed
+        has_adapter = self._adapter is None or self._adapter in server.record.adapters
+        return is_allowed and server.peer not in self._blocked and has_adapter
 
     def missing_blocks(self, now: float) -> tuple[BlockRange, ...]:
         """Return the blocks that no server holds which may be used; banned ones do not count."""

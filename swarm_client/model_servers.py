@@ -32,7 +32,13 @@ class ModelServers:
         *,
         active_adapter: str | None = None,
     ) -> None:
-        self.directory = Directory(facts, ban_s=settings.ban_s, adapter=active_adapter)
+        self.directory = Directory(
+            facts,
+            ban_s=settings.ban_s,
+            adapter=active_adapter,
+            allowed=settings.allowed_servers,
+            blocked=settings.blocked_servers,
+        )
         self._active_adapter = active_adapter
         self._node = node
         self._facts = facts

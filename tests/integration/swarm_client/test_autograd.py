@@ -12,7 +12,7 @@ from swarm_client.errors import RequestTooLargeError
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.server import BlockServer
 from swarm_server.settings import ServerSettings
-from tests.integration.swarm_client.local_layers import LocalLayers
+from tests.harness.local_layers import LocalLayers
 from tests.integration.swarm_client.local_model import local_model
 from tests.integration.swarm_client.test_sessions import Client, client_of
 

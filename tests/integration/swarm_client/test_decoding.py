@@ -1,4 +1,4 @@
-"""Everything that transformers' `generate` can do, it does over remote blocks, with equal tokens."""
+"""What transformers' `generate` can do, it does over remote blocks, with equal tokens."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,3 +76,192 @@ def test_every_way_of_decoding_equals_transformers(
 ) -> None:
     """Also for prompts of unequal length, padded on the left with a token that says so."""
     assert seeded(model, inputs, **options).equal(seeded(whole, inputs, **options))
+
+
+class Banned(LogitsProcessor):  # type: ignore[misc]  # mypy does not follow transformers
+    """Never lets some tokens through."""
+
+    def __init__(self, *tokens: int) -> None:
+        self.tokens = list(tokens)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        scores = scores.clone()
+        scores[:, self.tokens] = -torch.inf
+        return scores
+
+
+class Asking(LogitsProcessor):  # type: ignore[misc]  # mypy does not follow transformers
+    """Runs the model itself on other text, as contrastive processors do."""
+
+    def __init__(self, model: LlamaForCausalLM) -> None:
+        self.model = model
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        amateur: Tensor = self.model(input_ids[:, -2:]).logits[:, -1]
+        return scores.log_softmax(-1) - 0.5 * amateur.log_softmax(-1)
+
+
+class StopAfter(StoppingCriteria):  # type: ignore[misc]  # mypy does not follow transformers
+    """Ends each row at its first even token after the prompt."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
+        is_even: Tensor = input_ids[:, -1] % 2 == 0
+        return is_even
+
+
+class Recorder(BaseStreamer):  # type: ignore[misc]  # mypy does not follow transformers
+    """Keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[list[int]] = []
+        self.has_ended = False
+
+    def put(self, value: Tensor) -> None:
+        self.shown.append(value.flatten().tolist())
+
+    def end(self) -> None:
+        self.has_ended = True
+
+
+@pytest.mark.parametrize("inputs", [PROMPT, UNEQUAL], ids=["one", "unequal"])
+def test_own_processors_and_criteria_are_heard(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM, inputs: Tensor
+) -> None:
+    """They see the same ids and scores as in transformers."""
+    options: dict[str, Any] = {
+        "logits_processor": LogitsProcessorList([Banned(*range(20, 120))]),
+        "stopping_criteria": StoppingCriteriaList([StopAfter()]),
+        "do_sample": True,
+    }
+
+    assert seeded(model, inputs, **options).equal(seeded(whole, inputs, **options))
+
+
+def test_a_processor_may_run_the_model_itself(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM
+) -> None:
+    """What it runs is no part of the session around it."""
+    with model.inference_session(max_length=30):
+        tokens = seeded(model, PROMPT, logits_processor=[Asking(model)], do_sample=False)
+
+    assert tokens.equal(seeded(whole, PROMPT, logits_processor=[Asking(whole)], do_sample=False))
+
+
+def test_beam_search_with_banned_words(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM
+) -> None:
+    """The worked example: the best beams of those without the words."""
+    free = seeded(model, PROMPT, num_beams=4, do_sample=False)
+    words = [[token] for token in free[0, 5:8].tolist()] + [free[0, 8:10].tolist()]
+    options: dict[str, Any] = {"num_beams": 4, "do_sample": False, "bad_words_ids": words}
+
+    tokens = seeded(model, PROMPT, **options)
+
+    assert tokens.equal(seeded(whole, PROMPT, **options))
+    assert not set(tokens[0, 5:].tolist()) & {word[0] for word in words[:3]}
+
+
+def test_streamers_are_shown_the_prompt_and_each_token(model: DistributedLlamaForCausalLM) -> None:
+    """As they are made."""
+    streamer = Recorder()
+
+    tokens = seeded(model, PROMPT, streamer=streamer, do_sample=False, max_new_tokens=4)
+
+    assert streamer.shown == [PROMPT[0].tolist(), *([token] for token in tokens[0, 5:].tolist())]
+    assert streamer.has_ended
+
+
+def test_scores_come_with_the_tokens(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM
+) -> None:
+    """In transformers' own result classes."""
+    options: dict[str, Any] = {
+        "return_dict_in_generate": True,
+        "output_scores": True,
+        "num_beams": 3,
+    }
+
+    ours: Any = seeded(model, UNEQUAL, **options)
+    theirs: Any = seeded(whole, UNEQUAL, **options)
+
+    assert ours.sequences.equal(theirs.sequences)
+    # float32 sums in another order than transformers'
+    torch.testing.assert_close(ours.sequences_scores, theirs.sequences_scores, atol=1e-4, rtol=1e-4)
+
+
+def test_embeddings_may_stand_for_the_prompt(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM
+) -> None:
+    """Only new tokens are returned then."""
+    embeds = whole.get_input_embeddings()(PROMPT)
+
+    tokens = model.generate(inputs_embeds=embeds, max_new_tokens=8, do_sample=False)
+
+    assert tokens.equal(whole.generate(PROMPT, max_new_tokens=8, do_sample=False)[:, 5:])
+
+
+def test_a_mask_tells_padding_apart_from_tokens_that_look_like_it(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM
+) -> None:
+    """Without one, transformers takes the padding token for padding."""
+    mask = torch.tensor([[0, 1, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    options: dict[str, Any] = {"attention_mask": mask, "do_sample": False}
+
+    assert seeded(model, UNEQUAL, **options).equal(seeded(whole, UNEQUAL, **options))
+
+
+def test_max_length_counts_the_prompt(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM
+) -> None:
+    """As in transformers; a default of the checkpoint does not go before it."""
+    model.generation_config.max_new_tokens = 90
+    tokens = model.generate(PROMPT, max_length=9, do_sample=False)
+    model.generation_config.max_new_tokens = None
+
+    assert tokens.equal(whole.generate(PROMPT, max_new_tokens=4, do_sample=False))
+
+
+@pytest.mark.parametrize("lengths", [{}, {"max_length": 9, "max_new_tokens": 4}])
+def test_exactly_one_length_is_needed(
+    model: DistributedLlamaForCausalLM, lengths: dict[str, Any]
+) -> None:
+    """It reserves the servers' memory."""
+    with pytest.raises(LengthNotGivenError, match="You should set `max_length` or"):
+        model.generate(PROMPT, **lengths)
+
+
+@pytest.mark.parametrize("mask", [[[1, 1, 1, 0, 0]], [[1, 0, 1, 1, 1]], [[0, 0, 0, 0, 0]]], ids=str)
+def test_padding_that_servers_would_see_is_refused(
+    model: DistributedLlamaForCausalLM, mask: list[list[int]]
+) -> None:
+    """They would take it for text."""
+    with pytest.raises(PaddingError):
+        model.generate(PROMPT, attention_mask=torch.tensor(mask), max_new_tokens=2)
+
+
+@pytest.mark.parametrize(
+    "option", [{"output_attentions": True}, {"output_hidden_states": True}, {"guidance_scale": 1.5}]
+)
+def test_options_that_remote_blocks_cannot_honour_are_refused(
+    model: DistributedLlamaForCausalLM, option: dict[str, Any]
+) -> None:
+    """Rather than ignored."""
+    with pytest.raises(InvalidParametersError, match=next(iter(option))):
+        model.generate(PROMPT, max_new_tokens=2, **option)
+
+
+@pytest.mark.parametrize("pads_left", [True, False])
+def test_logits_of_padded_rows_equal_transformers(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM, pads_left: bool
+) -> None:
+    """Where there are tokens; without a session padding may be on either side."""
+    ids = UNEQUAL if pads_left else UNEQUAL.flip(1)
+    mask = (ids != 0).long()
+
+    with torch.no_grad():
+        ours = model(ids, attention_mask=mask).logits[mask.bool()]
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        theirs = whole(ids, attention_mask=mask, position_ids=positions).logits[mask.bool()]
+
+    # float32 sums in another order than transformers'
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)

@@ -10,7 +10,7 @@ from swarm_client.connection import SwarmConnection
 from swarm_client.errors import NoRouteError
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import PeerError, PeerMisbehavedError, PeerUnreachableError
-from swarm_protocol.identifiers import BlockRange
+from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.memory_node import MemoryNetwork
 from swarm_protocol.records import ServerState
 from tests.unit.swarm_client.scripted_server import FACTS, ScriptedServer, expected_output
@@ -209,3 +209,22 @@ async def test_a_session_needs_blocks_that_the_model_has(blocks: BlockRange) -> 
     async with swarm_of(["0:4"]) as swarm:
         with pytest.raises(ValueError, match=f"0:4, got {blocks}"):
             await swarm.model.open_session(max_length=10, blocks=blocks)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        RoutingSettings(allowed_servers=(PeerId("s1"),)),
+        RoutingSettings(blocked_servers=(PeerId("s0"),)),
+    ],
+)
+async def test_only_allowed_servers_are_used(settings: RoutingSettings) -> None:
+    """They are still shown; where only the others serve, there is no route."""
+    async with swarm_of(["0:4", "0:4"], settings) as swarm:
+        session = await swarm.model.open_session(max_length=10)
+
+        assert [hop.peer for hop in session.route] == ["s1"]
+        assert len(swarm.model.servers()) == 2
+        swarm.network.cut(PeerId("s1"))
+        with pytest.raises(NoRouteError):
+            await swarm.model.open_session(max_length=10)
