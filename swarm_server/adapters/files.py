@@ -129,6 +129,8 @@ class AdapterFiles:
                 f"lora_A and lora_B of {module.name} must have shapes {expected[0]} and "
                 f"{expected[1]}, got {list(down.shape)} and {list(up.shape)}",
             )
+        if not (down.isfinite().all() and up.isfinite().all()):
+            raise AdapterError(self.name, f"lora_A or lora_B of {module.name} is not finite")
         return down.float(), up.float() * self._config.scale
 
     def _load(self, names: Iterable[str]) -> dict[str, Tensor]:

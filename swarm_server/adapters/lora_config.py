@@ -24,6 +24,9 @@ _NOT_SERVED: Final = (
 )
 """Fields that change the computation in ways we do not follow; absent, null, false or empty."""
 
+_PLAIN_STARTS: Final = (None, True, False, "gaussian", "orthogonal", "eva")
+"""Values of `init_lora_weights` that leave the base weights alone; others, as `pissa`, do not."""
+
 Names: TypeAlias = str | tuple[str, ...]
 """A regular expression for whole paths, or ends of paths."""
 
@@ -53,6 +56,9 @@ class LoraConfig:
         for field in _NOT_SERVED:
             if config.get(field):
                 raise AdapterError(adapter, f"{CONFIG_FILE}: {field} is not served")
+        start = config.get("init_lora_weights")
+        if start not in _PLAIN_STARTS:
+            raise _fault(adapter, "init_lora_weights", "one that keeps the base weights", start)
         rank = config.get("r")
         if type(rank) is not int or rank < 1:
             raise _fault(adapter, "r", "a positive whole number", rank)
@@ -105,7 +111,7 @@ def _names(
 
 
 def _blocks(adapter: str, value: object) -> frozenset[int] | None:
-    if value is None:
+    if value is None or value == []:
         return None
     indexes = value if isinstance(value, list) else [value]
     if not all(type(index) is int for index in indexes):

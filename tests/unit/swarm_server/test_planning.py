@@ -9,9 +9,10 @@ from swarm_protocol.errors import CheckpointError, MalformedMessageError
 from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.memory_node import MemoryNetwork
 from swarm_protocol.node import RecordEntry
-from swarm_server.errors import BlockRangeError, DeviceError
+from swarm_server.errors import AdapterError, BlockRangeError, DeviceError
 from swarm_server.planning import choose_blocks, read_plan
 from swarm_server.settings import ServerSettings
+from tests.harness.lora_adapters import save_lora
 
 
 def make_settings(model: Path, **fields: object) -> ServerSettings:
@@ -45,6 +46,17 @@ def test_wrong_choices_raise_typed_errors(tiny_llama: Path) -> None:
         read_plan(make_settings(tiny_llama, dht_prefix="a.b"))
     with pytest.raises(CheckpointError, match="no directory"):
         read_plan(make_settings(tiny_llama / "gone"))
+
+
+def test_adapters_are_opened_before_any_block_is_read(tiny_llama: Path, tmp_path: Path) -> None:
+    """One that cannot be served is found out at once, and named."""
+    mine = save_lora(tmp_path / "mine", tiny_llama, ["q_proj"])
+    bad = save_lora(tmp_path / "bad", tiny_llama, ["q_proj"], use_dora=True)
+
+    plan = read_plan(make_settings(tiny_llama, adapters=[str(mine)]))
+    assert [adapter.name for adapter in plan.adapters] == ["mine"]
+    with pytest.raises(AdapterError, match=r"adapter bad: .*use_dora is not served"):
+        read_plan(make_settings(tiny_llama, adapters=[str(mine), str(bad)]))
 
 
 async def test_blocks_asked_for_are_taken(tiny_llama: Path) -> None:

@@ -19,6 +19,7 @@ def test_a_record_holds_measured_rates_and_counts_keys_and_values_apart() -> Non
         public_name="ours",
         speed=SpanSpeed(decode_rps=300.0, prefill_rps=100.0),
         slots_left=48,
+        adapters=("mine", "organization/theirs"),
     )
 
     state, throughput, extra = record.to_wire()
@@ -27,6 +28,7 @@ def test_a_record_holds_measured_rates_and_counts_keys_and_values_apart() -> Non
     assert (extra["inference_rps"], extra["forward_rps"]) == (300.0, 100.0)
     assert extra["cache_tokens_left"] == 96
     assert (extra["torch_dtype"], extra["public_name"]) == ("bfloat16", "ours")
+    assert extra["adapters"] == ("mine", "organization/theirs")
 
 
 def test_a_loading_server_counts_for_placement() -> None:

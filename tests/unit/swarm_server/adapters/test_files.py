@@ -109,6 +109,16 @@ def test_shapes_must_fit_rank_and_model(side: str, shape: tuple[int, int], adapt
         read(adapter)
 
 
+@pytest.mark.parametrize("side", ["A", "B"])
+def test_values_that_are_not_finite_are_refused(side: str, adapter: Path) -> None:
+    """They would poison every session that asks for the adapter."""
+    shape = {"A": (2, 6), "B": (4, 2)}[side]
+    change_tensors(adapter, **{side: torch.full(shape, float("nan"))})
+
+    with pytest.raises(AdapterError, match=r"of attn\.q is not finite"):
+        read(adapter)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -37,7 +37,8 @@ def test_targets_are_ends_of_names_at_a_dot_or_one_pattern_for_whole_names() -> 
 
 
 def test_modules_and_blocks_may_be_left_out() -> None:
-    """By `exclude_modules` and `layers_to_transform`."""
+    """By `exclude_modules` and `layers_to_transform`; an empty list leaves none out."""
+    assert parse(layers_to_transform=[]).adapts(Q_PROJ, 1)
     assert not parse(exclude_modules=["q_proj"]).adapts(Q_PROJ, 1)
     assert parse(layers_to_transform=[1, 2]).adapts(Q_PROJ, 1)
     assert not parse(layers_to_transform=0).adapts(Q_PROJ, 1)
@@ -61,6 +62,7 @@ def test_variants_that_compute_otherwise_are_refused_by_name(field: str) -> None
     [
         ({"peft_type": "IA3"}, "peft_type must be LORA, got 'IA3'"),
         ({"bias": "all"}, "bias must be none"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights must be one that keeps the base"),
         ({"r": 0}, "r must be a positive whole number, got 0"),
         ({"r": True}, "r must be a positive whole number"),
         ({"lora_alpha": "8"}, "lora_alpha must be a number"),
