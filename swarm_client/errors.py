@@ -6,6 +6,7 @@ SwarmError
 ├── SessionClosedError         the session was closed before
 ├── MaxLengthExceededError     the tokens do not fit the session
 ├── CapacityError              a server refused KV memory
+├── ServerBusyError            a server has no room for another forward or backward request
 ├── RequestTooLargeError       a server takes no forward or backward request of that size
 ├── RollbackUnsupportedError   a server of the route cannot shorten its KV cache
 ├── InvalidParametersError     a sampling number is out of range
@@ -84,6 +85,18 @@ class CapacityError(SwarmError):
         self.blocks = blocks
 
 
+class ServerBusyError(SwarmError):
+    """A server has no room for another forward or backward request right now."""
+
+    code = "server_busy"
+    retryable = True
+
+    def __init__(self, peer: PeerId, blocks: BlockRange) -> None:
+        super().__init__(f"the server {peer} of blocks {blocks} takes no more requests right now")
+        self.peer = peer
+        self.blocks = blocks
+
+
 class RequestTooLargeError(SwarmError):
     """A server takes no forward or backward request of that many tokens. The cause is chained."""
 
@@ -91,8 +104,7 @@ class RequestTooLargeError(SwarmError):
 
     def __init__(self, peer: PeerId, blocks: BlockRange, num_tokens: int) -> None:
         super().__init__(
-            f"the server {peer} of blocks {blocks} takes no request of {num_tokens} tokens; "
-            "shorten the rows"
+            f"the server {peer} of blocks {blocks} takes no request of {num_tokens} tokens"
         )
         self.peer = peer
         self.blocks = blocks

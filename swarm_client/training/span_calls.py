@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from swarm_client.errors import RequestTooLargeError
+from swarm_client.errors import RequestTooLargeError, ServerBusyError
 from swarm_client.peer_descriptions import PeerDescriptions
 from swarm_client.routing import Hop
 from swarm_client.training.span_request import SpanRequest
@@ -35,6 +35,7 @@ from swarm_protocol.tensor_codec import decode_tensor
 from swarm_protocol.tensor_parts import MAX_UNARY_TENSOR_BYTES
 
 _TOO_LARGE_TEXT: Final = "max_batch_size"  # PETALS_PROTOCOL §2.6, and our own servers
+_BUSY_TEXT: Final = "its maximum of"  # our own servers; stock ones let everybody wait
 _MAX_VALUE_BYTES: Final = 8  # of one value in a reply, whatever its dtype
 
 
@@ -78,6 +79,7 @@ class SpanCalls:
 
         Raises:
             PeerError, DeadlineExceededError: the server failed; names it.
+            ServerBusyError: it takes no more requests right now.
             RequestTooLargeError: it takes no requests of that many tokens.
         """
         methods = (RPC_FORWARD, RPC_FORWARD_STREAM)
@@ -135,6 +137,8 @@ class SpanCalls:
         except PeerRefusedError as error:
             if _TOO_LARGE_TEXT in error.reason:
                 raise RequestTooLargeError(hop.peer, hop.blocks, prod(shapes[0][:2])) from error
+            if _BUSY_TEXT in error.reason:
+                raise ServerBusyError(hop.peer, hop.blocks) from error
             raise
 
 

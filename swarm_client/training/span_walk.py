@@ -7,18 +7,20 @@ number of detours is bounded for each pass of a sub-batch.
 import asyncio
 from collections.abc import Collection, Sequence
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 
-from swarm_client.errors import NoRouteError
+from swarm_client.errors import NoRouteError, ServerBusyError
 from swarm_client.routing import Hop, Route
 from swarm_client.settings import RoutingSettings
 from swarm_client.training.span_calls import Gradients, SpanCalls
 from swarm_client.training.tape import SpanRun
-from swarm_protocol.errors import DeadlineExceededError, PeerError
+from swarm_protocol.errors import DeadlineExceededError, PeerError, SwarmError
 from swarm_protocol.identifiers import BlockRange, PeerId
+
+_FAILURES: Final = (PeerError, DeadlineExceededError, ServerBusyError)
 
 
 class SpanSource(Protocol):
@@ -37,8 +39,8 @@ class SpanSource(Protocol):
 class SpanWalk:
     """One pass of one sub-batch.
 
-    Errors of both directions: NoRouteError when nobody else serves some blocks; the last PeerError
-    or DeadlineExceededError when the detours are used up; RequestTooLargeError.
+    Errors of both directions: NoRouteError when nobody else serves some blocks; the last PeerError,
+    DeadlineExceededError or ServerBusyError when the detours are used up; RequestTooLargeError.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class SpanWalk:
             hop = pending.pop()
             try:
                 output = await self._calls.forward(hop, hidden, self._prompts.of(hop.blocks))
-            except (PeerError, DeadlineExceededError) as error:
+            except _FAILURES as error:
                 pending += reversed(await self._find_detour(hop, error))
             else:
                 runs.append(SpanRun(hop, hidden))
@@ -82,7 +84,7 @@ class SpanWalk:
             prompts = self._prompts.of(run.hop.blocks)
             try:
                 grads = await self._calls.backward(run.hop, run.inputs, grad, prompts)
-            except (PeerError, DeadlineExceededError) as error:
+            except _FAILURES as error:
                 pending += await self._run_again(run, error)
             else:
                 grad = grads.hidden
@@ -90,9 +92,7 @@ class SpanWalk:
                     prompt_grads.append(grads.prompts)
         return Gradients(grad, torch.cat(prompt_grads[::-1]) if prompt_grads else None)
 
-    async def _run_again(
-        self, lost: SpanRun, cause: PeerError | DeadlineExceededError
-    ) -> list[SpanRun]:
+    async def _run_again(self, lost: SpanRun, cause: SwarmError) -> list[SpanRun]:
         """Return other runs for the same blocks.
 
         Only inputs are needed, so the last span of the detour is not run forward; mostly that
@@ -102,9 +102,10 @@ class SpanWalk:
         runs, hidden = await self.forward(before, lost.inputs)
         return [*runs, SpanRun(last, hidden)]
 
-    async def _find_detour(self, lost: Hop, cause: PeerError | DeadlineExceededError) -> Route:
-        """Return a route over the blocks of a server that failed, which is banned."""
-        self._source.report_failure(lost.peer)
+    async def _find_detour(self, lost: Hop, cause: SwarmError) -> Route:
+        """Return a route over the blocks of a server that failed; it is banned if it is to blame."""
+        if not isinstance(cause, ServerBusyError):
+            self._source.report_failure(lost.peer)
         self._failed.add(lost.peer)
         if self._num_detours == self._settings.max_retries:
             raise cause

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from swarm_client.errors import NoRouteError, RequestTooLargeError
+from swarm_client.errors import NoRouteError, RequestTooLargeError, ServerBusyError
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import (
     DeadlineExceededError,
@@ -326,6 +326,18 @@ async def test_a_row_too_long_for_a_server_is_not_its_fault() -> None:
         with pytest.raises(RequestTooLargeError, match="no request of 3000 tokens"):
             await swarm.model.run_forward(batch(1, 3000)[0])
 
+        assert swarm.banned() == []
+
+
+async def test_a_busy_server_is_not_to_blame() -> None:
+    """Another one is asked, and after a while the same again."""
+    async with training_swarm(["0:4"]) as swarm:
+        swarm.servers[0].before = refuse("this server has its maximum of 32 requests")
+
+        with pytest.raises(ServerBusyError, match=r"s0 of blocks 0:4"):
+            await swarm.model.run_forward(batch(1, 3)[0])
+
+        assert len(swarm.servers[0].calls) == 1 + SETTINGS.max_retries
         assert swarm.banned() == []
 
 
