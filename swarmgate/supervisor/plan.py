@@ -90,12 +90,17 @@ def read_num_blocks(model: str) -> int:
     """Return how many blocks the model has, from its config.json alone.
 
     Raises:
-        CheckpointError: there is no such model, or its config.json does not say.
+        CheckpointError: there is no such model, its family is not supported, or its config.json
+            does not say.
     """
     num_blocks = _read_config(model).get("num_hidden_layers")
-    if not isinstance(num_blocks, int) or num_blocks < 1:
-        raise CheckpointError(f"config.json of {model!r} does not say how many blocks it has")
-    return num_blocks
+    if isinstance(num_blocks, int) and num_blocks > 0:
+        return num_blocks
+    # Imported here: it brings torch, and only families with another name for it are asked.
+    from swarm_client.models import read_facts
+    from swarm_protocol.checkpoint import Checkpoint
+
+    return read_facts(Checkpoint.open(model)).num_blocks
 
 
 def _read_config(model: str) -> dict[str, Any]:

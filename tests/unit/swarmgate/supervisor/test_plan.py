@@ -59,13 +59,28 @@ def test_a_missing_model_is_found_before_anything_starts() -> None:
         read_num_blocks("./no/such/model")
 
 
-@pytest.mark.parametrize("config", [{}, {"num_hidden_layers": "4"}, {"num_hidden_layers": 0}])
+@pytest.mark.parametrize("num_blocks", [None, "4", 0])
 def test_a_config_that_does_not_count_its_blocks_is_refused(
-    tmp_path: Path, config: dict[str, object]
+    tmp_path: Path, num_blocks: object
 ) -> None:
     """A config is input from outside."""
-    with pytest.raises(CheckpointError, match="how many blocks"):
-        read_num_blocks(save_config(tmp_path, **config))
+    config = save_config(tmp_path, model_type="llama", num_hidden_layers=num_blocks)
+
+    with pytest.raises(CheckpointError, match="num_hidden_layers must be a positive whole number"):
+        read_num_blocks(config)
+
+
+def test_a_config_of_no_known_family_is_refused(tmp_path: Path) -> None:
+    """The sentence names those there are."""
+    with pytest.raises(CheckpointError, match="not supported; supported: bloom"):
+        read_num_blocks(save_config(tmp_path))
+
+
+def test_a_family_with_another_name_for_its_blocks_is_asked(tmp_path: Path) -> None:
+    """BLOOM's configs say `n_layer`."""
+    sizes = {"n_layer": 5, "hidden_size": 8, "vocab_size": 11}
+
+    assert read_num_blocks(save_config(tmp_path, model_type="bloom", **sizes)) == 5
 
 
 def test_a_broken_config_is_refused(tmp_path: Path) -> None:
