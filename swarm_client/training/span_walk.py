@@ -103,7 +103,7 @@ class SpanWalk:
         return [*runs, SpanRun(last, hidden)]
 
     async def _find_detour(self, lost: Hop, cause: SwarmError) -> Route:
-        """Return a route over the blocks of a server that failed; it is banned if it is to blame."""
+        """Return a route over the blocks of a server that failed, banned if it is to blame."""
         if not isinstance(cause, ServerBusyError):
             self._source.report_failure(lost.peer)
         self._failed.add(lost.peer)

@@ -1,6 +1,7 @@
 """Remote blocks as a PyTorch module."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -150,6 +151,17 @@ def test_local_layers_between_parts_are_trained(h: RemoteSequential) -> None:
     expected = torch.autograd.grad(loss, list(adapter.parameters()))
     for grad, local in zip(ours, expected, strict=True):
         assert_close(grad, local)
+
+
+def test_several_threads_may_train_at_once(h: RemoteSequential) -> None:
+    """Each waits for its own passes."""
+    inputs = [batch(2, num_tokens)[0].requires_grad_() for num_tokens in range(1, 9)]
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda hidden: h(hidden).sum().backward(), inputs))
+
+    for hidden in inputs:
+        assert_close(hidden.grad, local_gradients(hidden, torch.ones_like(hidden))[0])
 
 
 def test_inputs_changed_in_place_before_the_backward_pass_are_noticed(h: RemoteSequential) -> None:
