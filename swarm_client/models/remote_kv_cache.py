@@ -62,6 +62,11 @@ class RemoteKVCache(Cache):  # type: ignore[misc]  # mypy does not follow transf
         self.was_reordered = True
         self._hypo_ids = beam_idx.cpu()
 
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the last tokens of all rows, drafts that were wrong; a number <= 0."""
+        for session in self._sessions:
+            session.position += tokens_to_remove
+
     def run(self, embeds: Tensor, attention_mask: Tensor | None, run_trunk: TrunkPass) -> Tensor:
         """Run the next columns of a batch, each group of rows in its session.
 

@@ -161,6 +161,24 @@ def test_beam_search_with_banned_words(
     assert not set(tokens[0, 5:].tolist()) & {word[0] for word in words[:3]}
 
 
+@pytest.mark.parametrize("do_sample", [False, True])
+def test_drafts_are_checked_and_wrong_ones_forgotten(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM, do_sample: bool
+) -> None:
+    """Those of a small local model, and those found in the prompt; also within a session."""
+    prompt = torch.tensor([[1, 50, 60, 70, 80, 50, 60, 70, 80, 50, 60]])
+    torch.manual_seed(3)
+    draft = LlamaForCausalLM(whole.config)
+    for drafts in ({"assistant_model": draft}, {"prompt_lookup_num_tokens": 3}):
+        options: dict[str, Any] = {"do_sample": do_sample, **drafts}
+        with model.inference_session(max_length=40) as session:
+            tokens = seeded(model, prompt, session=session, **options)
+            assert session.position == tokens.shape[1] - 1
+
+        assert tokens.equal(seeded(whole, prompt, **options))
+        assert seeded(model, prompt, **options).equal(tokens)
+
+
 def test_streamers_are_shown_the_prompt_and_each_token(model: DistributedLlamaForCausalLM) -> None:
     """As they are made."""
     streamer = Recorder()
