@@ -2,6 +2,7 @@
 
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from swarm_client.loop_thread import LoopThread
@@ -13,23 +14,38 @@ class BlockingSession:
     """A `RewindableSession` for code without an event loop; also a context manager.
 
     Attributes:
-        output_ids: int64 `[batch, num_tokens]`: all tokens of `generate` so far, prompt and
-            output; None before the first. The last one has not run through the blocks yet.
         num_tuned: of the tokens run, how many are trained prompts at the start.
     """
 
     def __init__(self, session: RewindableSession, thread: LoopThread) -> None:
-        self.output_ids: Tensor | None = None
         self.num_tuned = 0
         self._session = session
         self._thread = thread
+        self._output_ids: Tensor | None = None
+        self._output_lengths: set[int] = set()  # that `output_ids` has had
+
+    @property
+    def output_ids(self) -> Tensor | None:
+        """All tokens of `generate` so far, prompt and output, int64 `[batch, num_tokens]`.
+
+        None before the first call. The last token has not run through the blocks yet. Other
+        tokens may be put in their place.
+        """
+        return self._output_ids
+
+    @output_ids.setter
+    def output_ids(self, output_ids: Tensor | None) -> None:
+        self._output_ids = output_ids
+        if output_ids is not None:
+            self._output_lengths.add(output_ids.shape[1])
 
     @property
     def position(self) -> int:
         """Tokens run through the blocks, which the next ones follow; trained prompts included.
 
-        Setting a smaller value forgets the tokens from there on, in `output_ids` too. Servers
-        that cannot roll back are sent the rest again, with the next step.
+        Setting a smaller value forgets the tokens from there on, in `output_ids` too; back where
+        a call of `generate` ended, its last token, which had not run, is there again. Servers
+        that cannot roll back are sent what is left once more, with the next step.
         """
         return self._session.position
 
@@ -37,10 +53,10 @@ class BlockingSession:
     def position(self, position: int) -> None:
         if 0 < position < self.num_tuned:
             raise ValueError(f"the trained prompts end at {self.num_tuned}, got {position}")
-        was_at = self.position
+        is_shorter = position < self.position
         self._session.roll_back(position)
-        if position < was_at and self.output_ids is not None:
-            self.output_ids = self.output_ids[:, : max(position - self.num_tuned, 0)]
+        if is_shorter and self._output_ids is not None:
+            self._cut_output(self.num_tokens_run)
 
     @property
     def num_tokens_run(self) -> int:
@@ -76,8 +92,7 @@ class BlockingSession:
     def last_token_id(self, token_id: Tensor) -> None:
         if self.output_ids is None:
             raise ValueError("nothing was generated yet, so there is no last token to replace")
-        self.output_ids = self.output_ids.clone()
-        self.output_ids[:, -1:] = token_id
+        self._output_ids = torch.cat([self.output_ids[:, :-1], token_id], dim=1)
 
     @property
     def last_step(self) -> StepTimings:
@@ -93,6 +108,13 @@ class BlockingSession:
     ) -> Tensor:
         """Run tokens through all blocks; see `RewindableSession.step`."""
         return self._thread.run(self._session.step(hidden, prompts=prompts, hypo_ids=hypo_ids))
+
+    def _cut_output(self, num_run: int) -> None:
+        """Go back to the ids that there were when so many tokens had run."""
+        assert self._output_ids is not None
+        num_kept = num_run + 1 if num_run + 1 in self._output_lengths else num_run
+        self._output_lengths = {length for length in self._output_lengths if length <= num_kept}
+        self._output_ids = self._output_ids[:, :num_kept] if num_run else None
 
     def close(self) -> None:
         """Free the servers' KV memory. Idempotent."""

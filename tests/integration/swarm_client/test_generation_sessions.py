@@ -140,6 +140,38 @@ def test_after_a_rollback_it_may_go_on_without_new_text(
 
 
 @pytest.mark.usefixtures("_rollback")
+def test_back_where_a_call_ended_all_is_as_it_was_then(
+    model: DistributedLlamaForCausalLM,
+) -> None:
+    """The last token of that call had not run, and belongs to the text all the same."""
+    with model.inference_session(max_length=40) as session:
+        first = greedy(model, PROMPT, 4)
+        position = session.position
+        second = greedy(model, MORE, 4)
+
+        session.position = position
+
+        assert session.output_ids is not None
+        assert session.output_ids.equal(first)
+        assert greedy(model, MORE, 4).equal(second)
+
+
+def test_the_last_token_may_be_replaced(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM
+) -> None:
+    """It has not run yet."""
+    with model.inference_session(max_length=40) as session:
+        with pytest.raises(ValueError, match="nothing was generated yet"):
+            session.last_token_id = torch.tensor([[9]])
+        first = greedy(model, PROMPT, 4)
+        session.last_token_id = torch.tensor([[9]])
+        second = greedy(model, None, 4)
+
+    text = torch.cat([first[:, :-1], torch.tensor([[9]])], dim=1)
+    assert second.equal(greedy(whole, text, 4)[:, 9:])
+
+
+@pytest.mark.usefixtures("_rollback")
 def test_beams_may_be_followed_by_anything(
     model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM
 ) -> None:
