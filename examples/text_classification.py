@@ -1,4 +1,4 @@
-"""Fine-tuning: sort sentences into glad and sad ones with deep prompts and a head of our own.
+"""Fine-tuning: sort what people ask for with deep prompts and a head of our own.
 
 The model's weights stay on the servers, frozen. What is trained is here: eight vectors before
 every block, and a linear layer after the last one. Both are saved, and read again into a fresh
@@ -18,29 +18,36 @@ from examples.arguments import Arguments, read_arguments
 from swarm_client import AutoDistributedModelForSequenceClassification
 
 LEARNING_RATE = 0.01
-GLAD, SAD = 1, 0
-FEELINGS = {
-    GLAD: ("happy", "kind", "warm", "bright", "lovely", "sweet", "brave", "proud"),
-    SAD: ("sad", "angry", "cold", "dark", "lonely", "afraid", "tired", "hungry"),
-}
-SENTENCES = (
-    "The old fox was {} all day.",
-    "Luca felt {} in the morning.",
-    "It was a {} evening in the garden.",
-    "My friend is {} today.",
-    "What a {} story!",
-    "The little bird looked {} to me.",
+# What people ask for, in which ways, and about which things.
+KINDS = ("a sum", "a capital", "a story")
+WAYS = (
+    ("What is {}?", "How much is {}?", "Can you add {}?", "Tell me the sum of {}."),
+    (
+        "What is the capital of {}?",
+        "Name the capital of {}.",
+        "{} has which capital?",
+        "Tell me the main city of {}.",
+    ),
+    (
+        "Tell me a story about {}.",
+        "Write a tale about {}.",
+        "A story of {}, please.",
+        "Tell me what happened to {}.",
+    ),
 )
-# "not happy" is sad: the words alone do not tell.
-MANNERS = {"{}": False, "very {}": False, "not {}": True, "no longer {}": True}
+THINGS = (
+    ("1 and 4", "7 and 2", "8 and 11", "3 and 9", "12 and 5", "20 and 6"),
+    ("France", "Japan", "Egypt", "Norway", "Peru", "Canada"),
+    ("a fox", "a cat", "an owl", "a bear", "a child", "two birds"),
+)
 
 
 def main() -> None:
-    """Train, save, reload, and count what is right among sentences that were never shown."""
-    arguments = read_arguments(__doc__, num_steps=80)
+    """Train, save, reload, and count what is right among requests never shown."""
+    arguments = read_arguments(__doc__, num_steps=40)
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    shown, kept_back = make_sentences()
+    shown, kept_back = make_requests()
 
     model = connect(arguments)
     print(f"Right before training: {accuracy(model, tokenizer, kept_back):.0%}")
@@ -61,21 +68,21 @@ def connect(arguments: Arguments) -> Any:
     return AutoDistributedModelForSequenceClassification.from_pretrained(
         arguments.model,
         initial_peers=arguments.initial_peers,
-        num_labels=2,
+        num_labels=len(KINDS),
         tuning_mode="deep_ptune",
         pre_seq_len=8,
     )
 
 
-def make_sentences() -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """Return sentences and their labels: some to show, and some to keep back for counting."""
-    labelled = [
-        (sentence.format(manner.format(word)), label ^ is_turned)
-        for label, words in FEELINGS.items()
-        for sentence, word, (manner, is_turned) in product(SENTENCES, words, MANNERS.items())
+def make_requests() -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Return requests with the index of their kind: those to show, and those kept back."""
+    requests = [
+        (way.format(thing), kind)
+        for kind, (ways, things) in enumerate(zip(WAYS, THINGS, strict=True))
+        for way, thing in product(ways, things)
     ]
-    random.Random(0).shuffle(labelled)
-    return labelled[64:], labelled[:64]
+    random.Random(0).shuffle(requests)
+    return requests[24:], requests[:24]
 
 
 def train(
@@ -91,7 +98,7 @@ def train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     losses = []
     for _ in track(range(num_steps), "training"):
-        texts, labels = zip(*chosen.sample(labelled, 16), strict=True)
+        texts, labels = zip(*chosen.sample(labelled, 8), strict=True)
         loss = model(**make_batch(tokenizer, texts), labels=torch.tensor(labels)).loss
         optimizer.zero_grad()
         loss.backward()
@@ -102,7 +109,7 @@ def train(
 
 
 def accuracy(model: Any, tokenizer: Any, labelled: Sequence[tuple[str, int]]) -> float:
-    """Return the part of the sentences that the model sorts as labelled."""
+    """Return the part of the requests that the model sorts as labelled."""
     texts, labels = zip(*labelled, strict=True)
     with torch.no_grad():
         logits = model(**make_batch(tokenizer, texts)).logits
