@@ -76,6 +76,7 @@ class RopeTable:
             self._cos, self._sin = self._compute(max(end, 2 * len(self._cos)))
         return self._cos[start:end], self._sin[start:end]
 
+    @torch.inference_mode(mode=False)  # whoever makes it grow, autograd may save its rows
     def _compute(self, num_positions: int) -> tuple[Tensor, Tensor]:
         angles = torch.outer(torch.arange(num_positions).float(), self._frequencies)
         cos, sin = angles.cos(), angles.sin()
