@@ -84,7 +84,8 @@ class Attention:
     def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
         """Return what is to be added to the hidden states; see `engine.span.Block.run`."""
         shape, positions = self._shape, context.positions
-        heads = self._qkv(hidden, context.adapter).view(*hidden.shape[:2], -1, shape.head_dim)
+        batch, num_tokens, _ = hidden.shape
+        heads = self._qkv(hidden, context.adapter).view(batch, num_tokens, -1, shape.head_dim)
         heads = self._with_positions(heads, positions)
         keys, values = kv.write(kv_index, heads[:, :, shape.num_heads :])
         mask = (

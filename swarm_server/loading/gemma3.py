@@ -49,7 +49,7 @@ class Gemma3:
         self.num_blocks = self._sizes.num_blocks
         self.shape = self._sizes.block_shape
         scale = read_number(config, "query_pre_attn_scalar", 256) ** -0.5
-        local, everywhere = _read_ropes(config)
+        local, everywhere = read_ropes(config)
         self._sliding = self._sizes.attention(local, window=read_window(config, 4096), scale=scale)
         self._full = self._sizes.attention(everywhere, scale=scale)
         self._is_sliding = read_sliding_blocks(config, _pattern(config, self.num_blocks))
@@ -94,7 +94,7 @@ class NestedGemma3(Gemma3):
         super().__init__(_NESTED_DEFAULTS | text_config)
 
 
-def _read_ropes(config: Config) -> tuple[Rope, Rope]:
+def read_ropes(config: Config) -> tuple[Rope, Rope]:
     """Return the ropes of windowed and of global blocks.
 
     New: `rope_parameters` has an object for each. Old: `rope_local_base_freq` beside `rope_theta`

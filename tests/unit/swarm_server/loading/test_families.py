@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from swarm_protocol.identifiers import BlockRange
-from swarm_server.engine import Span
+from swarm_server.engine import Span, training
 from swarm_server.engine.span import Step
 from swarm_server.loading import load_span, open_model
 from tests.harness.tiny_families import FAMILIES, save_tiny_family
@@ -113,6 +114,43 @@ def test_bfloat16_is_as_near_to_float32_as_transformers(
     assert outputs.dtype == torch.bfloat16
     theirs = Reference(directory, torch.bfloat16).run(hidden.bfloat16())
     assert mean_error(outputs, exact) < 1.5 * mean_error(theirs, exact)
+
+
+def test_gradients_equal_transformers(family: tuple[Path, Span, Reference]) -> None:
+    """A backward pass over a whole sequence, after inference has filled the tables."""
+    _, span, reference = family
+    hidden = hidden_states(span, 2)
+    grad_outputs = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(2))
+    run_in_chunks(span, hidden, [NUM_TOKENS])
+
+    gradient, _ = training.backward(span, span.blocks, hidden, grad_outputs)
+
+    (expected,) = torch.autograd.grad(reference.run(hidden.requires_grad_()), hidden, grad_outputs)
+    scale = expected.abs().max().item()
+    torch.testing.assert_close(gradient, expected, atol=TOLERANCE * max(1.0, scale), rtol=0)
+
+
+@torch.no_grad()
+def test_nothing_but_the_wanted_block_is_read(family: tuple[Path, Span, Reference]) -> None:
+    """Every block can be loaded from a file that holds its tensors and no others."""
+    directory, span, _ = family
+    tensors = load_file(directory / "model.safetensors")
+    blocks = BlockRange(2, 3)
+
+    save_file(
+        {name: tensor for name, tensor in tensors.items() if ".2." in name.split("experts")[0]},
+        directory / "model.safetensors",
+    )
+    try:
+        alone = load_span(open_model(str(directory)), blocks, dtype=torch.float32)
+    finally:
+        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+
+    hidden = hidden_states(span, 1)
+    kv, same_kv = (span.new_kv(blocks, batch_size=1, max_length=NUM_TOKENS) for _ in range(2))
+    outputs = alone.run(blocks, kv, Step(hidden))
+    expected = span.run(blocks, same_kv, Step(hidden))
+    torch.testing.assert_close(outputs, expected, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
