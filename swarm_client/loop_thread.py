@@ -3,9 +3,11 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 Result = TypeVar("Result")
+
+_MAX_UNWINDING_S: Final = 5.0
 
 
 class LoopThread:
@@ -21,7 +23,10 @@ class LoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """Run a coroutine in the loop and wait for it; an interrupt of the wait cancels it.
+        """Run a coroutine in the loop and wait for it.
+
+        An interrupt of the wait cancels the coroutine, and is raised when it has ended: what it
+        works on is nobody else's until then.
 
         Raises:
             RuntimeError: the thread was closed, or is the calling one.
@@ -29,11 +34,20 @@ class LoopThread:
         if self._loop.is_closed() or threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("the loop thread is closed, or would wait for itself")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        has_ended = threading.Event()
+
+        async def run_to_the_end() -> Result:
+            try:
+                return await coroutine
+            finally:
+                has_ended.set()
+
+        future = asyncio.run_coroutine_threadsafe(run_to_the_end(), self._loop)
         try:
             return future.result()
         except BaseException:
-            future.cancel()
+            if future.cancel():
+                has_ended.wait(_MAX_UNWINDING_S)
             raise
 
     def close(self) -> None:

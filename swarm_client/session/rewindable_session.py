@@ -46,6 +46,7 @@ class RewindableSession:
         self._num_rows: int | None = None
         self._rows: Tensor | None = None  # of the open session, that ours continue
         self._is_outdated = False  # the open session is not at our position, or lost
+        self._is_stepping = False
         self._is_closed = False
 
     @classmethod
@@ -151,7 +152,13 @@ class RewindableSession:
             raise ValueError(f"this session has {self.num_rows} rows, got {len(hidden)}")
         if hypo_ids is not None:
             check_hypo_ids(hypo_ids, len(hidden))
-        output = await self._step(hidden, prompts, hypo_ids)
+        if self._is_stepping:
+            raise RuntimeError("a session takes one step at a time")
+        self._is_stepping = True
+        try:
+            output = await self._step(hidden, prompts, hypo_ids)
+        finally:
+            self._is_stepping = False
         self._num_rows = len(hidden)
         self._position += hidden.shape[1]
         return output

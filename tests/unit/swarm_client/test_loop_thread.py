@@ -1,6 +1,7 @@
 """A loop in a thread, for callers without one."""
 
 import asyncio
+import signal
 import threading
 
 import pytest
@@ -60,4 +61,25 @@ def test_it_does_not_wait_for_itself() -> None:
 
     with pytest.raises(RuntimeError, match="itself"):
         thread.run(nest())
+    thread.close()
+
+
+def test_an_interrupt_is_raised_when_the_coroutine_has_ended() -> None:
+    """Ctrl-C in a notebook must not leave half a step behind."""
+    thread = LoopThread()
+    main_thread = threading.get_ident()
+    steps: list[str] = []
+
+    async def be_interrupted() -> None:
+        signal.pthread_kill(main_thread, signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            steps.append("unwound")
+
+    with pytest.raises(KeyboardInterrupt):
+        thread.run(be_interrupted())
+
+    assert steps == ["unwound"]
     thread.close()
