@@ -120,12 +120,12 @@ def assert_close(actual: Sequence[Tensor | None], expected: Sequence[Tensor]) ->
         ("ours 0:2", "petals 2:4"),
     ],
 )
-@pytest.mark.parametrize("shape", [(2, 16), (4, 256)], ids=["unary", "streamed"])
+@pytest.mark.parametrize("sizes", [(2, 16, 2), (1, 512, 400)], ids=["unary", "streamed"])
 async def test_gradients_through_petals_servers_equal_local_ones(
-    swarm: MixedSwarm, route: tuple[str, ...], shape: tuple[int, int]
+    swarm: MixedSwarm, route: tuple[str, ...], sizes: tuple[int, int, int]
 ) -> None:
-    """With deep prompts; on chains of the release and mixed ones."""
-    hidden, prompts, grad = tensors(*shape)
+    """On chains of the release and mixed ones; many deep prompts make a request a stream."""
+    hidden, prompts, grad = tensors(*sizes)
     async with swarm.client(*route) as client:
         result = await client.run_forward(hidden, prompts)
         grads = await client.run_backward(result.tape, grad)

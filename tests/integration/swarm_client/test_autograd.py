@@ -77,20 +77,6 @@ def test_rows_of_700_tokens_equal_the_unsplit_batch(
     assert_close(gradients(output, inputs, grad), gradients(expected, inputs, grad))
 
 
-def test_streamed_passes_equal_transformers(
-    tiny_llama: Path, model: DistributedLlamaForCausalLM
-) -> None:
-    """5000 tokens of 64 float32 values are over a mebibyte; short rows keep attention cheap."""
-    hidden, _, grad = tensors(1000, 5)
-    inputs = [hidden.requires_grad_()]
-
-    output = model.transformer.h(hidden)
-
-    expected = LocalLayers(tiny_llama, ALL)(hidden)
-    assert_close([output], [expected])
-    assert_close(gradients(output, inputs, grad), gradients(expected, inputs, grad))
-
-
 def test_a_session_over_a_slice_keeps_only_its_blocks(
     tiny_llama: Path, model: DistributedLlamaForCausalLM
 ) -> None:
@@ -118,6 +104,20 @@ def test_a_row_over_the_servers_limit_needs_no_gradients_or_is_refused(
     assert_close([output], [LocalLayers(tiny_llama, ALL)(hidden)])
     with pytest.raises(RequestTooLargeError, match="2100 tokens"):
         model.transformer.h(hidden.requires_grad_())
+
+
+async def test_streamed_passes_equal_transformers(tiny_llama: Path) -> None:
+    """Prompts for every token of four blocks make a request of more than a mebibyte."""
+    hidden, prompts, grad = tensors(1, 1000, num_prompts=1000)
+    async with client_of(tiny_llama, ["0:4"]) as client:
+        result = await client.model.run_forward(hidden, prompts)
+        grads = await client.model.run_backward(result.tape, grad)
+
+    inputs = [hidden.requires_grad_(), prompts.requires_grad_()]
+    output = LocalLayers(tiny_llama, ALL)(*inputs)
+    assert grads.prompts is not None
+    assert_close([result.output], [output])
+    assert_close([grads.hidden, grads.prompts], gradients(output, inputs, grad))
 
 
 async def start_twins(client: Client, model: Path, *splits: str) -> list[BlockServer]:
