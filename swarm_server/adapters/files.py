@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -80,9 +79,7 @@ class AdapterFiles:
         except (SafetensorError, OSError) as error:
             raise AdapterError(name, f"{_WEIGHTS_FILE} is damaged: {error}") from error
 
-    def read_block(
-        self, block_index: int, layers: Layers, *, dtype: torch.dtype, device: str
-    ) -> BlockAdapter:
+    def read_block(self, block_index: int, layers: Layers, *, device: str) -> BlockAdapter:
         """Read what the adapter adds to the layers of one block.
 
         Raises:
@@ -95,10 +92,7 @@ class AdapterFiles:
             module: self._delta(modules[module], tensors[down], tensors[up])
             for module, (down, up) in wanted.items()
         }
-        laid_out = {
-            name: lay_out(layer, deltas, dtype=dtype, device=device)
-            for name, layer in layers.items()
-        }
+        laid_out = {name: lay_out(layer, deltas, device=device) for name, layer in layers.items()}
         return {name: weights for name, weights in laid_out.items() if weights is not None}
 
     def _wanted(self, block_index: int, modules: Collection[str]) -> dict[str, tuple[str, str]]:

@@ -49,15 +49,12 @@ Delta: TypeAlias = tuple[Tensor, Tensor]
 """A and B of one module, float32 [rank, num_inputs] and [num_outputs, rank], B scaled."""
 
 
-def lay_out(
-    layer: Layer, deltas: Mapping[str, Delta], *, dtype: torch.dtype, device: str
-) -> LowRank | None:
+def lay_out(layer: Layer, deltas: Mapping[str, Delta], *, device: str) -> LowRank | None:
     """Return what an adapter adds to a layer; None when it has nothing for any of its modules.
 
     Args:
         layer: of the block.
         deltas: by module; shapes as the layer's modules ask for.
-        dtype: of the result.
         device: of the result.
     """
     downs: list[Tensor] = []
@@ -72,4 +69,4 @@ def lay_out(
     if not downs:
         return None
     up = layer.arrange(torch.block_diag(*ups))  # type: ignore[no-untyped-call]  # torch's
-    return LowRank(torch.cat(downs).to(device, dtype), up.to(device, dtype))
+    return LowRank(torch.cat(downs).to(device), up.to(device))

@@ -53,9 +53,7 @@ def load_span(
         tensors = _block_tensors(model, index, dtype, device)
         layers.append(model.architecture.load_block(tensors, index))
         for adapter in adapters:
-            added[adapter.name].append(
-                adapter.read_block(index, tensors.layers, dtype=dtype, device=device)
-            )
+            added[adapter.name].append(adapter.read_block(index, tensors.layers, device=device))
     return Span(blocks, layers, model.shape, dtype=dtype, device=device, adapters=added)
 
 

@@ -44,7 +44,7 @@ def open_adapter(directory: Path) -> AdapterFiles:
 
 
 def read(directory: Path, block: int = 1) -> BlockAdapter:
-    return open_adapter(directory).read_block(block, LAYERS, dtype=torch.float32, device="cpu")
+    return open_adapter(directory).read_block(block, LAYERS, device="cpu")
 
 
 def change_tensors(directory: Path, **tensors: torch.Tensor | None) -> None:

@@ -18,7 +18,7 @@ def test_each_module_changes_its_own_outputs_and_no_others() -> None:
     """Without an adapter for `k`, its rows of the product are zero."""
     deltas = {"q": delta(4, 3), "v": delta(2, 3)}
 
-    weights = lay_out(QKV, deltas, dtype=torch.float32, device="cpu")
+    weights = lay_out(QKV, deltas, device="cpu")
 
     assert weights is not None
     change = weights.up @ weights.down
@@ -32,7 +32,7 @@ def test_outputs_follow_the_order_of_the_layer() -> None:
     layer = Layer((Module("q", 4, 6),), arrange=lambda rows: rows.flip(0))
     down, up = delta(4, 3)
 
-    weights = lay_out(layer, {"q": (down, up)}, dtype=torch.float32, device="cpu")
+    weights = lay_out(layer, {"q": (down, up)}, device="cpu")
 
     assert weights is not None
     torch.testing.assert_close(weights.up @ weights.down, (up @ down).flip(0))
@@ -40,4 +40,4 @@ def test_outputs_follow_the_order_of_the_layer() -> None:
 
 def test_a_layer_without_adapted_modules_gets_nothing() -> None:
     """So that it computes nothing for the adapter."""
-    assert lay_out(QKV, {"other": delta(4, 3)}, dtype=torch.float32, device="cpu") is None
+    assert lay_out(QKV, {"other": delta(4, 3)}, device="cpu") is None

@@ -23,6 +23,17 @@ def test_an_adapter_adds_its_product_to_that_of_the_weight() -> None:
     torch.testing.assert_close(LAYER(ROWS, {"qkv": LOW_RANK}), ROWS @ merged.T)
 
 
+def test_an_adapter_is_exact_in_a_span_of_16_bits() -> None:
+    """Only rows, base product and sum are rounded."""
+    layer = AdaptableLinear("qkv", make_linear(torch.zeros(5, 4, dtype=torch.bfloat16)))
+    rows = ROWS.bfloat16()
+
+    product = layer(rows, {"qkv": LOW_RANK})
+
+    exact = rows.float() @ LOW_RANK.down.T @ LOW_RANK.up.T
+    assert product.equal(exact.bfloat16())
+
+
 def test_a_step_without_adapter_computes_what_the_base_does() -> None:
     """Bit for bit, and also when the adapter is for other layers."""
     base = make_linear(WEIGHT)(ROWS)
