@@ -39,7 +39,7 @@ class _PackedLinear:
     """The product with a packed weight."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, _EXPECTED_ROWS)
+        self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _EXPECTED_ROWS)
         self._bias = bias
         self._multiply = torch.ops.mkldnn._linear_pointwise
 

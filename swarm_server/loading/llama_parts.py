@@ -44,8 +44,15 @@ class LlamaSizes:
         )
 
 
-def read_sizes(config: Config, *, head_dim: int | None = None) -> LlamaSizes:
-    """Return the sizes in a config; `head_dim` is the family's default, None a head's fair share.
+def read_sizes(
+    config: Config, *, head_dim: int | None = None, norm_eps: float = 1e-6
+) -> LlamaSizes:
+    """Return the sizes in a config.
+
+    Args:
+        config: to read.
+        head_dim: the family's default; None is a head's fair share.
+        norm_eps: the family's default.
 
     Raises:
         CheckpointError: one is missing or bad, or heads cannot share KV heads.
@@ -65,7 +72,7 @@ def read_sizes(config: Config, *, head_dim: int | None = None) -> LlamaSizes:
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
-        norm_eps=read_number(config, "rms_norm_eps", 1e-6),
+        norm_eps=read_number(config, "rms_norm_eps", norm_eps),
     )
 
 

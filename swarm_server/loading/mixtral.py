@@ -19,7 +19,7 @@ class Mixtral:
 
     def __init__(self, config: Config) -> None:
         """Read the config. Raises CheckpointError."""
-        self._sizes = read_sizes(config)
+        self._sizes = read_sizes(config, norm_eps=1e-5)
         rope = read_rope(config, default_theta=1e6)
         self._attention = self._sizes.attention(rope, window=read_window(config))
         self._activation = read_activation(config, "hidden_act", "silu")
