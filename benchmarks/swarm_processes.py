@@ -13,9 +13,10 @@ _START_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class RunningSwarm:
-    """Where the gateway listens, and its process."""
+    """Where the gateway listens, the address of the swarm, and the gateway's process."""
 
     port: int
+    maddr: str
     gateway: Program
 
 
@@ -43,4 +44,4 @@ def swarm_processes(
         ]
         for server in servers:
             server.wait_for('"ready": true', timeout_s=_START_S)
-        yield RunningSwarm(port, gateway)
+        yield RunningSwarm(port, maddr, gateway)
