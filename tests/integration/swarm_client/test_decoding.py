@@ -51,6 +51,7 @@ def seeded(model: LlamaForCausalLM, inputs: Tensor, **options: Any) -> Tensor:
     "options",
     [
         {"do_sample": True, "temperature": 0.7},
+        {"do_sample": 1, "top_k": 3},
         {"do_sample": True, "top_k": 8},
         {"do_sample": True, "top_p": 0.8, "top_k": 0},
         {"do_sample": True, "min_p": 0.1, "top_k": 0},

@@ -247,6 +247,40 @@ def test_the_manual_loop_of_the_notebook(
     assert text.equal(greedy(whole, PROMPT, 10))
 
 
+def search_beams(
+    model: DistributedLlamaForCausalLM, num_beams: int, num_new: int, banned: list[int]
+) -> Tensor:
+    """Return the likeliest text without some tokens, `[num_tokens]`, by one's own beam search."""
+    text = PROMPT.expand(num_beams, -1)
+    scores = torch.full((num_beams,), -torch.inf)
+    scores[0] = 0  # all beams begin alike: one of them is enough
+    rows = None
+    with torch.inference_mode(), model.inference_session(30, batch_size=num_beams) as sess:
+        for _ in range(num_new):
+            embs = model.transformer.word_embeddings(text[:, sess.position :])
+            h = sess.step(embs, hypo_ids=rows)
+            logits = model.lm_head(model.transformer.ln_f(h[:, -1]))
+            log_probs = logits.log_softmax(dim=-1)
+            log_probs[:, banned] = -torch.inf
+            best = (scores[:, None] + log_probs).flatten().topk(num_beams)
+            scores = best.values
+            rows = best.indices // logits.shape[1]
+            text = torch.cat([text[rows], best.indices[:, None] % logits.shape[1]], dim=1)
+    return text[0]
+
+
+def test_a_beam_search_of_ones_own_equals_transformers(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM
+) -> None:
+    """Words are banned, and `hypo_ids` let each beam go on from another one's KV cache."""
+    banned = [2, *greedy(whole, PROMPT, 9)[0, 5:].tolist()]
+
+    text = search_beams(model, num_beams=4, num_new=12, banned=banned)
+
+    assert not set(text[5:].tolist()) & set(banned)
+    assert text.equal(greedy(whole, PROMPT, 12, num_beams=4, suppress_tokens=banned)[0])
+
+
 def test_forward_in_a_session_continues_it(
     model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM
 ) -> None:
