@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from swarm_client.blocking_model import BlockingModel
 from swarm_client.blocking_session import BlockingSession
+from swarm_client.session.step_checks import check_hidden
 from swarm_client.training import MAX_TOKENS, run_blocks
 from swarm_protocol.identifiers import BlockRange, make_uid
 
@@ -131,6 +132,7 @@ class RemoteSequential(nn.Module):
             return session.step(hidden, prompts=prompts, hypo_ids=hypo_ids)
         if hypo_ids is not None:
             raise ValueError("hypo_ids reorder the KV caches of a session, and there is none")
+        check_hidden(hidden, self._model.facts, batch_size=None)
         if len(self) == 0:
             return hidden
         if hidden.shape[1] > MAX_TOKENS and not _wants_gradients(hidden, prompts):

@@ -114,20 +114,11 @@ class SpanCalls:
         arguments: Sequence[Tensor | None],
         shapes: Sequence[torch.Size],
     ) -> list[Tensor]:
-        """Call a method in its unary or its stream form; return tensors of these shapes."""
+        """Return tensors of these shapes; what goes wrong is raised with the server's name."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                description = await self._descriptions.ask(hop)
-                request = SpanRequest(
-                    hop, self._dht_prefix, arguments, description.dtype, self._active_adapter
-                )
-                if request.num_tensor_bytes > MAX_UNARY_TENSOR_BYTES:
-                    reply = await request.send_in_parts(
-                        self._node, methods[1], max_reply_bytes=_max_bytes(shapes)
-                    )
-                else:
-                    reply = await request.send_whole(self._node, methods[0])
-            return _decode(reply, shapes)
+                reply = await self._exchange(hop, methods, arguments, _max_bytes(shapes))
+            return await asyncio.to_thread(_decode, reply, shapes)
         except TimeoutError as error:
             raise DeadlineExceededError(
                 f"peer {hop.peer}: no reply for blocks {hop.blocks} within {self._timeout_s:g} s"
@@ -140,6 +131,23 @@ class SpanCalls:
             if _BUSY_TEXT in error.reason:
                 raise ServerBusyError(hop.peer, hop.blocks) from error
             raise
+
+    async def _exchange(
+        self,
+        hop: Hop,
+        methods: tuple[str, str],
+        arguments: Sequence[Tensor | None],
+        max_reply_bytes: int,
+    ) -> Sequence[TensorMessage]:
+        """Call a method in its unary or its stream form."""
+        dtype = (await self._descriptions.ask(hop)).dtype
+        # Tensors are copied in a thread: they may have megabytes.
+        request = await asyncio.to_thread(
+            SpanRequest, hop, self._dht_prefix, arguments, dtype, self._active_adapter
+        )
+        if request.num_tensor_bytes <= MAX_UNARY_TENSOR_BYTES:
+            return await request.send_whole(self._node, methods[0])
+        return await request.send_in_parts(self._node, methods[1], max_reply_bytes=max_reply_bytes)
 
 
 def _decode(reply: Sequence[TensorMessage], shapes: Sequence[torch.Size]) -> list[Tensor]:

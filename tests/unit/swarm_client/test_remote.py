@@ -206,6 +206,16 @@ def test_without_gradients_nothing_is_recorded(h: RemoteSequential) -> None:
         assert h(hidden.requires_grad_()).grad_fn is None
 
 
+@pytest.mark.parametrize("shape", [(), (8,), (2, 3, 9), (0, 3, 8), (2, 0, 8)])
+def test_hidden_states_of_another_shape_are_refused(
+    h: RemoteSequential, shape: tuple[int, ...]
+) -> None:
+    """It says what was expected; even where there is no block to run."""
+    for part in (h, h[2:2]):
+        with pytest.raises(ValueError, match=r"\[batch, num_tokens, 8\], got"):
+            part(torch.zeros(shape))
+
+
 def test_beams_outside_a_session_are_refused(h: RemoteSequential) -> None:
     """There is nothing to reorder."""
     with pytest.raises(ValueError, match="hypo_ids"):
