@@ -36,6 +36,20 @@ class SpanSource(Protocol):
         """Ban a peer that did not do what it should."""
 
 
+class SpanPrompts:
+    """Deep prompts of a sub-batch, `[num_blocks, num_rows, num_prompts, hidden_size]`, or none."""
+
+    def __init__(self, prompts: Tensor | None, first_block: int) -> None:
+        self._prompts = prompts
+        self._first_block = first_block
+
+    def of(self, blocks: BlockRange) -> Tensor | None:
+        """Return those of some blocks."""
+        if self._prompts is None:
+            return None
+        return self._prompts[blocks.start - self._first_block : blocks.end - self._first_block]
+
+
 class SpanWalk:
     """One pass of one sub-batch.
 
@@ -49,7 +63,7 @@ class SpanWalk:
         calls: SpanCalls,
         settings: RoutingSettings,
         random: Random,
-        prompts: "SpanPrompts",
+        prompts: SpanPrompts,
     ) -> None:
         self._source = source
         self._calls = calls
@@ -125,17 +139,3 @@ class SpanWalk:
         await asyncio.sleep(delay_s * self._random.uniform(0.5, 1.0))
         await self._source.refresh()
         self._failed.clear()
-
-
-class SpanPrompts:
-    """Deep prompts of a sub-batch, `[num_blocks, num_rows, num_prompts, hidden_size]`, or none."""
-
-    def __init__(self, prompts: Tensor | None, first_block: int) -> None:
-        self._prompts = prompts
-        self._first_block = first_block
-
-    def of(self, blocks: BlockRange) -> Tensor | None:
-        """Return those of some blocks."""
-        if self._prompts is None:
-            return None
-        return self._prompts[blocks.start - self._first_block : blocks.end - self._first_block]
