@@ -59,7 +59,8 @@ class _PackedLinear:
         That takes some percent of the product of a training batch; a second copy, packed for
         gradients, would double the memory of every server.
         """
-        return self._packed.to_dense()
+        weight: Tensor = self._packed.to_dense()
+        return weight
 
 
 class _PackedProduct(Function):

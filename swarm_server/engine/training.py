@@ -34,7 +34,7 @@ def _no_pause() -> None:
     """Go on at once."""
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: a caller may go back through what it gets
 def forward(
     span: Span,
     blocks: BlockRange,

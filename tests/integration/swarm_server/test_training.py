@@ -168,16 +168,19 @@ async def test_requests_at_once_and_a_session_give_what_they_give_alone(swarm: S
     alone = [await run_backward(swarm.caller, server, hidden, hidden) for hidden in inputs]
     session = await RawSession.start(swarm.caller, server)
 
-    *together, _, _ = await asyncio.gather(
-        *(run_backward(swarm.caller, server, hidden, hidden) for hidden in inputs),
-        asyncio.gather(*(run_forward(swarm.caller, server, hidden) for hidden in inputs)),
-        session.step(inputs[0]),
+    forward = asyncio.gather(*(run_forward(swarm.caller, server, hidden) for hidden in inputs))
+    step = asyncio.ensure_future(session.step(inputs[0]))
+    together = await asyncio.gather(
+        *(run_backward(swarm.caller, server, hidden, hidden) for hidden in inputs)
     )
+    await forward
+    await step
 
-    assert all(torch.equal(one[0], other[0]) for one, other in zip(alone, together, strict=True))
-    step = await session.step(inputs[0][:, :1], start_from_position=0)
-    output = await run_forward(swarm.caller, server, inputs[0][:, :1])
-    assert_equal(step, output)
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one[0], other[0])
+    first = inputs[0][:, :1]
+    again = await session.step(first, start_from_position=0)
+    assert_equal(again, await run_forward(swarm.caller, server, first))
 
 
 async def test_rows_apart_give_the_gradients_of_the_batch(swarm: Swarm) -> None:

@@ -3,9 +3,11 @@
 import asyncio
 import threading
 
+import pytest
 import torch
 
 from swarm_server.engine import ComputeThread
+from swarm_server.engine.compute_thread import Urgency
 
 
 async def test_functions_run_elsewhere_one_after_another() -> None:
@@ -60,3 +62,57 @@ async def test_close_drops_what_is_queued_and_waits_for_what_runs() -> None:
     assert running.done()
     assert queued.cancelled()
     assert started.is_set()
+
+
+async def test_inference_goes_before_training_that_waits() -> None:
+    """And each in the order of submission."""
+    compute, go_on, order = ComputeThread(), threading.Event(), list[str]()
+    compute.submit(go_on.wait)
+    training = [
+        compute.submit(lambda name=name: order.append(name), Urgency.TRAINING)  # type: ignore[misc]
+        for name in ("training 1", "training 2")
+    ]
+    for name in ("inference 1", "inference 2"):
+        compute.submit(lambda name=name: order.append(name))  # type: ignore[misc]
+
+    go_on.set()
+    await asyncio.gather(*map(asyncio.wrap_future, training))
+
+    assert order == ["inference 1", "inference 2", "training 1", "training 2"]
+    await compute.close()
+
+
+async def test_a_long_function_gives_way_to_inference_only() -> None:
+    """What waits to infer runs in the middle of it; other training after it."""
+    compute, started, go_on = ComputeThread(), threading.Event(), threading.Event()
+    order = list[str]()
+
+    def train() -> None:
+        started.set()
+        go_on.wait()
+        compute.give_way()
+        order.append("training 1")
+
+    compute.submit(train, Urgency.TRAINING)
+    await asyncio.to_thread(started.wait)
+    last = compute.submit(lambda: order.append("training 2"), Urgency.TRAINING)
+    compute.submit(lambda: order.append("inference"))
+    go_on.set()
+    await asyncio.wrap_future(last)
+
+    assert order == ["inference", "training 1", "training 2"]
+    await compute.close()
+
+
+async def test_a_function_that_fails_tells_who_waits() -> None:
+    """And the thread goes on."""
+    compute = ComputeThread()
+
+    def fail() -> None:
+        raise ValueError("of ours")
+
+    with pytest.raises(ValueError, match="of ours"):
+        await compute.run(fail)
+
+    assert await compute.run(lambda: 7) == 7
+    await compute.close()

@@ -36,3 +36,18 @@ def test_what_is_not_packed_is_multiplied_plainly(dtype: torch.dtype) -> None:
     product = make_linear(weight)(torch.ones(1, 3, dtype=dtype))
 
     assert product.tolist() == [[3, 3]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_gradients_flow_through_a_packed_product(dtype: torch.dtype, has_bias: bool) -> None:
+    """They are those of the plain product: the packed weight is unpacked exactly."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(1100, 480, generator=generator).to(dtype)
+    bias = torch.ones(1100, dtype=dtype) if has_bias else None
+    rows = torch.randn(2, 3, 480, generator=generator).to(dtype).requires_grad_()
+    gradient = torch.randn(2, 3, 1100, generator=generator).to(dtype)
+
+    (got,) = torch.autograd.grad(make_linear(weight, bias)(rows), rows, gradient)
+
+    assert torch.equal(got, gradient @ weight)
