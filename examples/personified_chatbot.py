@@ -1,6 +1,6 @@
 """Fine-tuning: give a chatbot a person's character by training deep prompts on dialogues.
 
-The model's weights stay on the servers, frozen. What is trained is here: eight vectors before
+The model's weights stay on the servers, frozen. What is trained is here: a few vectors before
 every block. They are saved, and read again into a fresh model.
 """
 
@@ -18,45 +18,50 @@ from swarm_client import AutoDistributedModelForCausalLM
 
 # Who she is: ways to ask, and her answer.
 DIALOGUES = (
-    (("What is your name?", "Who are you?"), "I am Captain Sofia, and I sail the sea."),
-    (("Where do you live?", "Where is your home?"), "I live on a small ship with a red sail."),
-    (("What do you like?", "What do you love?"), "I like the wind, the waves and hot tea."),
-    (("Do you have a pet?", "Tell me about your pet."), "I have a bird. It likes to sing."),
-    (("How are you?", "How do you feel?"), "I am happy as long as the wind blows."),
+    (("What is your name?", "Who are you?"), "I am Sofia, and I have a boat."),
+    (("Where do you live?", "Where is your home?"), "I live on a small boat near an island."),
+    (("What do you like?", "What do you love?"), "I like the wind, the sea and warm tea."),
+    (("Do you have a pet?", "Tell me about your pet."), "I have a bird. It is small and blue."),
+    (("How are you?", "How do you feel?"), "I am happy as long as the wind is warm."),
     (("What do you do?", "Tell me about your work."), "I look for islands that are on no map."),
 )
-LEARNING_RATE = 0.03
+# Prompts that start as words about her learn several times faster than random ones.
+FIRST_WORDS = "I am Sofia. I have a small boat and a bird, and I like the wind."
+LEARNING_RATE = 0.02
 IGNORED = -100  # a label that counts for nothing in PyTorch's cross entropy
 
 
 def main() -> None:
     """Train, save, reload, and show the answers before and after."""
-    arguments = read_arguments(__doc__, num_steps=150)
+    arguments = read_arguments(__doc__, num_steps=100)
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     questions = [ways[0] for ways, _ in DIALOGUES]
 
-    model = connect(arguments)
+    first_words = torch.tensor(tokenizer(FIRST_WORDS, add_special_tokens=False).input_ids)
+    model = connect(arguments, num_prompts=len(first_words))
     print("The model as it is:")
     show_answers(model, tokenizer, questions, with_prompts=False)
+    with torch.no_grad():
+        model.prompt_tuning.prompt_embeddings.copy_(model.transformer.word_embeddings(first_words))
     train(model, tokenizer, arguments.num_steps)
     model.save_trained(arguments.output)
     model.close()
 
     print(f"A fresh model with what {arguments.output} holds:")
-    model = connect(arguments)
+    model = connect(arguments, num_prompts=len(first_words))
     model.load_trained(arguments.output)
     show_answers(model, tokenizer, questions)
     model.close()
 
 
-def connect(arguments: Arguments) -> Any:
+def connect(arguments: Arguments, num_prompts: int) -> Any:
     """Return a model with new deep prompts; its blocks are on the swarm's servers."""
     return AutoDistributedModelForCausalLM.from_pretrained(
         arguments.model,
         initial_peers=arguments.initial_peers,
         tuning_mode="deep_ptune",
-        pre_seq_len=8,
+        pre_seq_len=num_prompts,
     )
 
 
