@@ -45,7 +45,8 @@ class BlockingSession:
 
         Setting a smaller value forgets the tokens from there on, in `output_ids` too; back where
         a call of `generate` ended, its last token, which had not run, is there again. Servers
-        that cannot roll back are sent what is left once more, with the next step.
+        that cannot roll back are sent what is left once more, with the next step. After a beam
+        search the best text has yet to run, by the next call, from the end of the prompt on.
         """
         return self._session.position
 
@@ -53,10 +54,12 @@ class BlockingSession:
     def position(self, position: int) -> None:
         if 0 < position < self.num_tuned:
             raise ValueError(f"the trained prompts end at {self.num_tuned}, got {position}")
-        is_shorter = position < self.position
-        self._session.roll_back(position)
-        if is_shorter and self._output_ids is not None:
-            self._cut_output(self.num_tokens_run)
+        num_known = 0 if self._output_ids is None else self._output_ids.shape[1]
+        was_at = self.position
+        if not was_at < position < self.num_tuned + num_known:  # those have not run anyway
+            self._session.roll_back(position)
+        if position != was_at and num_known:
+            self._cut_output(max(position - self.num_tuned, 0))
 
     @property
     def num_tokens_run(self) -> int:

@@ -193,6 +193,21 @@ def test_beams_may_be_followed_by_anything(
 
 
 @pytest.mark.usefixtures("_rollback")
+@pytest.mark.parametrize("position", [4, 7])
+def test_a_beam_search_may_be_gone_back_into(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM, position: int
+) -> None:
+    """Its text has not run in one piece, which makes no difference."""
+    with model.inference_session(max_length=40) as session:
+        first = greedy(model, PROMPT, 6, num_beams=2)
+        session.position = position
+        second = greedy(model, MORE, 6)
+
+    text = torch.cat([first[:, :position], MORE], dim=1)
+    assert second.equal(greedy(whole, text, 6)[:, position:])
+
+
+@pytest.mark.usefixtures("_rollback")
 def test_several_answers_may_each_be_continued(
     model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM
 ) -> None:
