@@ -13,6 +13,7 @@ from torch import Tensor
 
 from swarm_client.errors import (
     CapacityError,
+    MaxLengthExceededError,
     RollbackUnsupportedError,
     SessionClosedError,
     SessionLostError,
@@ -150,6 +151,8 @@ class RewindableSession:
             raise SessionClosedError
         if self.num_rows is not None and len(hidden) != self.num_rows:
             raise ValueError(f"this session has {self.num_rows} rows, got {len(hidden)}")
+        if self._position + hidden.shape[1] > self.max_length:  # a replay would be in vain
+            raise MaxLengthExceededError(self._position, hidden.shape[1], self.max_length)
         if hypo_ids is not None:
             check_hypo_ids(hypo_ids, len(hidden))
         if self._is_stepping:

@@ -16,6 +16,7 @@ from swarm_protocol.node import Node
 from swarm_server.server import BlockServer
 from tests.harness.server_swarm import server_swarm
 from tests.integration.swarm_client.local_model import NodeWithServers
+from tests.integration.swarm_client.tuning.local_twin import LocalTwin, enlarge
 
 PROMPTS = torch.tensor([[0, 0, 1, 50, 60], [1, 9, 8, 7, 6]])
 
@@ -26,8 +27,13 @@ class Swarm:
     def __init__(self, model: Path) -> None:
         self._directory = str(model)
         self._servers: list[BlockServer] = []
+        torch.manual_seed(0)
         self.model = DistributedLlamaForCausalLM.from_pretrained(
-            self._directory, torch_dtype="float32", node_factory=self._start
+            self._directory,
+            torch_dtype="float32",
+            node_factory=self._start,
+            tuning_mode="deep_ptune",
+            pre_seq_len=3,
         )
 
     async def _start(self) -> Node:
@@ -79,6 +85,7 @@ def test_no_token_is_lost_repeated_or_changed(
     swarm: Swarm, tiny_llama: Path, options: dict[str, Any], num_tokens: int
 ) -> None:
     """Rows of unequal length, in a session each, and the order of beams included."""
+    swarm.model.prompt_tuning = None
     torch.manual_seed(1)
     tokens = swarm.model.generate(
         PROMPTS, max_new_tokens=12, logits_processor=[CutAfter(swarm, num_tokens)], **options
@@ -87,3 +94,18 @@ def test_no_token_is_lost_repeated_or_changed(
     whole = LlamaForCausalLM.from_pretrained(tiny_llama)
     torch.manual_seed(1)
     assert tokens.equal(whole.generate(PROMPTS, max_new_tokens=12, **options))
+
+
+@pytest.mark.parametrize("num_tokens", [0, 1, 9])
+def test_deep_prompts_are_not_lost_either(swarm: Swarm, tiny_llama: Path, num_tokens: int) -> None:
+    """The server that takes over gets those of its blocks."""
+    prompts = swarm.model.prompt_tuning
+    assert prompts is not None
+    enlarge(prompts)
+
+    tokens = swarm.model.generate(
+        PROMPTS[1:], max_new_tokens=12, logits_processor=[CutAfter(swarm, num_tokens)]
+    )
+
+    twin = LocalTwin(LlamaForCausalLM.from_pretrained(tiny_llama), prompts)
+    assert tokens.equal(twin.greedy(PROMPTS[1:], 12))
