@@ -4,6 +4,7 @@ The servers keep the keys and values of what was said, so that each turn sends o
 """
 
 import sys
+from collections.abc import Iterator
 from typing import Final
 
 from transformers import AutoTokenizer
@@ -26,18 +27,19 @@ def main() -> None:
     )
 
     with model.inference_session(max_length=512) as session:
-        prefix = "<|bos|>"
+        before, text = 0, ""
         for question in _questions():
             before = session.position
-            print(f"Human: {question}\nModel: ", end="")
-            answer(model, tokenizer, session, prefix + TURN.format(question))
-            prefix = ""
+            text = ("" if before else "<|bos|>") + TURN.format(question)
+            print("Model: ", end="")
+            answer(model, tokenizer, session, text)
         print(f"the servers hold {session.position} tokens of this conversation")
 
-        # Back to before the last question: the servers forget what came after.
-        session.position = before
-        print(f"once more from position {before}: ", end="")
-        answer(model, tokenizer, session, TURN.format(question))
+        # Back to before the last question: session and servers forget what came after.
+        if text:
+            session.position = before
+            print(f"once more from position {before}: ", end="")
+            answer(model, tokenizer, session, text)
     model.close()
 
 
@@ -58,11 +60,14 @@ def answer(
     print()
 
 
-def _questions() -> list[str]:
-    if not sys.stdin.isatty():
-        return list(SCRIPT)
-    print("An empty line ends the conversation.")
-    return list(iter(lambda: input("Human: "), ""))
+def _questions() -> Iterator[str]:
+    if sys.stdin.isatty():
+        print("An empty line ends the conversation.")
+        yield from iter(lambda: input("Human: "), "")
+    else:
+        for question in SCRIPT:
+            print("Human:", question)
+            yield question
 
 
 if __name__ == "__main__":
