@@ -183,3 +183,14 @@ async def test_a_large_prefill_goes_through_other_threads(
 
     # Sums run over 600 tokens here instead of a dozen.
     torch.testing.assert_close(reply, reference.run(hidden), atol=1e-3, rtol=0)
+
+
+async def test_a_probe_for_rollback_is_answered(swarm: Swarm) -> None:
+    """A second token into a session of one, from the start: others would append, and refuse it."""
+    session = await RawSession.start(swarm.caller, swarm.servers[0], max_length=1)
+    token = hidden_states(1, 1)
+
+    first = await session.step(token)
+    again = await session.step(token, start_from_position=0)
+
+    assert torch.equal(first, again)

@@ -116,8 +116,10 @@ async def test_a_reply_too_large_for_one_message_is_refused(tmp_path: Path) -> N
         with pytest.raises(PeerRefusedError, match="use the _stream form"):
             await run_forward(caller, server, hidden)
         output = await run_forward(caller, server, hidden, streams=True)
+        same = await run_forward(caller, server, hidden.double(), streams=True)
 
     assert output.nbytes == 4 * 1024 * 1024
+    assert torch.equal(same, output)  # 8 MiB, in two parts
 
 
 async def send(swarm: Swarm, *requests: ExpertRequest) -> None:

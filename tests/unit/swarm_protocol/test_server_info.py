@@ -1,5 +1,7 @@
 import pytest
 import torch
+from hivemind.utils.serializer import MSGPackSerializer
+from hivemind.utils.tensor_descr import BatchTensorDescriptor
 
 from swarm_protocol.errors import MalformedMessageError
 from swarm_protocol.serializer import pack, pack_descriptor, unpack
@@ -124,3 +126,16 @@ def test_reply_that_lacks_what_petals_fixes_is_refused(data: bytes) -> None:
     """Whatever the peer sends, the client gets a typed error."""
     with pytest.raises(MalformedMessageError):
         PeerDescription.parse(data)
+
+
+def test_stock_hivemind_reads_the_descriptors() -> None:
+    """As clients of the release do: sizes, dtype and codec arrive."""
+    fields = MSGPackSerializer.loads(OURS.to_wire())
+
+    (hidden,) = fields["outputs_schema"]
+    assert isinstance(hidden, BatchTensorDescriptor)
+    assert tuple(hidden.size) == (None, 1, 2048, OURS.hidden_size)
+    assert (hidden.dtype, int(hidden.compression)) == (OURS.dtype, OURS.compression)
+    (arguments, keywords) = fields["inference_schema"]
+    assert [descriptor.dtype for descriptor in arguments] == [hidden.dtype] * 2 + [torch.int64]
+    assert keywords == {}
