@@ -9,6 +9,8 @@ _REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
     "output_attentions": ((None, False), "off: attention is computed on servers"),
     "output_hidden_states": ((None, False), "off: they stay on servers; run slices of the blocks"),
     "guidance_scale": ((None, 1, 1.0), "1: it would run the model on other text in between"),
+    "position_ids": ((None,), "None: servers count positions by themselves"),
+    "past_key_values": ((None,), "None: sessions take its place"),
     "token_healing": ((None, False), "off: it takes tokens of the prompt back"),
 }
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import (
+    DynamicCache,
     LlamaForCausalLM,
     LogitsProcessor,
     LogitsProcessorList,
@@ -259,7 +260,15 @@ def test_padding_that_servers_would_see_is_refused(
 
 
 @pytest.mark.parametrize(
-    "option", [{"output_attentions": True}, {"output_hidden_states": True}, {"guidance_scale": 1.5}]
+    "option",
+    [
+        {"output_attentions": True},
+        {"output_hidden_states": True},
+        {"guidance_scale": 1.5},
+        {"position_ids": PROMPT},
+        {"past_key_values": DynamicCache()},
+    ],
+    ids=lambda option: next(iter(option)),
 )
 def test_options_that_remote_blocks_cannot_honour_are_refused(
     model: DistributedLlamaForCausalLM, option: dict[str, Any]
