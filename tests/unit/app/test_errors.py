@@ -21,6 +21,7 @@ _NOT_FOR_CALLERS = {
     "length_not_given",
     "unsupported_padding",
     "request_too_large",
+    "server_busy",
     "bad_trained_parts",
     "trained_parts_mismatch",
     "disk_full",
