@@ -9,7 +9,7 @@ from app.errors import INTERNAL_CODE, RateLimitedError, describe_error
 from swarm_protocol.errors import DeadlineExceededError, PeerRefusedError, SwarmError
 from swarm_protocol.identifiers import PeerId
 
-# Raised at start-up or by the library alone, never to a caller, or bases that are never raised themselves.
+# Raised at start-up or by the library alone, or bases that are never raised themselves.
 _NOT_FOR_CALLERS = {
     "swarm_error",
     "state_error",
