@@ -18,7 +18,8 @@ from swarm_protocol.checkpoint import Checkpoint, HubSettings
 from swarm_protocol.checkpoint.hub import use_of_process
 from swarm_protocol.checkpoint.retries import Retries
 from swarm_protocol.errors import CheckpointError, DiskFullError, UnsupportedModelError
-from swarm_server.loading import open_model
+from swarm_protocol.identifiers import BlockRange
+from swarm_server.loading import load_span, open_model
 from tests.harness.hub_server import HubServer
 from tests.harness.tiny_models import save_tiny_llama
 
@@ -94,8 +95,7 @@ def test_a_server_fetches_its_blocks_and_no_others(
     index = json.loads((model / "model.safetensors.index.json").read_text())["weight_map"]
     wanted = {shard for name, shard in index.items() if ".layers.1." in name}
 
-    opened = open_model(NAME, hub=settings)
-    opened.family.load_block(opened.checkpoint, opened.shape, 1, dtype=torch.float32, device="cpu")
+    load_span(open_model(NAME, hub=settings), BlockRange(1, 2), dtype=torch.float32)
 
     assert {name for name in hub.sent_bytes if name.endswith(".safetensors")} == wanted
     assert len(wanted) < len(set(index.values()))
