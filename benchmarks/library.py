@@ -6,7 +6,6 @@ blocks on two servers, in turns. 8 x 128 tokens forward and backward, a prefill 
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,8 +24,11 @@ from benchmarks.swarm_processes import swarm_processes
 from swarm_client import DistributedLlamaForCausalLM
 from swarm_client.models.causal_lm import DistributedCausalLM
 
-_IMPORTS = "import torch, transformers, time; t = time.perf_counter(); import swarm_client; "
-_USES = "swarm_client.DistributedLlamaForCausalLM; print(time.perf_counter() - t)"
+_IMPORTS = (
+    "import time, torch; from transformers import GenerationMixin, LlamaConfig, PreTrainedModel; "
+    "started_at = time.perf_counter(); from swarm_client import DistributedLlamaForCausalLM; "
+    "print(time.perf_counter() - started_at)"
+)
 
 
 def main() -> None:
@@ -115,9 +117,9 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def measure_start(model: Path, maddr: str, dtype: str) -> dict[str, object]:
-    """Return import time, times of loading and of the first token, and memory, of a new process."""
+    """Return a new process's import time beyond transformers, its first token and its memory."""
     imported = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _IMPORTS + _USES],
+        [sys.executable, "-W", "ignore", "-c", _IMPORTS],
         capture_output=True,
         text=True,
         check=True,
@@ -139,11 +141,6 @@ def measure_start(model: Path, maddr: str, dtype: str) -> dict[str, object]:
     )
     facts: dict[str, object] = json.loads(client.stdout.splitlines()[-1])
     return {"import_s": round(float(imported.stdout), 3), **facts}
-
-
-def peak_memory_mib() -> float:
-    """Return the most memory this process has held, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -116,10 +116,16 @@ async def test_rows_of_700_tokens_go_one_by_one_and_equal_the_whole() -> None:
 async def test_at_most_the_allowed_number_of_sub_batches_is_under_way() -> None:
     """The rest waits here and not at the servers, where time would run out."""
     async with training_swarm(["0:4"], RoutingSettings(max_sub_batches=2)) as swarm:
-        result = await swarm.model.run_forward(batch(5, 1000)[0])
+        (server,) = swarm.servers
+        server.may_answer.clear()
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            passing = tasks.create_task(swarm.model.run_forward(batch(5, 1000)[0]))
+            while server.most_running < 2:  # noqa: ASYNC110 - a server has no event for it
+                await asyncio.sleep(0.001)
+            server.may_answer.set()
 
-        assert len(result.tape.sub_batches) == 5
-        assert swarm.servers[0].most_running == 2
+        assert len(passing.result().tape.sub_batches) == 5
+        assert server.most_running == 2
 
 
 @pytest.mark.parametrize(("num_tokens", "form"), [(32768, ""), (32769, "_stream")])

@@ -58,6 +58,7 @@ class TrainingServer(ScriptedServer):
         before: runs before a call is answered, with its entry of `calls`; may raise.
         change: may change what is returned.
         is_silent: takes what is sent and answers nothing, for ever.
+        may_answer: unary calls wait for it; set unless a test clears it.
         most_running: unary calls that were under way at once, at most.
     """
 
@@ -65,6 +66,8 @@ class TrainingServer(ScriptedServer):
         super().__init__(network, name, blocks)
         self.calls: list[str] = []
         self.shapes: list[tuple[int, ...]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.most_running = 0
         self._num_running = 0
         self.before: Callable[[str], None] = lambda call: None
@@ -89,7 +92,7 @@ class TrainingServer(ScriptedServer):
         async def answer(data: bytes, caller: PeerId) -> bytes:
             self._num_running += 1
             self.most_running = max(self.most_running, self._num_running)
-            await asyncio.sleep(0)  # lets the calls in that come at the same time
+            await self.may_answer.wait()
             if self.is_silent:
                 await asyncio.Event().wait()
             request = parse_message(ExpertRequest, data)
