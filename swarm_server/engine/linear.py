@@ -20,6 +20,9 @@ Linear = Callable[[Tensor], Tensor]
 _EXPECTED_ROWS: Final = 16
 """A hint for the layout. Every layout serves any number of rows, and a decode step has few."""
 
+_EXPECTED_TRAINING_ROWS: Final = 256
+"""The same for the layout that gradients go through."""
+
 _MIN_FLOAT32_SIZE: Final = 1 << 19
 """Below it one float32 row is faster through torch's plain product: a packed one costs 10 us."""
 
@@ -40,6 +43,7 @@ class _PackedLinear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _EXPECTED_ROWS)
+        self._packed_for_gradients: Tensor | None = None
         self._bias = bias
         self._multiply = torch.ops.mkldnn._linear_pointwise
 
@@ -53,14 +57,22 @@ class _PackedLinear:
         product: Tensor = self._multiply(rows, self._packed, self._bias, "none", [], "")
         return product
 
-    def weight(self) -> Tensor:
-        """Return the weight as rows, [num_outputs, num_inputs]: the very values, newly laid out.
+    def gradient_of_rows(self, gradient: Tensor) -> Tensor:
+        """Return `gradient @ weight`, [..., num_inputs].
 
-        That takes some percent of the product of a training batch; a second copy, packed for
-        gradients, would double the memory of every server.
+        The first call packs a second copy of the weight, turned, and keeps it: a server
+        that trains needs twice the memory for its weights, and one that never does pays nothing.
+        Laying the weight out anew each time makes a backward pass a tenth slower.
         """
-        weight: Tensor = self._packed.to_dense()
-        return weight
+        if self._packed_for_gradients is None:
+            turned = self._packed.to_dense().t().contiguous()
+            self._packed_for_gradients = torch.ops.mkldnn._reorder_linear_weight(
+                turned, _EXPECTED_TRAINING_ROWS
+            )
+        rows: Tensor = self._multiply(
+            gradient.contiguous(), self._packed_for_gradients, None, "none", [], ""
+        )
+        return rows
 
 
 class _PackedProduct(Function):
@@ -74,7 +86,7 @@ class _PackedProduct(Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = gradients
-        return gradient @ context.layer.weight(), None
+        return context.layer.gradient_of_rows(gradient), None
 
 
 def _differentiable(rows: Tensor, layer: _PackedLinear) -> Tensor:
