@@ -41,7 +41,7 @@ def ask(socket: ClientConnection, **message: Any) -> Any:
     return json.loads(socket.recv(timeout=30))
 
 
-def wait_until(holds: Callable[[], bool], *, timeout_s: float = 10) -> None:
+def wait_until(holds: Callable[[], bool], *, timeout_s: float = 3) -> None:
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, "it did not come true in time"
@@ -177,7 +177,7 @@ def test_v2_refuses_nonsense_and_closes(socket: ClientConnection, frame: str | b
 
 def test_caller_who_leaves_frees_the_session(product: Product) -> None:
     """The running generation ends when its reader does."""
-    wait_until(lambda: num_running(product) == 0)  # earlier tests' readers have just left
+    wait_until(lambda: num_running(product) == 0, timeout_s=10)  # earlier tests' readers left
     with connect(f"ws://127.0.0.1:{product.port}/api/v2/generate") as leaving:
         ask(leaving, type="open_inference_session", model="demo", max_length=2000)
         ask(leaving, type="generate", inputs="Once", max_new_tokens=1, stop_sequence="@@@")
@@ -204,7 +204,7 @@ def test_open_conversation_is_in_redis_and_a_closed_one_is_not(
         def num_conversations() -> int:
             return len(list(redis.scan_iter("swarmgate:conversation:*:tokens")))
 
-        wait_until(lambda: num_conversations() == 0)  # earlier tests' callers have just left
+        wait_until(lambda: num_conversations() == 0, timeout_s=10)  # earlier tests' callers left
         ask(socket, type="open_inference_session", model="demo", max_length=64)
         assert num_conversations() == 1
 

@@ -1,13 +1,11 @@
 """Sessions whose caller leaves, at every place where the server may be waiting."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor
 
 from swarm_protocol.errors import PeerRefusedError
 from swarm_protocol.identifiers import BlockRange
@@ -17,7 +15,6 @@ from swarm_protocol.metadata import InferenceMetadata
 from swarm_protocol.node import CallStream
 from swarm_protocol.tensor_codec import encode_tensor
 from swarm_server.engine import ComputeThread, Span
-from swarm_server.engine.attention import ChunkContext, KVWriter
 from swarm_server.engine.decoder_block import BlockShape
 from swarm_server.handlers import (
     Admission,
@@ -27,24 +24,9 @@ from swarm_server.handlers import (
     SessionTimeouts,
 )
 from swarm_server.kv import KVBudget
+from tests.unit.swarm_server.handlers.gated_block import GatedBlock
 
 SHAPE = BlockShape(4, 1, 4)
-
-
-@dataclass
-class GatedBlock:
-    """A block that says when it runs, and waits to be let through."""
-
-    started: threading.Event = field(default_factory=threading.Event)
-    go_on: threading.Event = field(default_factory=threading.Event)
-    fails: bool = False
-
-    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
-        self.started.set()
-        self.go_on.wait()
-        if self.fails:
-            raise RuntimeError("a secret of ours")
-        return hidden
 
 
 @dataclass

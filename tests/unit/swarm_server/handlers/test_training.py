@@ -1,13 +1,11 @@
 """Training requests on gated blocks: who leaves, who waits, and what a fault of ours tells."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor
 
 from swarm_protocol.errors import PeerRefusedError
 from swarm_protocol.identifiers import BlockRange
@@ -16,25 +14,9 @@ from swarm_protocol.messages import ExpertRequest
 from swarm_protocol.node import CallStream
 from swarm_protocol.tensor_codec import encode_tensor
 from swarm_server.engine import ComputeThread, Span
-from swarm_server.engine.attention import ChunkContext, KVWriter
 from swarm_server.engine.decoder_block import BlockShape
 from swarm_server.handlers import ServedModel, TrainingAdmission, TrainingHandler
-
-
-@dataclass
-class GatedBlock:
-    """A block that says when it runs, and waits to be let through."""
-
-    started: threading.Event = field(default_factory=threading.Event)
-    go_on: threading.Event = field(default_factory=threading.Event)
-    fails: bool = False
-
-    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
-        self.started.set()
-        self.go_on.wait()
-        if self.fails:
-            raise RuntimeError("a secret of ours")
-        return hidden + 1
+from tests.unit.swarm_server.handlers.gated_block import GatedBlock
 
 
 @dataclass
@@ -57,7 +39,7 @@ class Bench:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    blocks = [GatedBlock(), GatedBlock()]
+    blocks = [GatedBlock(added=1), GatedBlock(added=1)]
     shape = BlockShape(4, 1, 4)
     span = Span(BlockRange(0, 2), blocks, shape, dtype=torch.float32)
     compute, admission = ComputeThread(), TrainingAdmission(max_running=2, timeout_s=10)
