@@ -61,6 +61,7 @@ interop: $(INSTALLED) ## strangers' clients and formats
 bench: $(INSTALLED) ## every benchmark, JSON on stdout
 	@$(BIN)/python -W ignore -m benchmarks.single_session
 	@$(BIN)/python -W ignore -m benchmarks.library
+	@$(BIN)/python -W ignore -m benchmarks.many_sessions
 	@$(BIN)/python -W ignore -m benchmarks.gateway_events
 	@$(BIN)/python -W ignore -m benchmarks.rate_limiter
 

@@ -17,6 +17,7 @@ import torch
 from transformers import LlamaForCausalLM
 from websockets.sync.client import connect
 
+from benchmarks.local_stream import measure_local_stream
 from benchmarks.prometheus_quantiles import read_quantiles
 from benchmarks.random_llama import LlamaShape, save_random_llama
 from benchmarks.report import print_report
@@ -54,7 +55,7 @@ def compare(
     remote: list[float] = []
     with swarm_processes(model, spans, dtype=dtype) as swarm:
         for _ in range(num_rounds + 1):
-            local.append(measure_local(whole, num_tokens))
+            local.append(measure_local_stream(whole, num_tokens))
             remote.append(measure_remote(swarm, num_tokens))
         overhead = read_quantiles(
             f"http://127.0.0.1:{swarm.port}", "swarmgate_overhead_per_token_seconds", (0.5, 0.99)
@@ -68,32 +69,6 @@ def compare(
         "ratio": round(statistics.median(remote) / statistics.median(local), 3),
         "ratios": [round(ours / plain, 3) for ours, plain in zip(remote, local, strict=True)],
     }
-
-
-def measure_local(model: LlamaForCausalLM, num_tokens: int) -> float:
-    """Return tokens per second of a greedy generation after its first token."""
-    times: list[float] = []
-
-    class Clock:
-        """Stands in for a text streamer: only the times matter."""
-
-        def put(self, _value: object) -> None:
-            times.append(time.perf_counter())
-
-        def end(self) -> None:
-            return
-
-    prompt = torch.arange(5, 5 + 32).unsqueeze(0)
-    with torch.inference_mode():
-        model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=num_tokens,
-            do_sample=False,
-            streamer=Clock(),
-        )
-    generated = times[1:]  # the first one is the prompt
-    return (len(generated) - 1) / (generated[-1] - generated[0])
 
 
 def measure_remote(swarm: RunningSwarm, num_tokens: int) -> float:

@@ -13,11 +13,12 @@ _START_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class RunningSwarm:
-    """Where the gateway listens, the address of the swarm, and the gateway's process."""
+    """Where the gateway listens, the address of the swarm, and the processes."""
 
     port: int
     maddr: str
     gateway: Program
+    servers: tuple[Program, ...]
 
 
 @contextmanager
@@ -44,4 +45,4 @@ def swarm_processes(
         ]
         for server in servers:
             server.wait_for('"ready": true', timeout_s=_START_S)
-        yield RunningSwarm(port, maddr, gateway)
+        yield RunningSwarm(port, maddr, gateway, tuple(servers))

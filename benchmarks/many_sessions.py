@@ -1,0 +1,139 @@
+"""What do many sessions at once cost, against one plain transformers stream?
+
+The same model, one thread per process. In turns: `transformers.generate` in this process, then
+1 to 32 chats at once through the gateway's WebSocket in front of two servers, then threads that
+call `generate()` of the library. Then what each server holds beyond its weights and KV pages.
+"""
+
+import argparse
+import statistics
+import tempfile
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from transformers import LlamaForCausalLM
+
+from benchmarks.chat_clients import Chat, chat_at_once, tokens_per_s, whole_tokens_per_s
+from benchmarks.local_stream import measure_local_stream
+from benchmarks.random_llama import LlamaShape, save_random_llama
+from benchmarks.report import print_report
+from benchmarks.swarm_processes import RunningSwarm, swarm_processes
+from swarm_client import DistributedLlamaForCausalLM
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=int, default=64, help="new tokens of one chat")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--chats", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--threads", type=int, default=16, help="that call generate() at once")
+    parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    shape = LlamaShape()
+    with tempfile.TemporaryDirectory() as name:
+        model = Path(name) / "bench"
+        save_random_llama(model, shape, getattr(torch, arguments.dtype))
+        results = measure(model, shape, arguments)
+    print_report("many_sessions", {"shape": asdict(shape), "dtype": arguments.dtype, **results})
+
+
+def measure(model: Path, shape: LlamaShape, arguments: argparse.Namespace) -> dict[str, object]:
+    """Measure all sides in turns; figures are medians over the rounds."""
+    middle = shape.num_blocks // 2
+    spans = [f"0:{middle}", f"{middle}:{shape.num_blocks}"]
+    whole = LlamaForCausalLM.from_pretrained(model, dtype=getattr(torch, arguments.dtype)).eval()
+    local: list[float] = []
+    chats: dict[int, list[list[Chat]]] = {number: [] for number in arguments.chats}
+    threads: list[float] = []
+    with swarm_processes(model, spans, dtype=arguments.dtype) as swarm:
+        chat_at_once(swarm.port, max(arguments.chats), 4)  # warms up
+        for _ in range(arguments.rounds):
+            local.append(measure_local_stream(whole, arguments.tokens))
+            for number in arguments.chats:
+                chats[number].append(chat_at_once(swarm.port, number, arguments.tokens))
+            threads.append(measure_library(model, swarm, arguments))
+        servers = describe_servers(swarm)
+    stream = statistics.median(local)
+    library = statistics.median(threads)
+    return {
+        "local_tokens_per_s": round(stream, 2),
+        "chats": {number: _describe(rounds, stream) for number, rounds in chats.items()},
+        "first_token_of_16_at_once_vs_lone": _first_token_ratio(chats),
+        "library": {
+            "num_threads": arguments.threads,
+            "tokens_per_s": round(library, 1),
+            "ratio": round(library / stream, 2),
+        },
+        "servers": servers,
+    }
+
+
+def measure_library(model: Path, swarm: RunningSwarm, arguments: argparse.Namespace) -> float:
+    """Return tokens per second of all threads together; loading does not count."""
+    remote = DistributedLlamaForCausalLM.from_pretrained(
+        str(model), initial_peers=[swarm.maddr], torch_dtype=getattr(torch, arguments.dtype)
+    )
+    barrier = threading.Barrier(arguments.threads + 1)
+
+    def generate(index: int) -> None:
+        torch.set_num_threads(1)
+        prompt = torch.arange(100 * index, 100 * index + 32).unsqueeze(0)
+        remote.generate(prompt, max_new_tokens=4)  # warms up
+        barrier.wait()
+        remote.generate(prompt, max_new_tokens=arguments.tokens)
+        barrier.wait()
+
+    workers = [threading.Thread(target=generate, args=(i,)) for i in range(arguments.threads)]
+    for worker in workers:
+        worker.start()
+    barrier.wait()
+    started_at = time.perf_counter()
+    barrier.wait()
+    took_s = time.perf_counter() - started_at
+    for worker in workers:
+        worker.join()
+    remote.close()
+    num_tokens: int = arguments.threads * arguments.tokens
+    return num_tokens / took_s
+
+
+def describe_servers(swarm: RunningSwarm) -> list[dict[str, object]]:
+    """Return each server's processes and resident memory, in MiB, after all the work."""
+    facts = []
+    for server in swarm.servers:
+        family = server.family()
+        memory = {f"{p.name()}_{p.pid}": round(p.memory_info().rss / 2**20, 1) for p in family}
+        facts.append({"num_processes": len(family), "resident_mib": memory})
+    return facts
+
+
+def _describe(rounds: list[list[Chat]], stream: float) -> dict[str, float]:
+    together = statistics.median(tokens_per_s(chats) for chats in rounds)
+    whole = statistics.median(whole_tokens_per_s(chats) for chats in rounds)
+    first = statistics.median(chat.first_token_s for chats in rounds for chat in chats)
+    return {
+        "tokens_per_s": round(together, 1),
+        "ratio": round(together / stream, 2),
+        "ratio_with_prefill": round(whole / stream, 2),
+        "ms_per_row": round(1000 / together, 2),
+        "first_token_p50_s": round(first, 3),
+    }
+
+
+def _first_token_ratio(chats: dict[int, list[list[Chat]]]) -> float | None:
+    if 1 not in chats or 16 not in chats:
+        return None
+    lone, many = (
+        statistics.median(chat.first_token_s for round_ in chats[number] for chat in round_)
+        for number in (1, 16)
+    )
+    return round(many / lone, 2)
+
+
+if __name__ == "__main__":
+    main()
