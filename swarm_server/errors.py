@@ -15,6 +15,7 @@ SwarmError
 │   ├── CopiesDisagreeError      a pushed step and the caller's own copy are not the same
 │   └── ReplyTooLargeError       the reply fits only a stream
 ├── KVMemoryError            the KV memory asked for is not there
+│   └── PagesExhaustedError      too few pages are free just now; the engine waits or preempts
 ├── TooManySessionsError     the server runs its maximum of sessions
 ├── TooManyRequestsError     the server has its maximum of forward and backward requests
 ├── RequestExpiredError      a forward or backward request took longer than the server allows
@@ -202,6 +203,17 @@ class KVMemoryError(SwarmError):
             f"Server's attention cache is full, failed to allocate {wanted_bytes} bytes: "
             f"Could not allocate {wanted_bytes} within {waited_s:g} seconds"
         )
+
+
+class PagesExhaustedError(KVMemoryError):
+    """Too few pages are free just now."""
+
+    code = "pages_exhausted"
+
+    def __init__(self, num_wanted: int, num_available: int) -> None:
+        super().__init__(f"{num_wanted} pages are needed, {num_available} are free")
+        self.num_wanted = num_wanted
+        self.num_available = num_available
 
 
 class TooManySessionsError(SwarmError):
