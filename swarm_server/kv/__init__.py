@@ -1,10 +1,23 @@
-"""KV memory: how much a server grants, and where a session keeps its keys and values.
+"""KV memory: how much a server grants, and which pages hold whose keys and values.
 
-Entry points: `KVBudget` (admission) and `SessionKV` (storage). The engine sees only
-`SessionKV.write`, so storage may change without it.
+Entry points: `KVBudget` (promises), `KVMemory` (pages) and `SequenceKV` (the pages of a sequence),
+all without tensors; `engine.page_storage` has the contents. `SessionKV` is what came before pages.
 """
 
 from swarm_server.kv.budget import KVBudget
+from swarm_server.kv.layout import KVLayout
+from swarm_server.kv.memory import KVMemory
+from swarm_server.kv.pages import HOLE, PageCopy, PageId
+from swarm_server.kv.sequence_kv import SequenceKV
 from swarm_server.kv.session_kv import SessionKV
 
-__all__ = ["KVBudget", "SessionKV"]
+__all__ = [
+    "HOLE",
+    "KVBudget",
+    "KVLayout",
+    "KVMemory",
+    "PageCopy",
+    "PageId",
+    "SequenceKV",
+    "SessionKV",
+]

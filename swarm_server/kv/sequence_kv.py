@@ -1,0 +1,94 @@
+"""The pages of one sequence in all layout groups: the verbs of `PageTable`, on all at once."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from swarm_server.errors import PagesExhaustedError
+from swarm_server.kv.memory import KVMemory
+from swarm_server.kv.page_table import PageTable
+from swarm_server.kv.pages import HOLE, PageCopy, PageId
+
+
+class SequenceKV:
+    """A sequence's KV cache: one page table per group, all of one length."""
+
+    def __init__(self, memory: KVMemory) -> None:
+        """Make an empty one."""
+        layout = memory.layout
+        self._memory = memory
+        self.tables = tuple(
+            PageTable(memory, layout.page_size, layout.window_of(group))
+            for group in range(layout.num_groups)
+        )
+
+    @property
+    def length(self) -> int:
+        """Tokens in the KV cache."""
+        return self.tables[0].length
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether all that the next token looks at is here."""
+        return all(table.can_continue for table in self.tables)
+
+    @property
+    def pages(self) -> list[PageId]:
+        """All pages that it holds, group after group."""
+        return [page for table in self.tables for page in table.pages if page != HOLE]
+
+    def num_needed(self, num_tokens: int) -> int:
+        """Return how many pages `append` would take."""
+        return sum(table.num_needed(num_tokens) for table in self.tables)
+
+    def append(self, num_tokens: int) -> list[PageCopy]:
+        """Make room for the next tokens in every group; all or nothing.
+
+        Returns:
+            Copies that the storage must perform first, in this order.
+
+        Raises:
+            PagesExhaustedError: too few pages are available; nothing has changed.
+        """
+        needed = self.num_needed(num_tokens)
+        if needed > self._memory.num_available:
+            raise PagesExhaustedError(needed, self._memory.num_available)
+        return [copy for table in self.tables for copy in table.append(num_tokens)]
+
+    def match_prefix(self, hashes: Sequence[bytes]) -> int:
+        """Begin an empty sequence with what the prefix cache has; return the number of tokens."""
+        found = self._memory.match_prefix(hashes)
+        for group, table in enumerate(self.tables):
+            table.adopt([pages[group] for pages in found])
+        return self.length
+
+    def keep_prefix(self, key: bytes, page_index: int) -> None:
+        """Give one page of each group, all full, to the prefix cache; not if one is gone."""
+        pages = [table.pages[page_index] for table in self.tables]
+        if HOLE not in pages:
+            self._memory.keep_prefix(key, pages)
+
+    def truncate(self, length: int) -> None:
+        """Forget all from `length` on; 0 <= length <= the present one."""
+        for table in self.tables:
+            table.truncate(length)
+
+    def fork(self) -> "SequenceKV":
+        """Return a sequence of the same tokens, which goes its own way from here on."""
+        other = SequenceKV(self._memory)
+        other.tables = tuple(table.fork() for table in self.tables)
+        return other
+
+    def free_behind_window(self) -> None:
+        """Release pages that no later token looks at."""
+        for table in self.tables:
+            table.free_behind_window()
+
+    def release(self) -> None:
+        """Give every page back; the sequence is empty."""
+        self.truncate(0)
+
+
+def count_reclaimable(memory: KVMemory, sequences: Iterable[SequenceKV]) -> int:
+    """Return how many pages are available again when all these sequences release theirs."""
+    held = Counter(page for sequence in sequences for page in sequence.pages)
+    return sum(memory.count(page) - memory.is_cached(page) == count for page, count in held.items())
