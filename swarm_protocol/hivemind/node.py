@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from hivemind.dht.node import DHTNode
 from hivemind.p2p import P2P, P2PDaemonError, P2PHandlerError, PeerID
@@ -23,12 +23,12 @@ from hivemind.utils.timed_storage import ValueWithExpiration
 from swarm_protocol.errors import (
     MalformedMessageError,
     NodeError,
-    PeerError,
     PeerRefusedError,
     PeerUnreachableError,
     ProtocolNotSupportedError,
 )
 from swarm_protocol.hivemind.daemon import Daemon, DaemonArguments
+from swarm_protocol.hivemind.failed_calls import as_peer_error
 from swarm_protocol.hivemind.frames import HivemindCallStream, HivemindServedStream
 from swarm_protocol.identifiers import PeerId, parse_peer_id
 from swarm_protocol.logs import get_logger
@@ -74,7 +74,7 @@ class HivemindNode:
         self._closing = False
 
     @classmethod
-    async def start(cls, settings: NodeSettings) -> "HivemindNode":
+    async def start(cls, settings: NodeSettings) -> Self:
         """Start a daemon and join the swarm, trying again until peers answer.
 
         Raises:
@@ -92,7 +92,7 @@ class HivemindNode:
                 await asyncio.sleep(_BOOTSTRAP_PAUSE_S)
 
     @classmethod
-    async def _start_once(cls, settings: NodeSettings) -> "HivemindNode":
+    async def _start_once(cls, settings: NodeSettings) -> Self:
         arguments = DaemonArguments(
             settings.initial_peers,
             settings.host_maddrs,
@@ -217,7 +217,7 @@ class HivemindNode:
                 raise NodeError("the libp2p daemon of this process has ended")
             return task.result()
         except (P2PDaemonError, P2PHandlerError, ControlFailure) as error:
-            raise _translate(peer, error) from error
+            raise as_peer_error(peer, error) from error
         except (OSError, asyncio.IncompleteReadError) as error:
             raise NodeError("the libp2p daemon of this process does not answer") from error
         finally:
@@ -258,13 +258,3 @@ def _libp2p_id(peer: PeerId) -> PeerID:
         return PeerID.from_base58(parse_peer_id(peer))
     except MalformedMessageError as error:
         raise PeerUnreachableError(peer, "this is no peer id") from error
-
-
-def _translate(peer: PeerId, error: Exception) -> PeerError:
-    """Tell apart by text what hivemind reports by one class."""
-    text = str(error)
-    if "protocol not supported" in text or "protocols not supported" in text:
-        return ProtocolNotSupportedError(peer, "does not serve this method")
-    if isinstance(error, P2PHandlerError):
-        return PeerRefusedError(peer, text)
-    return PeerUnreachableError(peer, "cannot be reached")

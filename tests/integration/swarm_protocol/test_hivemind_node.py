@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from swarm_protocol.errors import NodeError
+from swarm_protocol.errors import NodeError, ProtocolNotSupportedError
 from swarm_protocol.hivemind import HivemindNode, NodeSettings, make_identity
 from swarm_protocol.node import ServedStream
 
@@ -118,3 +118,16 @@ def test_file_that_is_no_identity_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NodeError, match="is not an identity file"):
         make_identity(path)
     assert path.read_text() == "hello"
+
+
+async def test_a_peer_without_dht_handlers_answers_a_ping(node: HivemindNode) -> None:
+    """As relayed servers and clients are: "not supported" is an answer, from whoever is alive."""
+    settings = NodeSettings(initial_peers=node.maddrs, client_mode=True)
+    client = await HivemindNode.start(settings)
+    try:
+        with pytest.raises(ProtocolNotSupportedError):
+            await node.call(client.peer_id, "DHTProtocol.rpc_ping", b"")
+
+        assert 0 < await node.ping(client.peer_id) < 5
+    finally:
+        await client.close()
