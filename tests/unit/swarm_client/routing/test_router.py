@@ -172,3 +172,19 @@ def test_gaps_of_a_part_are_only_those_inside_it() -> None:
 
     assert uncovered_blocks(spans, BlockRange(1, 3)) == (BlockRange(1, 2),)
     assert uncovered_blocks(spans, BlockRange(2, 3)) == ()
+
+
+@pytest.mark.parametrize(("slow_s", "expected"), [(4.9, ["slow 0:5"]), (5.1, ["a 0:2", "b 2:5"])])
+def test_a_server_out_of_anothers_reach_costs_five_seconds(
+    slow_s: float, expected: list[str]
+) -> None:
+    """An announced ping may be infinite; a slow server that needs no such hop may be faster."""
+    candidates = [
+        server("a", "0:2", ping_s=0.0, next_pings={"b": inf, "slow": inf}),
+        server("b", "2:5", ping_s=0.0),
+        server("slow", "0:5", ping_s=0.0, rate_tokens_per_s=NUM_BLOCKS / slow_s),
+    ]
+
+    route = choose_route(candidates, ALL, num_cache_tokens=1)
+
+    assert written(route) == expected

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from swarm_protocol.errors import PeerMisbehavedError, PeerRefusedError, PeerUnreachableError
-from swarm_protocol.hivemind.frames import HivemindCallStream
+from swarm_protocol.hivemind.frames import HivemindCallStream, HivemindServedStream
 from swarm_protocol.identifiers import PeerId
 from swarm_protocol.node import MAX_FRAME_BYTES
 
@@ -103,3 +103,31 @@ async def test_frame_over_the_limit_is_refused(wire: Wire) -> None:
 
     with pytest.raises(PeerMisbehavedError, match="is refused"):
         await wire.stream.receive()
+
+
+@pytest.mark.parametrize("end", ["010000000000000000", "0100000000000000060a04626f6f6d"])
+async def test_the_end_marker_of_a_caller_is_the_end_of_its_input(end: str) -> None:
+    """Empty, as it is normally, or not; from a server it would be an error."""
+    near_end, far_end = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=near_end)
+    stream = HivemindServedStream(PEER, reader, writer)
+    far_end.sendall(bytes.fromhex("00000000000000000161" + end))
+    far_end.close()
+
+    await stream.read_until_caller_leaves()
+
+    assert [await stream.receive() for _ in range(2)] == [b"a", None]
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_handlers_error_is_a_frame_with_the_end_marker() -> None:
+    """Error "boom" of PETALS_PROTOCOL §0.4, as a server sends it."""
+    near_end, far_end = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=near_end)
+    await HivemindServedStream(PEER, reader, writer).send_error("boom")
+
+    assert far_end.recv(4096).hex() == "0100000000000000060a04626f6f6d"
+    writer.close()
+    await writer.wait_closed()
+    far_end.close()
