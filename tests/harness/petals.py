@@ -6,6 +6,7 @@ the project; elsewhere the tests that need it are skipped.
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -40,6 +41,25 @@ class PetalsPeer:
 
     peer_id: str
     maddrs: tuple[str, ...]
+
+
+async def run_program(*arguments: str, timeout_s: float = 60) -> None:
+    """Run the release's Python to its end; programs find its `petals_compat` by PYTHONPATH."""
+    process = await asyncio.create_subprocess_exec(
+        PYTHON,
+        *("-W", "ignore", *arguments),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(SCRIPT.parent)},
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, log = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode == 0, f"the release's program failed: {log.decode()[-2000:]}"
 
 
 async def run(*arguments: str, timeout_s: float = 60) -> dict[str, Any]:

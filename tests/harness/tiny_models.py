@@ -20,6 +20,7 @@ def save_tiny_llama(
     hidden_size: int = 64,
     dtype: torch.dtype = torch.float32,
     shard_size: str = "5GB",
+    max_positions: int = 512,
 ) -> Path:
     """Save a random Llama with grouped KV heads and its tokenizer; return `directory`.
 
@@ -34,7 +35,7 @@ def save_tiny_llama(
         num_hidden_layers=num_blocks,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=max_positions,
         rms_norm_eps=1e-5,
         tie_word_embeddings=False,
         initializer_range=0.2,

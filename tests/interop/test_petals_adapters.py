@@ -1,6 +1,5 @@
 """An adapter that peft itself has saved, on our servers, for a client of the Petals release."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -11,12 +10,13 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from swarm_protocol.hivemind import HivemindNode, NodeSettings
+from swarm_protocol.hivemind import NodeSettings
 from swarm_server.server import BlockServer
 from swarm_server.settings import ServerSettings
 from tests.harness import petals
 from tests.harness.lora_adapters import merged_model
 from tests.harness.tiny_models import save_tiny_llama
+from tests.interop.pushing_node import PushingNode
 
 pytestmark = [
     pytest.mark.skipif(not petals.is_installed(), reason=petals.REASON_ABSENT),
@@ -53,22 +53,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def adapter(model: Path) -> Path:
     """Saved by peft, beside the model, and called `mine`."""
     directory = model.parent / "mine"
-    process = await asyncio.create_subprocess_exec(
-        *(petals.PYTHON, "-W", "ignore", "-c", SAVE_WITH_PEFT, model, directory),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert await process.wait() == 0
+    await petals.run_program("-c", SAVE_WITH_PEFT, str(model), str(directory))
     return directory
 
 
 @pytest.fixture
-async def bootstrap(model: Path, adapter: Path) -> AsyncIterator[HivemindNode]:
-    """The first of two nodes, whose servers hold blocks 0:2 and 2:4 and the adapter."""
+async def bootstrap(model: Path, adapter: Path) -> AsyncIterator[PushingNode]:
+    """The first of two nodes, whose servers hold blocks 0:2 and 2:4 and the adapter.
+
+    A step after the first is pushed from the one to the other.
+    """
     async with AsyncExitStack() as cleanup:
-        first = await HivemindNode.start(NodeSettings())
+        first = await PushingNode.start(NodeSettings())
         cleanup.push_async_callback(first.close)
-        second = await HivemindNode.start(NodeSettings(initial_peers=first.maddrs))
+        second = await PushingNode.start(NodeSettings(initial_peers=first.maddrs))
         cleanup.push_async_callback(second.close)
         for node, blocks in ((first, "0:2"), (second, "2:4")):
             settings = ServerSettings(
@@ -85,7 +83,7 @@ async def bootstrap(model: Path, adapter: Path) -> AsyncIterator[HivemindNode]:
 
 
 async def generate_with_petals(
-    model: Path, bootstrap: HivemindNode, active_adapter: str | None
+    model: Path, bootstrap: PushingNode, active_adapter: str | None
 ) -> list[int]:
     """Return new ids of the release's client, which reads such options from the config as well."""
     config_path = model / "config.json"
@@ -106,12 +104,13 @@ def expected_ids(whole: LlamaForCausalLM) -> list[int]:
 
 
 async def test_petals_client_gets_the_adapter_that_it_names(
-    model: Path, adapter: Path, bootstrap: HivemindNode
+    model: Path, adapter: Path, bootstrap: PushingNode
 ) -> None:
-    """Tokens are those of merged weights; without a name, those of the bare model."""
+    """Tokens are those of merged weights, in pushed steps too; without a name, the bare model's."""
     adapted = expected_ids(merged_model(model, adapter))
     bare = expected_ids(LlamaForCausalLM.from_pretrained(model, dtype=torch.float32))
     assert adapted != bare
 
     assert await generate_with_petals(model, bootstrap, "mine") == adapted
+    assert (bootstrap.num_pushed, bootstrap.refusals) == (NUM_NEW - 1, [])
     assert await generate_with_petals(model, bootstrap, None) == bare

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from swarm_protocol.argument_packing import structure_of
-from swarm_protocol.identifiers import BlockChain, BlockRange
+from swarm_protocol.identifiers import BlockChain, BlockRange, PeerId
 from swarm_protocol.messages import ExpertRequest, ExpertResponse, parse_message
 from swarm_protocol.metadata import InferenceMetadata
 from swarm_protocol.methods import RPC_INFERENCE
@@ -18,9 +19,19 @@ from swarm_protocol.tensor_codec import (
     decode_tensor,
     encode_tensor,
 )
-from swarm_server.server import BlockServer
 
 _ids = count()
+
+
+class Callee(Protocol):
+    """A server of ours or of others."""
+
+    @property
+    def peer_id(self) -> PeerId: ...
+    @property
+    def dht_prefix(self) -> str: ...
+    @property
+    def blocks(self) -> BlockRange: ...
 
 
 def make_frame(uid: str, tensors: list[Tensor], metadata: InferenceMetadata) -> bytes:
@@ -46,7 +57,7 @@ class RawSession:
     async def start(
         cls,
         node: Node,
-        server: BlockServer,
+        server: Callee,
         *,
         blocks: BlockRange | None = None,
         max_length: int = 32,

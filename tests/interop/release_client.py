@@ -1,0 +1,53 @@
+"""A program for the Python of the Petals release: more of its client than `interop.py` shows.
+
+    release_client.py MODEL PREFIX TASK ANSWER MADDR...
+
+TASK is a file of `torch.save` with the arguments of the functions below, under their names; ANSWER
+will be one with what they return. Imports nothing of ours: it runs in the release's environment.
+"""
+
+import os
+import sys
+from typing import Any
+
+import petals_compat  # type: ignore[import-not-found]  # noqa: F401  (must be first)
+import psutil
+import torch
+from petals import AutoDistributedModelForCausalLM  # type: ignore[import-not-found]
+
+
+def search_beams(model: Any, token_ids: Any, num_beams: int, num_new: int) -> Any:
+    """Return the tokens of a beam search, the prompt's included."""
+    return model.generate(token_ids, max_new_tokens=num_new, num_beams=num_beams, do_sample=False)
+
+
+def run_session(model: Any, chunks: list[Any], prompts: Any) -> list[Any]:
+    """Return the outputs of a session over all blocks, whose first step has deep prompts."""
+    max_length = sum(chunk.shape[1] for chunk in chunks)
+    blocks = model.transformer.h
+    with torch.inference_mode(), blocks.inference_session(max_length=max_length) as session:
+        first, *others = chunks
+        return [session.step(first, prompts), *(session.step(chunk) for chunk in others)]
+
+
+def main() -> None:
+    """Do the task and end, leaving no child behind."""
+    directory, prefix, task_path, answer_path, *maddrs = sys.argv[1:]
+    torch.set_num_threads(1)
+    task = torch.load(task_path)
+    model = AutoDistributedModelForCausalLM.from_pretrained(
+        directory,
+        initial_peers=maddrs,
+        dht_prefix=prefix,
+        torch_dtype=torch.float32,
+        show_route=False,
+        max_retries=1,
+    )
+    functions = (search_beams, run_session)
+    torch.save({f.__name__: f(model, **task[f.__name__]) for f in functions}, answer_path)
+    for child in psutil.Process().children(recursive=True):  # its DHT and its daemon
+        child.kill()
+    os._exit(0)
+
+
+main()
