@@ -9,7 +9,8 @@ from torch import Tensor
 
 from swarm_protocol.argument_packing import structure_of
 from swarm_protocol.identifiers import BlockRange
-from tests.integration.swarm_server.raw_session import RawSession, hidden_states
+from swarm_protocol.metadata import InferenceMetadata
+from tests.integration.swarm_server.raw_session import RawSession, hidden_states, make_frame
 from tests.integration.swarm_server.tiny_swarm import Reference, Swarm
 
 TOLERANCE = 1e-4  # float32, summed in another order than transformers does
@@ -74,6 +75,15 @@ async def test_a_session_may_use_a_part_of_the_span(swarm: Swarm, reference: Ref
     assert first.kv_tokens_left == second.kv_tokens_left == 16384 - 32
 
 
+async def test_steps_of_5_1_and_1_tokens_equal_one_of_7(swarm: Swarm) -> None:
+    """Conformance check 16; on servers of the release in `tests/interop/test_petals_sessions`."""
+    hidden = hidden_states(2, 7)
+
+    cut = await run_chain(swarm, list(torch.split(hidden, [5, 1, 1], dim=1)))
+
+    torch.testing.assert_close(cut, await run_chain(swarm, [hidden]), atol=TOLERANCE, rtol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 async def test_replies_are_in_the_servers_dtype(swarm: Swarm, dtype: torch.dtype) -> None:
     """Whatever dtype the caller sends."""
@@ -126,9 +136,20 @@ async def test_a_repeated_step_id_gets_no_second_reply(swarm: Swarm) -> None:
     assert torch.equal(reply, await undisturbed.step(hidden[:, 1:]))
 
 
+async def test_steps_need_no_ids(swarm: Swarm) -> None:
+    """Neither of their own nor of the session: each one is answered."""
+    session = await RawSession.start(swarm.caller, swarm.servers[0])
+    opening, token = InferenceMetadata(max_length=2), hidden_states(1, 1)
+    later = InferenceMetadata()
+
+    for metadata in (opening, later):
+        await session.stream.send(make_frame(session.uid, [token], metadata))
+        assert (await session.receive()).shape == (1, 1, 64)
+
+
 async def test_deep_prompts_join_the_first_tokens_before_each_block(swarm: Swarm) -> None:
     """At the step that carries them; equal to adding them between sessions of one block."""
-    server, hidden = swarm.servers[0], hidden_states(2, 4)
+    server, hidden = swarm.servers[0], hidden_states(2, 5)
     prompts = hidden_states(2, 3, seed=5).unsqueeze(1)  # [num_blocks, 1, 3, hidden_size]
     expected = hidden.clone()
     for index in range(2):
@@ -138,9 +159,10 @@ async def test_deep_prompts_join_the_first_tokens_before_each_block(swarm: Swarm
         expected = await alone.step(expected)
 
     session = await RawSession.start(swarm.caller, server)
-    reply = await session.step(hidden, prompts=prompts)
+    first = await session.step(hidden[:, :4], prompts=prompts)
+    later = await session.step(hidden[:, 4:])
 
-    torch.testing.assert_close(reply, expected, atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(torch.cat([first, later], 1), expected, atol=TOLERANCE, rtol=0)
 
 
 async def test_hypo_ids_let_rows_continue_others(swarm: Swarm) -> None:

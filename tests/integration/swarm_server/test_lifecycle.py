@@ -185,18 +185,22 @@ async def test_a_bfloat16_server_says_so_and_answers_in_it(tiny_llama: Path) -> 
 
 
 async def test_rpc_info_counts_free_memory_per_block(tiny_llama: Path) -> None:
-    """A session of M tokens over n blocks lowers it by M times n (PETALS_PROTOCOL §5.2)."""
+    """A session of M tokens in B rows over n blocks lowers it by M times B times n (§5.2)."""
     async with server_swarm(tiny_llama, ["0:3"]) as (network, (server,)):
-        caller, left = network.node("caller"), []
-        session = await RawSession.start(caller, server, max_length=20)
-        for _ in range(2):
+        caller = network.node("caller")
+
+        async def slots_left() -> int:
             request = ExpertUID(uid="tiny-llama.0").SerializeToString()
             reply = await caller.call(server.peer_id, RPC_INFO, request)
             facts = parse_message(ExpertInfo, reply).serialized_info
-            left.append(PeerDescription.parse(facts).cache_tokens_left)
-            await session.step(hidden_states(1, 1))
+            return PeerDescription.parse(facts).cache_tokens_left
 
-    assert left == [3 * 16384, 3 * 16384 - 3 * 20]
+        session = await RawSession.start(caller, server, max_length=20)
+        assert await slots_left() == 3 * 16384
+        await session.step(hidden_states(2, 0))
+        assert await slots_left() == 3 * 16384 - 20 * 2 * 3
+        await session.end()
+        assert await slots_left() == 3 * 16384
 
 
 def test_the_server_starts_without_transformers() -> None:
