@@ -1,0 +1,39 @@
+"""What callers of the engine ask for, and what they get."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from swarm_protocol.identifiers import BlockRange
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRequest:
+    """A session to be opened. Whoever asks has had it admitted.
+
+    `num_rows` is how many sequences it begins with, and the most it may ever have; `max_length`
+    bounds the tokens of each. Tenants share the server's time fairly. `wait_s` is how long a step
+    may wait for pages; the engine grants its own minimum in any case.
+    """
+
+    blocks: BlockRange
+    num_rows: int
+    max_length: int
+    tenant: str
+    adapter: str | None = None
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step has given.
+
+    `hidden` is [num_rows, num_tokens, hidden_size] in the span's dtype, on the CPU. `queue_ms` is
+    the time from submission to the end in which the step was not computed, `compute_ms` that of
+    the batches that it was part of; `num_batch_rows` are the rows of the last one, its own included.
+    """
+
+    hidden: Tensor
+    queue_ms: float
+    compute_ms: float
+    num_batch_rows: int

@@ -1,0 +1,93 @@
+"""Fits slices into the pages that there are, and says who must give pages back for that."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from swarm_server.scheduler.tickets import BatchPlan, Slice, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Pages that would be free if a session were preempted; it rests if it has not stepped long."""
+
+    session_id: int
+    num_pages: int
+    is_resting: bool
+
+
+class PageAccounts(Protocol):
+    """What the scheduler asks about pages."""
+
+    @property
+    def num_available(self) -> int:
+        """Pages that could be allocated now."""
+
+    def num_needed(self, session_id: int, num_tokens: int) -> int:
+        """Return how many pages the next tokens of each row of a session take, at most."""
+
+    def holdings(self) -> Sequence[Holding]:
+        """Return what every session that has pages would give back. Asked only when short."""
+
+
+def fit(wanted: Sequence[tuple[Ticket, Slice]], pages: PageAccounts) -> BatchPlan:
+    """Return the slices that get pages, in their order, and the sessions preempted for them.
+
+    Sessions that came first get pages first. Those preempted rest, or came later than the one that
+    needs their pages: resting ones first, then whoever came last.
+    """
+    fitting = _Fitting(pages)
+    for ticket, chosen in sorted(wanted, key=lambda pair: pair[0].session_id):
+        fitting.place(ticket, chosen)
+    kept = tuple(chosen for _, chosen in wanted if chosen.ticket_id in fitting.kept)
+    return BatchPlan(kept, tuple(fitting.preempted), tuple(fitting.blocked))
+
+
+class _Fitting:
+    def __init__(self, pages: PageAccounts) -> None:
+        self.kept: set[int] = set()
+        self.preempted: list[int] = []
+        self.blocked: list[int] = []
+        self._pages = pages
+        self._num_left = pages.num_available
+        self._served: set[int] = set()
+        self._victims: list[Holding] | None = None
+
+    def place(self, ticket: Ticket, chosen: Slice) -> None:
+        session_id = ticket.session_id
+        if session_id in self.preempted:
+            return
+        needed = self._pages.num_needed(session_id, chosen.end - chosen.start)
+        if needed > self._num_left and not self._preempt_for(session_id, needed):
+            self.blocked.append(ticket.ticket_id)
+            return
+        self._num_left -= needed
+        self.kept.add(ticket.ticket_id)
+        self._served.add(session_id)
+
+    def _preempt_for(self, session_id: int, needed: int) -> bool:
+        """Free enough pages for a session, or none at all."""
+        victims, num_left = list[Holding](), self._num_left
+        for holding in self._all_victims():
+            if num_left >= needed:
+                break
+            is_later = holding.session_id > session_id
+            is_own_or_served = (
+                holding.session_id == session_id or holding.session_id in self._served
+            )
+            if (is_later or holding.is_resting) and not is_own_or_served:
+                victims.append(holding)
+                num_left += holding.num_pages
+        if num_left < needed:
+            return False
+        self._num_left = num_left
+        for victim in victims:
+            self.preempted.append(victim.session_id)
+            self._all_victims().remove(victim)
+        return True
+
+    def _all_victims(self) -> list[Holding]:
+        if self._victims is None:
+            holdings = (holding for holding in self._pages.holdings() if holding.num_pages > 0)
+            self._victims = sorted(holdings, key=lambda h: (not h.is_resting, -h.session_id))
+        return self._victims

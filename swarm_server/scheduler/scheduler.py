@@ -1,0 +1,167 @@
+"""Puts the waiting steps of all sessions into batches.
+
+Every batch goes through one range of blocks. It takes every decode that waits for them; prefills
+share what is left, at most one chunk, fairly among tenants. Whoever waits has a turn sooner or
+later: ranges take turns, decodes go by age, and tenants by shares.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from swarm_protocol.identifiers import BlockRange
+from swarm_server.scheduler.page_fitting import PageAccounts, fit
+from swarm_server.scheduler.tenant_shares import Demand, TenantShares
+from swarm_server.scheduler.tickets import BatchLimits, BatchPlan, Slice, Ticket
+
+_SHARES_PER_CHUNK = 4
+"""So many tenants may have a part of one chunk."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    ticket: Ticket
+    num_done: int = 0
+    is_running: bool = False
+
+    @property
+    def num_left(self) -> int:
+        return self.ticket.num_tokens - self.num_done
+
+
+class Scheduler:
+    """Holds the tickets of all sessions, at most one of each."""
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self._waiting: dict[int, _Waiting] = {}  # by ticket id
+        self._ticket_ids: dict[int, int] = {}  # by session id
+        self._ranges: list[BlockRange] = []  # whose turn comes first
+        self._shares = TenantShares(max(1, limits.chunk_tokens // _SHARES_PER_CHUNK))
+        self._decoding: set[int] = set()  # sessions whose last step was a decode
+        self._passed_over: set[int] = set()  # prefills without pages, which let others go first
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a ticket waits that is not being computed."""
+        return any(not waiting.is_running for waiting in self._waiting.values())
+
+    def add(self, ticket: Ticket) -> None:
+        """Take a ticket. Its session has no other; one that was preempted keeps its id."""
+        assert ticket.session_id not in self._ticket_ids
+        assert ticket.num_tokens > 0
+        self._waiting[ticket.ticket_id] = _Waiting(ticket)
+        self._ticket_ids[ticket.session_id] = ticket.ticket_id
+        if ticket.blocks not in self._ranges:
+            self._ranges.append(ticket.blocks)
+
+    def cancel(self, session_id: int) -> None:
+        """Forget a session and its ticket, if any."""
+        self._decoding.discard(session_id)
+        self._drop_ticket_of(session_id)
+
+    def next_batch(self, pages: PageAccounts) -> BatchPlan:
+        """Return what to compute now; call `finished` for each slice before asking again.
+
+        An empty plan means that nothing waits, or that no pages are there for what does.
+        """
+        plan = self._plan(pages)
+        if not plan.slices and self._passed_over:
+            self._passed_over.clear()
+            plan = self._plan(pages)
+        self._passed_over = set(plan.blocked)
+        for chosen in plan.slices:
+            self._waiting[chosen.ticket_id].is_running = True
+        for session_id in plan.preempted:
+            self._drop_ticket_of(session_id)
+        return plan
+
+    def finished(self, ticket_id: int, num_tokens: int) -> None:
+        """Note that a slice of so many tokens is done; a ticket that is done is forgotten."""
+        waiting = self._waiting[ticket_id]
+        assert waiting.is_running
+        assert 0 <= num_tokens <= waiting.num_left
+        waiting.is_running = False
+        waiting.num_done += num_tokens
+        if waiting.num_left == 0:
+            ticket = waiting.ticket
+            mark = self._decoding.add if ticket.cost_class == "decode" else self._decoding.discard
+            mark(ticket.session_id)
+            self._drop_ticket_of(ticket.session_id)
+
+    def check_integrity(self) -> None:
+        """Assert what holds between calls."""
+        tickets = [waiting.ticket for waiting in self._waiting.values()]
+        assert {ticket.session_id: ticket.ticket_id for ticket in tickets} == self._ticket_ids
+        assert len(tickets) == len(self._ticket_ids)
+        assert all(waiting.num_left > 0 for waiting in self._waiting.values())
+        assert {ticket.blocks for ticket in tickets} <= set(self._ranges)
+        assert self._passed_over <= set(self._waiting)
+
+    def _plan(self, pages: PageAccounts) -> BatchPlan:
+        """Return a plan for the first range, in turn, that has something to compute."""
+        ready: dict[BlockRange, list[_Waiting]] = {}
+        for waiting in sorted(self._waiting.values(), key=lambda w: w.ticket.ticket_id):
+            if not waiting.is_running:
+                ready.setdefault(waiting.ticket.blocks, []).append(waiting)
+        self._ranges = [blocks for blocks in self._ranges if blocks in ready]
+        blocked = list[int]()
+        for blocks in self._ranges:
+            plan = fit(self._choose(ready[blocks]), pages)
+            blocked += plan.blocked
+            if plan.slices:
+                self._ranges.remove(blocks)
+                self._ranges.append(blocks)
+                return BatchPlan(plan.slices, plan.preempted, tuple(blocked))
+        return BatchPlan(blocked=tuple(blocked))
+
+    def _choose(self, ready: list[_Waiting]) -> list[tuple[Ticket, Slice]]:
+        """Return what a batch of these would hold if there were pages enough; oldest first."""
+        limits = self._limits
+        prefills = [waiting for waiting in ready if waiting.ticket.cost_class == "prefill"]
+        reserved = min(limits.chunk_tokens, limits.max_batch_tokens // 2) if prefills else 0
+        decodes, num_tokens = self._choose_decodes(ready, limits.max_batch_tokens - reserved)
+        budget = min(limits.chunk_tokens, max(reserved, limits.max_batch_tokens - num_tokens))
+        if self._is_lone(ready[0].ticket):
+            budget = limits.max_batch_tokens
+        fresh = [w for w in prefills if w.ticket.ticket_id not in self._passed_over]
+        chosen = self._choose_prefills(fresh or prefills, budget)
+        return [
+            (waiting.ticket, Slice(waiting.ticket.ticket_id, waiting.num_done, end))
+            for waiting, end in (*decodes, *chosen)
+        ]
+
+    def _choose_decodes(
+        self, ready: list[_Waiting], max_tokens: int
+    ) -> tuple[list[tuple[_Waiting, int]], int]:
+        """Return decodes with their ends, the oldest first, and their tokens over all rows."""
+        chosen, num_rows, num_tokens = list[tuple[_Waiting, int]](), 0, 0
+        for waiting in ready:
+            ticket = waiting.ticket
+            rows, tokens = ticket.num_rows, ticket.num_rows * ticket.num_tokens
+            fits = num_rows + rows <= self._limits.max_rows and num_tokens + tokens <= max_tokens
+            if ticket.cost_class == "decode" and (fits or not chosen):
+                chosen.append((waiting, ticket.num_tokens))
+                num_rows, num_tokens = num_rows + rows, num_tokens + tokens
+        return chosen, num_tokens
+
+    def _choose_prefills(
+        self, prefills: list[_Waiting], budget: int
+    ) -> Iterator[tuple[_Waiting, int]]:
+        demands = [
+            Demand(w.ticket.ticket_id, w.ticket.tenant, w.ticket.num_rows, w.num_left)
+            for w in prefills
+        ]
+        self._shares.choose(demands, budget)
+        for waiting, demand in zip(prefills, demands, strict=True):
+            if demand.num_taken > 0:
+                yield waiting, waiting.num_done + demand.num_taken
+
+    def _is_lone(self, ticket: Ticket) -> bool:
+        """Whether no other session waits, or is likely to decode soon."""
+        return len(self._waiting) == 1 and self._decoding <= {ticket.session_id}
+
+    def _drop_ticket_of(self, session_id: int) -> None:
+        ticket_id = self._ticket_ids.pop(session_id, None)
+        if ticket_id is not None:
+            del self._waiting[ticket_id]
+            self._passed_over.discard(ticket_id)
