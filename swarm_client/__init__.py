@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from swarm_client.models import model_classes
     from swarm_client.models.model_classes import *  # noqa: F403  (a family is added there only)
     from swarm_client.remote import RemoteSequential
-    from swarm_client.session import InferenceSession, RewindableSession
+    from swarm_client.session import InferenceSession
     from swarm_client.settings import RoutingSettings
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "InferenceSession",
     "RemoteModel",
     "RemoteSequential",
-    "RewindableSession",
     "RoutingSettings",
     "SwarmConnection",
 ]
@@ -43,7 +42,6 @@ _MODULES: Final = {
     "InferenceSession": "session",
     "RemoteModel": "connection",
     "RemoteSequential": "remote",
-    "RewindableSession": "session",
     "RoutingSettings": "settings",
     "SwarmConnection": "connection",
 }

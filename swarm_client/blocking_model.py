@@ -90,8 +90,8 @@ class BlockingModel:
     def open_session(
         self, *, max_length: int, batch_size: int = 1, blocks: BlockRange | None = None
     ) -> BlockingSession:
-        """Open an inference session; see `RemoteModel.open_rewindable_session`."""
-        opening = self._model.open_rewindable_session(
+        """Open an inference session; see `RemoteModel.open_session`."""
+        opening = self._model.open_session(
             max_length=max_length, batch_size=batch_size, blocks=blocks
         )
         return BlockingSession(self._thread.run(opening), self._thread)

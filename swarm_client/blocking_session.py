@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 
 from swarm_client.loop_thread import LoopThread
-from swarm_client.session import RewindableSession, StepTimings
+from swarm_client.session import InferenceSession, StepTimings
 from swarm_protocol.identifiers import BlockRange
 
 
 class BlockingSession:
-    """A `RewindableSession` for code without an event loop; also a context manager.
+    """A `InferenceSession` for code without an event loop; also a context manager.
 
     Attributes:
         num_tuned: of the tokens run, how many are trained prompts at the start.
     """
 
-    def __init__(self, session: RewindableSession, thread: LoopThread) -> None:
+    def __init__(self, session: InferenceSession, thread: LoopThread) -> None:
         self.num_tuned = 0
         self._session = session
         self._thread = thread
@@ -103,13 +103,13 @@ class BlockingSession:
         return self._session.last_step
 
     def take_rows(self, rows: Tensor) -> None:
-        """Let the next step continue these rows; see `RewindableSession.take_rows`."""
+        """Let the next step continue these rows; see `InferenceSession.take_rows`."""
         self._session.take_rows(rows)
 
     def step(
         self, hidden: Tensor, *, prompts: Tensor | None = None, hypo_ids: Tensor | None = None
     ) -> Tensor:
-        """Run tokens through all blocks; see `RewindableSession.step`."""
+        """Run tokens through all blocks; see `InferenceSession.step`."""
         return self._thread.run(self._session.step(hidden, prompts=prompts, hypo_ids=hypo_ids))
 
     def _cut_output(self, num_run: int) -> None:

@@ -12,7 +12,6 @@ from swarm_client.directory import ServerView
 from swarm_client.model_servers import ModelServers
 from swarm_client.models.facts import ModelFacts
 from swarm_client.session.inference_session import InferenceSession
-from swarm_client.session.rewindable_session import RewindableSession
 from swarm_client.session.route_search import RouteSearch
 from swarm_client.session.step_checks import check_blocks, check_hidden, check_prompts
 from swarm_client.settings import RoutingSettings
@@ -61,6 +60,9 @@ class RemoteModel:
     ) -> InferenceSession:
         """Open a session over the best route; when a server fails, over another one.
 
+        It keeps its inputs, up to `max_history_bytes` of the settings, to make up for servers
+        that are lost later.
+
         Args:
             max_length: tokens that each row may have at most, >= 1.
             batch_size: rows that the caller means to use; helps to find servers with memory.
@@ -73,20 +75,12 @@ class RemoteModel:
         """
         if max_length < 1 or batch_size < 1:
             raise ValueError(f"a session needs room, got {max_length} tokens, {batch_size} rows")
-        search = RouteSearch(
-            self._servers,
+        return await InferenceSession.open(
+            RouteSearch(self._servers, max_length=max_length),
             check_blocks(blocks, self.facts),
-            num_cache_tokens=max_length * batch_size,
-            max_retries=self._settings.max_retries,
-        )
-        hops = await search.open()
-        return InferenceSession(
-            search,
-            hops,
             self.facts,
             self._settings,
-            max_length,
-            active_adapter=self.active_adapter,
+            num_rows=batch_size,
         )
 
     async def run_forward(
@@ -115,26 +109,6 @@ class RemoteModel:
     async def run_backward(self, tape: Tape, grad_outputs: Tensor) -> Gradients:
         """Return the gradients of a forward pass; see `TrainingPasses.backward`."""
         return await self._passes.backward(tape, grad_outputs)
-
-    async def open_rewindable_session(
-        self, *, max_length: int, batch_size: int = 1, blocks: BlockRange | None = None
-    ) -> RewindableSession:
-        """Open a session that can go back to any position; see `open_session`.
-
-        It keeps its inputs, up to `max_history_bytes` of the settings.
-        """
-
-        async def open_inner(num_rows: int) -> InferenceSession:
-            return await self.open_session(
-                max_length=max_length, batch_size=num_rows, blocks=blocks
-            )
-
-        return await RewindableSession.open(
-            open_inner,
-            batch_size=batch_size,
-            max_history_bytes=self._settings.max_history_bytes,
-            max_replays=self._settings.max_retries,
-        )
 
     async def start(self) -> None:
         """Look the servers up, then keep doing so in the background."""

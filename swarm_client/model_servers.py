@@ -47,7 +47,7 @@ class ModelServers:
         self._descriptions = PeerDescriptions(node, facts)
         self._random = Random()
         self._dialler = Dialler(
-            node, facts.dht_prefix, self._descriptions, timeout_s=settings.connect_timeout_s
+            node, facts.dht_prefix, self._descriptions, settings, active_adapter=active_adapter
         )
         self._lookup_lock = asyncio.Lock()
         self._last_started = 0  # look-ups are numbered
@@ -110,9 +110,9 @@ class ModelServers:
         )
         return TrainingPasses(self, calls, self._settings, self._random)
 
-    async def dial(self, route: Route) -> DialledRoute:
-        """Open all hops of a route, or none."""
-        return await self._dialler.dial(route)
+    async def dial(self, route: Route, *, max_length: int) -> DialledRoute:
+        """Open all hops of a route, or none; see `Dialler.dial`."""
+        return await self._dialler.dial(route, max_length=max_length)
 
     def report_failure(self, peer: PeerId) -> None:
         """Ban a peer for everybody who uses this model here."""

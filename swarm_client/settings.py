@@ -33,7 +33,10 @@ class RoutingSettings(BaseModel):
     )
     blocked_servers: tuple[PeerId, ...] = Field(default=(), description="Peers never used.")
     max_retries: int = Field(
-        default=3, ge=0, le=100, description="Further routes tried when one fails."
+        default=3,
+        ge=0,
+        le=100,
+        description="Further routes tried when one fails; in a session, per hop and step.",
     )
     retry_delay_s: float = Field(
         default=0.5,
@@ -50,10 +53,16 @@ class RoutingSettings(BaseModel):
     max_pinged: int = Field(
         default=16, ge=1, le=1024, description="Servers pinged after each look-up."
     )
+    repair_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        le=3600,
+        description="For replacing the servers that are lost in one step, replays included.",
+    )
     max_history_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=0,
-        description="Inputs of one session of the synchronous API kept for a replay.",
+        description="Inputs of one session, of all its hops together, kept for a replay.",
     )
     prefill_chunk_tokens: int = Field(
         default=512, ge=1, le=65536, description="Prompt tokens sent in one step."

@@ -13,9 +13,13 @@ from app.inference.output_text import Cut, OutputText
 from app.inference.requests import FinishReason, GenerationEvent, GenerationRequest, TokenTimings
 from app.inference.served_model import ServedModel
 from app.inference.stop_sequences import StopFinder
-from swarm_client.errors import MaxLengthExceededError, SessionClosedError
+from swarm_client.errors import (
+    MaxLengthExceededError,
+    RollbackUnsupportedError,
+    SessionClosedError,
+)
 from swarm_client.generation.sampler import SamplerRow
-from swarm_client.session.inference_session import InferenceSession
+from swarm_client.session import InferenceSession
 
 
 @dataclass(slots=True)
@@ -185,8 +189,8 @@ class SwarmConversation:
         session = self._session
         if session is None or session.position <= position:
             return
-        if session.can_roll_back:
+        try:
             session.roll_back(position)
-        else:
+        except RollbackUnsupportedError:  # and its inputs were too many to keep
             self._session = None
             await session.close()

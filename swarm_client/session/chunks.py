@@ -1,23 +1,37 @@
-"""How a long prefill is cut. Pure."""
+"""How a long step is cut. Pure."""
 
-from collections.abc import Iterator
+from swarm_client.session.hop_session import StepInputs
 
 
 def cut_into_chunks(
-    num_tokens: int, *, batch_size: int, chunk_tokens: int, max_step_tokens: int, num_prompts: int
-) -> Iterator[slice]:
-    """Yield slices of the token axis that together are all of it.
+    inputs: StepInputs, chunk_tokens: int, max_step_tokens: int
+) -> list[StepInputs]:
+    """Return parts of a step that, one after the other, are all of it.
+
+    Deep prompts and the order of rows come with the first chunk, which has all tokens that
+    prompts are added to, however many.
 
     Args:
-        num_tokens: of the step, in each row; >= 1.
-        batch_size: rows, >= 1.
+        inputs: at least one token.
         chunk_tokens: wanted size of a chunk.
         max_step_tokens: a server refuses steps of more tokens, over all rows.
-        num_prompts: deep prompts must all fall into the first chunk.
     """
-    size = max(1, min(chunk_tokens, max_step_tokens // batch_size))
-    start = 0
-    while start < num_tokens:
-        end = min(num_tokens, start + (size if start else max(size, num_prompts)))
-        yield slice(start, end)
-        start = end
+    num_tokens = inputs.num_tokens
+    size = max(1, min(chunk_tokens, max_step_tokens // len(inputs.hidden)))
+    end = max(size, _least_tokens(inputs))
+    if end >= num_tokens:
+        return [inputs]
+    hidden = inputs.hidden
+    chunks = [StepInputs(hidden[:, :end], inputs.prompts, inputs.hypo_ids)]
+    starts = range(end, num_tokens, size)
+    return chunks + [StepInputs(hidden[:, start : start + size]) for start in starts]
+
+
+def can_be_cut(inputs: StepInputs, max_step_tokens: int) -> bool:
+    """Tell whether a step is too long for a server, and shorter ones would do as well."""
+    is_too_long = len(inputs.hidden) * inputs.num_tokens > max_step_tokens
+    return is_too_long and inputs.num_tokens > _least_tokens(inputs)
+
+
+def _least_tokens(inputs: StepInputs) -> int:
+    return 1 if inputs.prompts is None else inputs.prompts.shape[2]

@@ -1,4 +1,4 @@
-"""Opening the streams of a route, all hops at once.
+"""Opening the sessions of a route, all hops at once. The one place that opens any.
 
 Petals has no "opened" reply: a hop counts as open when its server could be dialled and has
 described itself. What it refuses, it refuses in the first step.
@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from swarm_client.peer_descriptions import PeerDescriptions
 from swarm_client.routing import Hop, Route
-from swarm_client.session.hop_stream import HopStream
+from swarm_client.session.hop_session import HopSession
+from swarm_client.session.petals_hop_session import PetalsHopSession, SessionTerms
+from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import PeerError, PeerUnreachableError
 from swarm_protocol.methods import RPC_INFERENCE
 from swarm_protocol.node import Node
@@ -18,35 +20,47 @@ from swarm_protocol.node import Node
 
 @dataclass(slots=True)
 class DialledRoute:
-    """Outcome of dialling: `hops` in route order, or what failed; then no stream is open."""
+    """Outcome of dialling: `hops` in route order, or what failed; then none is open."""
 
-    hops: Sequence[HopStream] = ()
+    hops: Sequence[HopSession] = ()
     failures: list[PeerError] = field(default_factory=list)
 
 
 class Dialler:
-    """Opens streams to servers of one model."""
+    """Opens sessions on servers of one model, with one adapter or none."""
 
     def __init__(
-        self, node: Node, dht_prefix: str, descriptions: PeerDescriptions, *, timeout_s: float
+        self,
+        node: Node,
+        dht_prefix: str,
+        descriptions: PeerDescriptions,
+        settings: RoutingSettings,
+        *,
+        active_adapter: str | None = None,
     ) -> None:
         self._node = node
         self._dht_prefix = dht_prefix
         self._descriptions = descriptions
-        self._timeout_s = timeout_s
+        self._settings = settings
+        self._active_adapter = active_adapter
 
-    async def dial(self, route: Route) -> DialledRoute:
+    async def dial(self, route: Route, *, max_length: int) -> DialledRoute:
         """Open all hops of a route, or none.
+
+        Args:
+            route: not empty.
+            max_length: tokens of each row that the KV caches must have room for.
 
         Raises:
             NodeError: our own node has stopped.
         """
-        opened: dict[Hop, HopStream] = {}
+        opened: dict[Hop, HopSession] = {}
+        terms = self._terms(max_length)
         failures: list[PeerError] = []
 
         async def dial_hop(hop: Hop) -> None:
             try:
-                opened[hop] = await self._dial_hop(hop)
+                opened[hop] = await self._dial_hop(hop, terms)
             except PeerError as error:
                 failures.append(error)
 
@@ -65,18 +79,27 @@ class Dialler:
             return DialledRoute(failures=failures)
         return DialledRoute(hops=[opened[hop] for hop in route])
 
-    async def _dial_hop(self, hop: Hop) -> HopStream:
+    async def _dial_hop(self, hop: Hop, terms: SessionTerms) -> HopSession:
+        timeout_s = self._settings.connect_timeout_s
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s):
                 description = await self._descriptions.ask(hop)
                 stream = await self._node.open_stream(hop.peer, RPC_INFERENCE)
         except TimeoutError as error:
-            raise PeerUnreachableError(
-                hop.peer, f"not connected within {self._timeout_s:g} s"
-            ) from error
-        return HopStream(hop, stream, self._dht_prefix, description)
+            raise PeerUnreachableError(hop.peer, f"not connected within {timeout_s:g} s") from error
+        return PetalsHopSession(hop, stream, description, terms)
+
+    def _terms(self, max_length: int) -> SessionTerms:
+        return SessionTerms(
+            dht_prefix=self._dht_prefix,
+            active_adapter=self._active_adapter,
+            max_length=max_length,
+            max_step_tokens=self._settings.max_step_tokens,
+            step_timeout_s=self._settings.request_timeout_s,
+            close_timeout_s=self._settings.close_timeout_s,
+        )
 
 
-def _abandon(opened: dict[Hop, HopStream]) -> None:
-    for stream in opened.values():
-        stream.abandon()
+def _abandon(opened: dict[Hop, HopSession]) -> None:
+    for session in opened.values():
+        session.abandon()

@@ -1,17 +1,18 @@
-"""Finding an open route for one session: choose, dial, and on failure choose again.
+"""Finding open sessions for some blocks: choose a route, dial it, and on failure choose again.
 
-A peer that failed a search is not tried again by it. Retries are bounded, and end early when the
-servers that are left cannot cover the model.
+A peer that failed is not tried again. Failures are bounded, and the search ends early when the
+servers that are left cannot cover the blocks.
 """
 
+import asyncio
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from swarm_client.errors import CapacityError, NoRouteError
 from swarm_client.routing import Route
 from swarm_client.session.dialling import DialledRoute
-from swarm_client.session.hop_stream import HopStream
-from swarm_protocol.errors import SwarmError
+from swarm_client.session.hop_session import HopSession
+from swarm_client.session.losses import Losses
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 
@@ -26,78 +27,60 @@ class RouteSource(Protocol):
     ) -> Route:
         """Return the best route over `blocks` without `excluded` peers. Raises NoRouteError."""
 
-    async def dial(self, route: Route) -> DialledRoute:
-        """Open all hops of a route, or none."""
+    async def dial(self, route: Route, *, max_length: int) -> DialledRoute:
+        """Open all hops of a route for so many tokens of each row, or none."""
 
     def report_failure(self, peer: PeerId) -> None:
         """Ban a peer that did not do what it should."""
 
 
 class RouteSearch:
-    """The search of one session; it lives as long as the session does."""
+    """The searches of one session, which needs KV memory for `max_length` tokens of each row."""
 
-    def __init__(
-        self, source: RouteSource, blocks: BlockRange, *, num_cache_tokens: int, max_retries: int
-    ) -> None:
+    def __init__(self, source: RouteSource, *, max_length: int) -> None:
+        self.max_length = max_length
         self._source = source
-        self._blocks = blocks
-        self._num_cache_tokens = num_cache_tokens
-        self._retries_left = max_retries
-        self._failed: set[PeerId] = set()
 
-    async def open(self) -> Sequence[HopStream]:
-        """Return the open hops of a route.
+    async def open(
+        self, blocks: BlockRange, *, num_rows: int, losses: Losses
+    ) -> Sequence[HopSession]:
+        """Return the open sessions of a route over `blocks`, in route order.
 
         Raises:
-            NoRouteError: the servers that did not fail leave gaps.
-            PeerError: out of retries; the last failure.
+            NoRouteError: the servers that did not fail leave gaps; the latest loss is chained.
+            CapacityError: so they do, and the latest loss is a server that has no memory.
+            PeerError: too many losses; the last failure.
         """
-        return await self._open(cause=None)
-
-    async def open_another(self, failed: PeerId, cause: SwarmError) -> Sequence[HopStream]:
-        """Return the open hops of a route without `failed`, whose session never got anywhere.
-
-        Raises:
-            CapacityError, SessionLostError: `cause`, when there is no other way.
-            NoRouteError, PeerError: as `open` does.
-        """
-        self._failed.add(failed)
-        self._use_up_retry(cause)
-        return await self._open(cause)
+        while True:
+            route = await self._choose_route(blocks, num_rows, losses)
+            dialled = await self._source.dial(route, max_length=self.max_length)
+            if not dialled.failures:
+                return dialled.hops
+            peers = [failure.peer for failure in dialled.failures]
+            for peer in peers:
+                self._source.report_failure(peer)
+            now = asyncio.get_running_loop().time()
+            losses.add(*peers, cause=dialled.failures[0], now=now)
 
     def report_failure(self, peer: PeerId) -> None:
         """Ban a peer for everybody."""
         self._source.report_failure(peer)
 
-    async def _open(self, cause: SwarmError | None) -> Sequence[HopStream]:
-        while True:
-            dialled = await self._source.dial(await self._choose_route(cause))
-            if not dialled.failures:
-                return dialled.hops
-            for failure in dialled.failures:
-                self._source.report_failure(failure.peer)
-                self._failed.add(failure.peer)
-            cause = dialled.failures[0]
-            self._use_up_retry(cause)
+    async def _choose_route(self, blocks: BlockRange, num_rows: int, losses: Losses) -> Route:
+        def choose() -> Route:
+            return self._source.choose_route(
+                blocks,
+                num_cache_tokens=self.max_length * num_rows,
+                excluded=losses.failed,
+            )
 
-    async def _choose_route(self, cause: SwarmError | None) -> Route:
         try:
-            return self._choose_known()
+            return choose()
         except NoRouteError:
             await self._source.refresh()
         try:
-            return self._choose_known()
+            return choose()
         except NoRouteError as error:
-            if isinstance(cause, CapacityError):
-                raise cause from error
-            raise error from cause
-
-    def _choose_known(self) -> Route:
-        return self._source.choose_route(
-            self._blocks, num_cache_tokens=self._num_cache_tokens, excluded=self._failed
-        )
-
-    def _use_up_retry(self, cause: SwarmError) -> None:
-        if self._retries_left == 0:
-            raise cause
-        self._retries_left -= 1
+            if isinstance(losses.latest, CapacityError):
+                raise losses.latest from error
+            raise error from losses.latest

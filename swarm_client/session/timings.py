@@ -7,11 +7,19 @@ from swarm_protocol.identifiers import BlockRange, PeerId
 
 @dataclass(frozen=True, slots=True)
 class HopTiming:
-    """From sending hidden states to a hop until its reply was checked; chunks are summed."""
+    """What one hop took of a step, chunks and what had to be replayed summed up.
+
+    Attributes:
+        took_ms: from sending hidden states until the reply was checked.
+        queue_ms: thereof, waiting at the server; None if it does not tell.
+        compute_ms: thereof, its blocks; None if it does not tell.
+    """
 
     peer: PeerId
     blocks: BlockRange
     took_ms: float
+    queue_ms: float | None = None
+    compute_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

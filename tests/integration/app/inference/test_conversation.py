@@ -8,7 +8,7 @@ import pytest
 from app.inference.requests import FinishReason
 from swarm_client.errors import MaxLengthExceededError, SessionClosedError
 from swarm_client.generation.parameters import SamplingParameters
-from swarm_client.session.inference_session import InferenceSession
+from swarm_client.session.petals_hop_session import PetalsHopSession
 from swarm_protocol.errors import SwarmError
 from tests.integration.app.inference.swarm import (
     LocalModel,
@@ -170,10 +170,10 @@ async def test_a_stop_text_found_a_token_late_takes_that_token_back(
 ) -> None:
     """A broken character is known only with the next token; the servers have run it by then.
 
-    They roll back; where they cannot, the session starts over.
+    They roll back; where they cannot, they are sent what is left once more.
     """
     if not can_roll_back:
-        monkeypatch.setattr(InferenceSession, "can_roll_back", False)
+        monkeypatch.setattr(PetalsHopSession, "can_roll_back", False)
     prompt = await swarm.encode("The cat")
     text = swarm.decode(local_model.continue_greedily(prompt, 12)).partition("\ufffd")[0]
     conversation = await swarm.open()
@@ -181,7 +181,7 @@ async def test_a_stop_text_found_a_token_late_takes_that_token_back(
     await collect(conversation, request_of(prompt, 12, stop=("\ufffd",)))
     context = tuple(conversation.token_ids)
     assert context == prompt + await swarm.encode(text + "\ufffd")
-    assert conversation.position == (len(context) - 3 if can_roll_back else 0)
+    assert conversation.position == len(context) - 3
 
     await collect(conversation, request_of((), 6))
     assert tuple(conversation.token_ids) == context + local_model.continue_greedily(context, 6)

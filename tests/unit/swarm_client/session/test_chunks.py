@@ -1,32 +1,52 @@
 """A prefill is cut so that servers take it."""
 
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_client.session.chunks import cut_into_chunks
+from swarm_client.session import StepInputs
+from swarm_client.session.chunks import can_be_cut, cut_into_chunks
 
 
-def sizes(num_tokens: int, **limits: int) -> list[int]:
-    defaults = {"batch_size": 1, "chunk_tokens": 4, "max_step_tokens": 100, "num_prompts": 0}
-    chunks = cut_into_chunks(num_tokens, **{**defaults, **limits})
-    return [chunk.stop - chunk.start for chunk in chunks]
+def step_of(num_tokens: int, *, batch_size: int = 1, num_prompts: int = 0) -> StepInputs:
+    tokens = torch.arange(num_tokens).repeat(batch_size, 1)[:, :, None]
+    prompts = torch.zeros(2, 1, num_prompts, 1) if num_prompts else None
+    return StepInputs(tokens, prompts, torch.arange(batch_size))
+
+
+def sizes(step: StepInputs, max_step_tokens: int = 100) -> list[int]:
+    return [chunk.num_tokens for chunk in cut_into_chunks(step, 4, max_step_tokens)]
 
 
 def test_a_long_prompt_is_cut_and_a_short_one_is_not() -> None:
     """The last chunk is what remains."""
-    assert sizes(10) == [4, 4, 2]
-    assert sizes(4) == [4]
+    assert sizes(step_of(10)) == [4, 4, 2]
+    short = step_of(4)
+    assert cut_into_chunks(short, 4, 100) == [short]
 
 
 def test_a_wide_batch_gets_shorter_chunks() -> None:
     """Servers count the tokens of all rows."""
-    assert sizes(5, batch_size=50) == [2, 2, 1]
-    assert sizes(2, batch_size=500) == [1, 1]
+    assert sizes(step_of(5, batch_size=50)) == [2, 2, 1]
+    assert sizes(step_of(2, batch_size=500)) == [1, 1]
 
 
-def test_deep_prompts_all_fall_into_the_first_chunk() -> None:
-    """A server adds them to the first tokens of the chunk they come with."""
-    assert sizes(10, num_prompts=6) == [6, 4]
+def test_prompts_and_order_of_rows_all_go_with_the_first_chunk() -> None:
+    """A server adds prompts to the first tokens of the step they come with."""
+    first, second = cut_into_chunks(step_of(10, num_prompts=6), 4, 100)
+
+    assert (first.num_tokens, second.num_tokens) == (6, 4)
+    assert first.prompts is not None
+    assert first.hypo_ids is not None
+    assert second.prompts is second.hypo_ids is None
+
+
+def test_only_what_gets_shorter_can_be_cut() -> None:
+    """Prompts and rows are not divided."""
+    assert can_be_cut(step_of(6), 5)
+    assert not can_be_cut(step_of(5), 5)
+    assert not can_be_cut(step_of(6, num_prompts=6), 5)
+    assert not can_be_cut(step_of(1, batch_size=6), 5)
 
 
 @given(
@@ -39,13 +59,8 @@ def test_chunks_are_the_whole_prompt_in_order(
     num_tokens: int, batch_size: int, chunk_tokens: int, num_prompts: int
 ) -> None:
     """No token is lost, repeated or moved."""
-    chunks = cut_into_chunks(
-        num_tokens,
-        batch_size=batch_size,
-        chunk_tokens=chunk_tokens,
-        max_step_tokens=64,
-        num_prompts=num_prompts,
-    )
+    step = step_of(num_tokens, batch_size=batch_size, num_prompts=num_prompts)
 
-    tokens = list(range(num_tokens))
-    assert [token for chunk in chunks for token in tokens[chunk]] == tokens
+    chunks = cut_into_chunks(step, chunk_tokens, 64)
+
+    assert torch.cat([chunk.hidden for chunk in chunks], dim=1).equal(step.hidden)

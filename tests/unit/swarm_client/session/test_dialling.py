@@ -7,6 +7,7 @@ import pytest
 from swarm_client.peer_descriptions import PeerDescriptions
 from swarm_client.routing import Hop, Route
 from swarm_client.session.dialling import Dialler
+from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import NodeError
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.memory_node import MemoryNetwork, MemoryNode
@@ -17,7 +18,8 @@ from tests.unit.swarm_client.scripted_swarm import eventually
 
 def dialler_of(node: MemoryNode) -> Dialler:
     descriptions = PeerDescriptions(node, FACTS)
-    return Dialler(node, FACTS.dht_prefix, descriptions, timeout_s=1)
+    settings = RoutingSettings(connect_timeout_s=1)
+    return Dialler(node, FACTS.dht_prefix, descriptions, settings)
 
 
 ROUTE: Route = (Hop(PeerId("a"), BlockRange(0, 2)), Hop(PeerId("b"), BlockRange(2, 4)))
@@ -34,7 +36,7 @@ async def test_a_caller_who_leaves_while_dialling_leaves_no_stream_open() -> Non
     server = await ScriptedServer.start(network, "a", "0:2")
     slow = await ScriptedServer.start(network, "b", "2:4")
     await slow.node.serve_unary(RPC_INFO, never)
-    dialling = asyncio.create_task(dialler_of(network.node("client")).dial(ROUTE))
+    dialling = asyncio.create_task(dialler_of(network.node("client")).dial(ROUTE, max_length=10))
     await eventually(lambda: len(server.node.pipes) == 1)
 
     dialling.cancel()
@@ -46,7 +48,7 @@ async def test_a_caller_who_leaves_while_dialling_leaves_no_stream_open() -> Non
 
 async def test_every_peer_that_fails_is_named() -> None:
     """So that each of them can be avoided."""
-    dialled = await dialler_of(MemoryNetwork().node("client")).dial(ROUTE)
+    dialled = await dialler_of(MemoryNetwork().node("client")).dial(ROUTE, max_length=10)
 
     assert not dialled.hops
     assert sorted(failure.peer for failure in dialled.failures) == ["a", "b"]
@@ -58,4 +60,4 @@ async def test_a_stopped_node_is_nobodys_failure_but_ours() -> None:
     await node.close()
 
     with pytest.raises(NodeError):
-        await dialler_of(node).dial(ROUTE)
+        await dialler_of(node).dial(ROUTE, max_length=10)

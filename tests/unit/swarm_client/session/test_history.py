@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from swarm_client.session.history import History, StepInputs, follow
+from swarm_client.session import StepInputs
+from swarm_client.session.history import History, follow
 
 NUM_ROWS = 3
 
@@ -17,7 +18,7 @@ def hidden(start: int, end: int, num_rows: int = NUM_ROWS) -> Tensor:
 
 def test_all_steps_come_back_as_one() -> None:
     """With the deep prompts of the first."""
-    history = History(max_bytes=1000)
+    history = History()
     prompts = torch.ones(4, 1, 2, 1)
     history.append(StepInputs(hidden(0, 3), prompts))
     history.append(StepInputs(hidden(3, 4)))
@@ -31,7 +32,7 @@ def test_all_steps_come_back_as_one() -> None:
 
 def test_prompts_of_each_row_go_with_it_and_end_where_the_tokens_do() -> None:
     """Rows may be reordered, and tokens forgotten."""
-    history = History(max_bytes=1000)
+    history = History()
     prompts = torch.randn(4, NUM_ROWS, 3, 1)
     history.append(StepInputs(hidden(0, 3), prompts))
     history.truncate(2)
@@ -43,47 +44,60 @@ def test_prompts_of_each_row_go_with_it_and_end_where_the_tokens_do() -> None:
     assert inputs.prompts.equal(prompts[:, [2, 0], :2])
 
 
-def test_too_many_bytes_are_none_until_it_begins_anew() -> None:
-    """A part would be of no use."""
-    history = History(max_bytes=NUM_ROWS * 4 * 2)
-    were_complete = []
+def test_what_was_forgotten_is_kept_again_from_the_start_on() -> None:
+    """A part would be of no use; the number of tokens is known all the time."""
+    history = History()
     history.append(StepInputs(hidden(0, 2)))
-    were_complete.append(history.is_complete)
+    history.forget()
     history.append(StepInputs(hidden(2, 3)))
-    were_complete.append(history.is_complete)
+    assert (history.is_complete, history.num_tokens, history.num_bytes) == (False, 3, 0)
     history.truncate(1)
-    were_complete.append(history.is_complete)
+    assert (history.is_complete, history.num_tokens) == (False, 1)
     history.truncate(0)
-    were_complete.append(history.is_complete)
+    assert (history.is_complete, history.num_tokens) == (True, 0)
 
-    assert were_complete == [True, False, False, True]
-    assert history.inputs_of(torch.arange(NUM_ROWS)) is None
+    history.append(StepInputs(hidden(0, 1)))
+
+    inputs = history.inputs_of(torch.arange(NUM_ROWS))
+    assert inputs is not None
+    assert inputs.hidden.equal(hidden(0, 1))
 
 
 def test_a_shortened_history_makes_room() -> None:
-    """Bytes of forgotten tokens do not count."""
-    history = History(max_bytes=NUM_ROWS * 4 * 3)
+    """Bytes of tokens that were rolled back do not count."""
+    history = History()
     history.append(StepInputs(hidden(0, 3)))
+    history.append(StepInputs(hidden(3, 5)))
     history.truncate(1)
-    history.append(StepInputs(hidden(1, 3)))
 
-    assert history.is_complete
+    assert history.num_bytes == hidden(0, 1).nbytes
 
 
-def test_a_replayed_history_is_its_own_beginning() -> None:
-    """Row orders of before are in it."""
-    history = History(max_bytes=1000)
-    history.append(StepInputs(hidden(0, 1)))
-    history.append(StepInputs(hidden(1, 2), None, torch.tensor([1, 1, 0])))
-    inputs = history.inputs_of(torch.tensor([2, 0]))
-    history.replace(inputs)
+def test_a_step_is_undone_with_its_order_of_rows() -> None:
+    """It has not happened; an earlier rollback has."""
+    history = History()
+    history.append(StepInputs(hidden(0, 2)))
+    history.append(StepInputs(hidden(2, 3), None, torch.tensor([2, 1, 0])))
+    history.truncate(2)
+    history.append(StepInputs(hidden(2, 3), None, torch.tensor([0, 0, 0])))
+    history.append(StepInputs(hidden(3, 4)))
+    history.undo()
 
-    again = history.inputs_of(torch.arange(2))
+    inputs = history.inputs_of(torch.arange(NUM_ROWS))
 
     assert inputs is not None
-    assert again is not None
-    assert again.hidden.equal(inputs.hidden)
-    assert again.hidden[:, 0, 0].tolist() == [0.0, 1.0]
+    assert inputs.hidden.equal(hidden(0, 2)[[2, 1, 0]])
+    assert (history.num_tokens, history.num_bytes) == (2, hidden(0, 2).nbytes)
+
+
+def test_a_first_step_that_is_undone_leaves_it_complete() -> None:
+    """Even one that was too long to keep."""
+    history = History()
+    history.append(StepInputs(hidden(0, 2)))
+    history.forget()
+    history.undo()
+
+    assert (history.is_complete, history.num_tokens) == (True, 0)
 
 
 def test_two_orders_of_rows_are_one() -> None:
@@ -106,7 +120,7 @@ rollbacks = st.floats(0, 1)
 @given(st.lists(steps | rollbacks, max_size=12))
 def test_it_equals_what_servers_hold(events: list[tuple[int, list[int] | None] | float]) -> None:
     """Their caches are reordered as a whole before a step, and cut by a rollback."""
-    history = History(max_bytes=10**6)
+    history = History()
     cache = torch.zeros(NUM_ROWS, 0, 1)
     for event in events:
         if isinstance(event, float):

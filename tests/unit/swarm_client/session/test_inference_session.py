@@ -10,7 +10,6 @@ from swarm_client.errors import (
     CapacityError,
     MaxLengthExceededError,
     NoRouteError,
-    RollbackUnsupportedError,
     SessionClosedError,
     SessionLostError,
 )
@@ -34,17 +33,17 @@ async def test_a_step_passes_all_blocks_once_and_advances() -> None:
         assert [timing.peer for timing in session.last_step.hops] == ["s0", "s1", "s2"]
 
 
-async def test_all_hops_get_the_same_step_id_and_each_step_another() -> None:
-    """Servers that push to each other tell steps apart by it."""
+async def test_each_step_has_a_name_of_its_own() -> None:
+    """Servers tell steps apart by it."""
     async with swarm_of(["0:2", "2:4"]) as swarm:
         session = await swarm.model.open_session(max_length=10)
 
         await session.step(hidden_states(1))
         await session.step(hidden_states(1))
 
-        first, second = ([step.step_id for step in server.steps] for server in swarm.servers)
-        assert first == second
-        assert len(set(first)) == 2
+        for server in swarm.servers:
+            assert len({step.step_id for step in server.steps}) == 2
+            assert len({step.session_id for step in server.steps}) == 1
 
 
 async def test_a_server_is_entered_in_mid_span() -> None:
@@ -130,24 +129,6 @@ async def test_too_many_tokens_are_refused_before_anything_is_sent() -> None:
         await session.step(hidden_states(3))
 
 
-async def test_a_lost_hop_closes_the_session_and_bans_its_peer() -> None:
-    """The error names peer and blocks, and holds the cause."""
-    async with swarm_of(["0:2", "2:4"]) as swarm:
-        session = await swarm.model.open_session(max_length=10)
-        await session.step(hidden_states(1))
-        swarm.network.cut(swarm.servers[1].peer)
-
-        with pytest.raises(SessionLostError) as lost:
-            await session.step(hidden_states(1))
-
-        assert (lost.value.peer, lost.value.blocks) == ("s1", BlockRange(2, 4))
-        assert lost.value.__cause__ is not None
-        assert swarm.banned() == ["s1"]
-        with pytest.raises(SessionClosedError):
-            await session.step(hidden_states(1))
-        await eventually(swarm.is_idle)
-
-
 async def test_a_silent_hop_is_lost_at_the_deadline() -> None:
     """No wait on a peer is without end."""
     async with swarm_of(["0:4"], SETTINGS.model_copy(update={"request_timeout_s": 0.05})) as swarm:
@@ -155,10 +136,11 @@ async def test_a_silent_hop_is_lost_at_the_deadline() -> None:
         await session.step(hidden_states(1))
         swarm.servers[0].is_silent = True
 
-        with pytest.raises(SessionLostError) as lost:
+        with pytest.raises(NoRouteError) as gap:
             await session.step(hidden_states(1))
 
-        assert isinstance(lost.value.__cause__, DeadlineExceededError)
+        assert gap.value.__cause__ is not None
+        assert isinstance(gap.value.__cause__.__cause__, DeadlineExceededError)
 
 
 @pytest.mark.parametrize(
@@ -171,17 +153,18 @@ async def test_a_silent_hop_is_lost_at_the_deadline() -> None:
     ],
     ids=["shape", "dtype", "not finite", "ended"],
 )
-async def test_a_reply_that_fails_a_check_loses_the_session(damage: object) -> None:
+async def test_a_reply_that_fails_a_check_loses_the_server(damage: object) -> None:
     """Shape, dtype, finite values, and an answer at all."""
     async with swarm_of(["0:4"]) as swarm:
         session = await swarm.model.open_session(max_length=10)
         await session.step(hidden_states(1))
         swarm.servers[0].transform = damage  # type: ignore[assignment]
 
-        with pytest.raises(SessionLostError) as lost:
+        with pytest.raises(NoRouteError) as gap:
             await session.step(hidden_states(1))
 
-        assert isinstance(lost.value.__cause__, PeerMisbehavedError)
+        assert gap.value.__cause__ is not None
+        assert isinstance(gap.value.__cause__.__cause__, PeerMisbehavedError)
         assert swarm.banned() == ["s0"]
 
 
@@ -248,8 +231,7 @@ async def test_cancelling_a_step_drops_all_streams() -> None:
 
         assert step.cancelled()
         assert swarm.banned() == []
-        with pytest.raises(SessionClosedError):
-            await session.step(hidden_states(1))
+        assert session.position == 1
         await eventually(swarm.is_idle)
 
 
@@ -303,33 +285,3 @@ async def test_a_session_takes_one_step_at_a_time() -> None:
             await session.step(hidden_states(1))
 
         await first
-
-
-async def test_rollback_needs_proof_from_every_hop() -> None:
-    """A server that ignores the position would append in silence."""
-    async with swarm_of(["0:2", "2:4"]) as swarm:
-        swarm.servers[0].can_roll_back()
-        session = await swarm.model.open_session(max_length=10)
-        await session.step(hidden_states(3))
-
-        assert not session.can_roll_back
-        with pytest.raises(RollbackUnsupportedError):
-            session.roll_back(1)
-        assert session.position == 3
-
-
-async def test_a_rollback_is_sent_with_the_next_step() -> None:
-    """To every hop, once."""
-    async with swarm_of(["0:2", "2:4"]) as swarm:
-        for server in swarm.servers:
-            server.can_roll_back()
-        session = await swarm.model.open_session(max_length=10)
-        await session.step(hidden_states(3))
-
-        session.roll_back(1)
-        await session.step(hidden_states(1))
-        await session.step(hidden_states(1))
-
-        assert session.position == 3
-        for server in swarm.servers:
-            assert [step.start_from_position for step in server.steps] == [None, 1, None]

@@ -1,4 +1,4 @@
-"""Sessions that go back anywhere, by the servers' help or by replay."""
+"""Sessions that go back anywhere and change their rows, by the servers' help or by replay."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,12 +9,10 @@ import torch
 
 from swarm_client.errors import (
     MaxLengthExceededError,
-    NoRouteError,
     RollbackUnsupportedError,
     SessionClosedError,
-    SessionLostError,
 )
-from swarm_client.session import RewindableSession
+from swarm_client.session import InferenceSession
 from tests.unit.swarm_client.scripted_server import expected_output
 from tests.unit.swarm_client.scripted_swarm import (
     SETTINGS,
@@ -26,8 +24,8 @@ from tests.unit.swarm_client.scripted_swarm import (
 
 
 @asynccontextmanager
-async def session_in(swarm: Swarm) -> AsyncIterator[RewindableSession]:
-    session = await swarm.model.open_rewindable_session(max_length=20)
+async def session_in(swarm: Swarm) -> AsyncIterator[InferenceSession]:
+    session = await swarm.model.open_session(max_length=20)
     yield session
     await session.close()
 
@@ -60,6 +58,23 @@ async def test_others_get_what_is_left_in_a_fresh_session() -> None:
             assert len({step.session_id for step in server.steps}) == 2
             assert server.num_ended == 1
         assert swarm.servers[0].inputs[1].equal(first[:, :2])
+
+
+async def test_a_server_that_cannot_roll_back_is_replayed_alone() -> None:
+    """The others are asked to, and get only what is new."""
+    async with swarm_of(["0:1", "1:3", "3:4"]) as swarm:
+        for index in (0, 2):
+            swarm.servers[index].can_roll_back()
+        async with session_in(swarm) as session:
+            await session.step(hidden_states(4))
+            session.roll_back(2)
+            last = hidden_states(1)
+            output = await session.step(last)
+
+            assert output.equal(expected_output(last))
+        asked = [[step.start_from_position for step in server.steps] for server in swarm.servers]
+        assert asked == [[None, 2], [None, None, None], [None, 2]]
+        assert [inputs.shape[1] for inputs in swarm.servers[1].inputs] == [4, 2, 1]
 
 
 async def test_rolling_back_several_times_replays_once() -> None:
@@ -127,39 +142,6 @@ async def test_deep_prompts_are_replayed_with_the_tokens_that_they_belong_to() -
         assert sent[2] is None or sent[2].numel() == 0
 
 
-async def test_a_lost_server_is_replaced_and_the_step_succeeds() -> None:
-    """By what it had been sent, as the rows were when it was lost."""
-    async with swarm_of(["0:2", "2:4", "2:4"]) as swarm, session_in(swarm) as session:
-        first = hidden_states(3, batch_size=2)
-        await session.step(first)
-        lost = next(server for server in swarm.servers[1:] if server.steps)
-        twin = next(server for server in swarm.servers[1:] if not server.steps)
-        swarm.network.cut(lost.peer)
-        last = hidden_states(1, batch_size=2)
-
-        output = await session.step(last, hypo_ids=torch.tensor([1, 0]))
-
-        assert output.equal(expected_output(last))
-        assert [inputs.shape[1] for inputs in twin.inputs] == [3, 1]
-        assert session.position == 4
-
-
-async def test_a_loss_that_nobody_can_mend_is_told_and_mended_later() -> None:
-    """The caller tries again when the server is back."""
-    async with swarm_of(["0:4"]) as swarm, session_in(swarm) as session:
-        await session.step(hidden_states(3))
-        swarm.network.cut(swarm.servers[0].peer)
-        with pytest.raises((NoRouteError, SessionLostError)):
-            await session.step(hidden_states(1))
-        assert not session.is_closed
-
-        swarm.network.heal(swarm.servers[0].peer)
-        await session.step(hidden_states(1))
-
-        assert session.position == 4
-        assert swarm.servers[0].inputs[-2].shape[1] == 3
-
-
 async def test_a_cancelled_step_may_be_tried_again() -> None:
     """An interrupt in a notebook costs a replay."""
     async with swarm_of(["0:4"]) as swarm, session_in(swarm) as session:
@@ -206,22 +188,6 @@ async def test_inputs_too_many_to_keep_leave_only_the_start_to_go_back_to() -> N
         await session.step(hidden_states(1))
 
         assert session.position == 1
-
-
-async def test_a_loss_without_history_closes_it() -> None:
-    """It says that it is over."""
-    settings = SETTINGS.model_copy(update={"max_history_bytes": 0})
-    async with swarm_of(["0:4"], settings) as swarm, session_in(swarm) as session:
-        await session.step(hidden_states(3))
-        swarm.network.cut(swarm.servers[0].peer)
-        with pytest.raises(SessionLostError):
-            await session.step(hidden_states(1))
-
-        assert session.is_closed
-        with pytest.raises(SessionClosedError):
-            await session.step(hidden_states(1))
-        with pytest.raises(SessionClosedError):
-            session.roll_back(0)
 
 
 async def test_a_closed_session_stays_closed() -> None:

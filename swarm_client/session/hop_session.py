@@ -1,0 +1,82 @@
+"""What an inference session needs of one hop, whatever dialect its server speaks.
+
+Knows neither the other hops nor what to do about a failure.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from swarm_client.routing import Hop
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """Inputs of one step, for some blocks of the session.
+
+    Attributes:
+        hidden: `[batch, num_tokens, hidden_size]`, on the CPU, of any floating dtype.
+        prompts: deep prompts of those blocks, `[num_blocks, batch or 1, num_prompts,
+            hidden_size]`, added to the first tokens before each block.
+        hypo_ids: int64 `[batch]`: the earlier row that each row continues; None is its own.
+    """
+
+    hidden: Tensor
+    prompts: Tensor | None = None
+    hypo_ids: Tensor | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of each row."""
+        return self.hidden.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class HopOutput:
+    """What a hop made of a step.
+
+    Attributes:
+        hidden: in the shape of the inputs, on the CPU.
+        queue_ms: time that the step waited at the server; None if it does not tell.
+        compute_ms: time that its blocks took; None if it does not tell.
+    """
+
+    hidden: Tensor
+    queue_ms: float | None = None
+    compute_ms: float | None = None
+
+
+class HopSession(Protocol):
+    """One hop's end of an inference session. One step at a time; after a failure only `abandon`."""
+
+    @property
+    def hop(self) -> Hop:
+        """The server, and its blocks that every step runs through."""
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether the server has proved that it can shorten its KV cache."""
+
+    @property
+    def max_step_tokens(self) -> int:
+        """Tokens over all rows that one step may have."""
+
+    async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
+        """Run tokens through the hop's blocks and append them to its KV cache.
+
+        Args:
+            inputs: prompts are those of the hop's blocks.
+            position: of the first token; below the end of the last step, where `can_roll_back`,
+                the tokens from there on are forgotten first.
+
+        Raises:
+            PeerError: the connection broke, the server refused, or its reply fails a check.
+            DeadlineExceededError: no reply in time.
+        """
+
+    async def close(self) -> None:
+        """End the session in good order. Idempotent, bounded in time, never raises."""
+
+    def abandon(self) -> None:
+        """Drop it at once; the server frees its KV memory when it notices. Idempotent."""

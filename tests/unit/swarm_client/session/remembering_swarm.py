@@ -1,0 +1,155 @@
+"""Servers whose blocks have a memory, as transformers' do, and which die when they are told to.
+
+Block `i` adds `i + 1` times the sum of all inputs so far, modulo a prime: an output tells whether
+every input came, once, in order and in its row. No bytes, no network.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swarm_client.routing import Candidate, Hop, Route, choose_route
+from swarm_client.session import HopOutput, StepInputs
+from swarm_client.session.chunks import can_be_cut
+from swarm_client.session.dialling import DialledRoute
+from swarm_protocol.errors import PeerUnreachableError
+from swarm_protocol.identifiers import BlockRange, PeerId
+
+_PRIME = 97
+
+
+def run_block(index: int, inputs: Tensor, prompts: Tensor | None) -> Tensor:
+    """Run all tokens of all rows through a block.
+
+    Args:
+        index: of the block.
+        inputs: `[num_rows, num_tokens, hidden_size]`, whole numbers.
+        prompts: `[1, num_prompts, hidden_size]`, added to the first tokens.
+    """
+    if prompts is not None:
+        inputs = torch.cat(
+            [inputs[:, : prompts.shape[1]] + prompts, inputs[:, prompts.shape[1] :]], 1
+        )
+    return (inputs + (index + 1) * inputs.cumsum(dim=1)) % _PRIME
+
+
+@dataclass(eq=False)
+class RememberingServer:
+    """A server of some blocks."""
+
+    peer: PeerId
+    blocks: BlockRange
+    can_roll_back: bool = True
+    max_step_tokens: int = 1000
+    is_dead: bool = False
+
+
+class RememberingSession:
+    """A `HopSession`: remembers the inputs of each of its blocks."""
+
+    def __init__(self, swarm: "RememberingSwarm", server: RememberingServer, hop: Hop) -> None:
+        self.hop = hop
+        self.can_roll_back = server.can_roll_back
+        self.max_step_tokens = server.max_step_tokens
+        self._swarm = swarm
+        self._server = server
+        self._inputs: Tensor | None = None
+        self._prompts: Tensor | None = None
+        self._is_over = False
+
+    async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
+        if self._swarm.is_killed_now(self._server):
+            raise PeerUnreachableError(self.hop.peer, "the connection broke")
+        assert not self._is_over, "a session that was given up"
+        assert not can_be_cut(inputs, self.max_step_tokens)
+        self._remember(inputs, position)
+        assert self._inputs is not None
+        hidden = self._inputs
+        for place, index in enumerate(range(self.hop.blocks.start, self.hop.blocks.end)):
+            prompts = None if self._prompts is None else self._prompts[place]
+            hidden = run_block(index, hidden, prompts)
+        return HopOutput(hidden[:, position:], queue_ms=1.0, compute_ms=2.0)
+
+    def _remember(self, inputs: StepInputs, position: int) -> None:
+        if self._inputs is None:
+            assert position == 0, "a KV cache of zeros"
+            self._inputs, self._prompts = inputs.hidden, inputs.prompts
+            return
+        held = self._inputs.shape[1]
+        assert position == held or (position < held and self.can_roll_back)
+        kept = self._inputs[:, :position]
+        if position == 0:
+            self._prompts = inputs.prompts
+        elif self._prompts is not None:
+            self._prompts = self._prompts[:, :, :position]
+        if inputs.hypo_ids is not None:
+            kept = kept[inputs.hypo_ids]
+        self._inputs = torch.cat([kept, inputs.hidden], dim=1)
+
+    async def close(self) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
+        self._is_over = True
+
+
+class RememberingSwarm:
+    """A `RouteSource`. Whoever dies is replaced by two servers, or one for a single block.
+
+    Args:
+        splits: blocks of each server.
+        deaths: whoever receives the step of this number, counted over the whole swarm, dies.
+    """
+
+    def __init__(self, splits: Sequence[str], deaths: Collection[int] = ()) -> None:
+        self.servers: list[RememberingServer] = []
+        self.num_steps = 0
+        self._deaths = deaths
+        for split in splits:
+            self.add(BlockRange.parse(split))
+
+    def add(self, blocks: BlockRange, *, can_roll_back: bool = True) -> RememberingServer:
+        """Let a server join."""
+        limit = 1000 if can_roll_back else 5
+        server = RememberingServer(
+            PeerId(f"s{len(self.servers)}"), blocks, can_roll_back, max_step_tokens=limit
+        )
+        self.servers.append(server)
+        return server
+
+    def is_killed_now(self, server: RememberingServer) -> bool:
+        """Count a step, and let the server die if it is time."""
+        self.num_steps += 1
+        if self.num_steps in self._deaths and not server.is_dead:
+            server.is_dead = True
+            start, end = server.blocks.start, server.blocks.end
+            middle = (start + end + 1) // 2
+            self.add(BlockRange(start, middle), can_roll_back=self.num_steps % 2 == 0)
+            if middle < end:
+                self.add(BlockRange(middle, end), can_roll_back=self.num_steps % 3 == 0)
+        return server.is_dead
+
+    async def refresh(self) -> None:
+        """Everybody is known already."""
+
+    def choose_route(
+        self, blocks: BlockRange, *, num_cache_tokens: int, excluded: Collection[PeerId]
+    ) -> Route:
+        candidates = [
+            Candidate(server.peer, server.blocks)
+            for server in self.servers
+            if server.peer not in excluded
+        ]
+        return choose_route(candidates, blocks, num_cache_tokens=num_cache_tokens)
+
+    async def dial(self, route: Route, *, max_length: int) -> DialledRoute:
+        servers = {server.peer: server for server in self.servers}
+        dead = [hop.peer for hop in route if servers[hop.peer].is_dead]
+        if dead:
+            return DialledRoute(failures=[PeerUnreachableError(peer, "gone") for peer in dead])
+        return DialledRoute([RememberingSession(self, servers[hop.peer], hop) for hop in route])
+
+    def report_failure(self, peer: PeerId) -> None:
+        """Nobody is banned: what may not be tried again is said at every choice."""
