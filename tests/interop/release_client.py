@@ -1,13 +1,14 @@
 """A program for the Python of the Petals release: more of its client than `interop.py` shows.
 
-    release_client.py MODEL PREFIX TASK ANSWER MADDR...
+    release_client.py MODEL PREFIX TASKS ANSWERS MADDR...
 
-TASK is a file of `torch.save` with the arguments of the functions below, under their names; ANSWER
+TASKS is a file of `torch.save` with pairs: the name of a function below, and its arguments. ANSWERS
 will be one with what they return. Imports nothing of ours: it runs in the release's environment.
 """
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import petals_compat  # type: ignore[import-not-found]  # noqa: F401  (must be first)
@@ -16,8 +17,8 @@ import torch
 from petals import AutoDistributedModelForCausalLM  # type: ignore[import-not-found]
 
 
-def search_beams(model: Any, token_ids: Any, num_beams: int, num_new: int) -> Any:
-    """Return the tokens of a beam search, the prompt's included."""
+def generate(model: Any, token_ids: Any, num_beams: int, num_new: int) -> Any:
+    """Return the tokens of a beam search, or a greedy one for one beam; the prompt's included."""
     return model.generate(token_ids, max_new_tokens=num_new, num_beams=num_beams, do_sample=False)
 
 
@@ -31,10 +32,9 @@ def run_session(model: Any, chunks: list[Any], prompts: Any) -> list[Any]:
 
 
 def main() -> None:
-    """Do the task and end, leaving no child behind."""
-    directory, prefix, task_path, answer_path, *maddrs = sys.argv[1:]
+    """Do the tasks and end, leaving no child behind."""
+    directory, prefix, tasks_path, answers_path, *maddrs = sys.argv[1:]
     torch.set_num_threads(1)
-    task = torch.load(task_path)
     model = AutoDistributedModelForCausalLM.from_pretrained(
         directory,
         initial_peers=maddrs,
@@ -43,8 +43,9 @@ def main() -> None:
         show_route=False,
         max_retries=1,
     )
-    functions = (search_beams, run_session)
-    torch.save({f.__name__: f(model, **task[f.__name__]) for f in functions}, answer_path)
+    functions: dict[str, Callable[..., Any]] = {"generate": generate, "run_session": run_session}
+    tasks = torch.load(tasks_path)
+    torch.save([functions[name](model, **arguments) for name, arguments in tasks], answers_path)
     for child in psutil.Process().children(recursive=True):  # its DHT and its daemon
         child.kill()
     os._exit(0)

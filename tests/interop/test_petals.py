@@ -18,6 +18,7 @@ from swarm_server.server import BlockServer
 from swarm_server.settings import ServerSettings
 from tests.harness import petals
 from tests.harness.tiny_models import save_tiny_llama
+from tests.interop.release_tasks import run_tasks
 
 pytestmark = [
     pytest.mark.skipif(not petals.is_installed(), reason=petals.REASON_ABSENT),
@@ -37,19 +38,29 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected_ids(model: Path) -> list[int]:
-    """What the model says when it is in one piece."""
-    whole = LlamaForCausalLM.from_pretrained(model, dtype=torch.float32)
-    prompt = torch.tensor([PROMPT])
-    output = whole.generate(prompt, max_new_tokens=NUM_NEW, do_sample=False)
-    new_ids: list[int] = output[0, len(PROMPT) :].tolist()
-    return new_ids
+def whole(model: Path) -> LlamaForCausalLM:
+    """The model in one piece."""
+    return LlamaForCausalLM.from_pretrained(model, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def expected_ids(whole: LlamaForCausalLM) -> list[int]:
+    """What it says."""
+    return generate_with(whole, num_beams=1)
 
 
 @pytest.fixture
 async def cleanup() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
         yield stack
+
+
+def generate_with(whole: LlamaForCausalLM, num_beams: int) -> list[int]:
+    """Return the new ids that transformers generates."""
+    prompt = torch.tensor([PROMPT])
+    output = whole.generate(prompt, max_new_tokens=NUM_NEW, num_beams=num_beams, do_sample=False)
+    new_ids: list[int] = output[0, len(PROMPT) :].tolist()
+    return new_ids
 
 
 async def start_node(cleanup: AsyncExitStack, *initial_peers: str) -> HivemindNode:
@@ -77,14 +88,14 @@ async def start_petals_server(
     )
 
 
-async def generate_with_petals(model: Path, maddrs: tuple[str, ...]) -> list[int]:
-    """Return the new ids that the release's client generates."""
-    ids = ",".join(map(str, PROMPT))
-    answer = await petals.run(
-        *("generate", str(model), "--prefix", PREFIX, "--max_retries", "2"),
-        *("--ids", ids, "--new", str(NUM_NEW), "--initial_peers", *maddrs),
-    )
-    return list(answer["new_ids"])
+async def generate_with_petals(
+    model: Path, maddrs: tuple[str, ...], *num_beams: int
+) -> list[list[int]]:
+    """Return the new ids that the release's client generates with so many beams."""
+    prompt = {"token_ids": torch.tensor([PROMPT]), "num_new": NUM_NEW}
+    tasks = [("generate", {**prompt, "num_beams": number}) for number in num_beams]
+    outputs = await run_tasks(model, PREFIX, maddrs, *tasks)
+    return [output[0, len(PROMPT) :].tolist() for output in outputs]
 
 
 async def generate_with_ours(model: Path, node: Node) -> list[int]:
@@ -113,7 +124,7 @@ async def test_petals_client_generates_on_our_servers(
         start_server(cleanup, first, model, "0:2"), start_server(cleanup, second, model, "2:4")
     )
 
-    assert await generate_with_petals(model, first.maddrs) == expected_ids
+    assert await generate_with_petals(model, first.maddrs, 1) == [expected_ids]
 
 
 async def test_our_client_generates_on_petals_servers(
@@ -132,13 +143,17 @@ async def test_our_client_generates_on_petals_servers(
 
 @pytest.mark.parametrize(("ours", "theirs"), [("0:2", "2:4"), ("2:4", "0:2")])
 async def test_both_clients_generate_on_a_mixed_chain(
-    model: Path, expected_ids: list[int], cleanup: AsyncExitStack, ours: str, theirs: str
+    model: Path, whole: LlamaForCausalLM, cleanup: AsyncExitStack, ours: str, theirs: str
 ) -> None:
-    """A server of ours and one of the release, in both orders, both clients."""
+    """A server of ours and one of the release, in both orders; beams with the release's client.
+
+    Where ours is the first, it pushes the steps of that client to the server of the release.
+    """
     node = await start_node(cleanup)
     await start_server(cleanup, node, model, ours)
     await start_petals_server(cleanup, node, model, theirs)
     client = await start_node(cleanup, *node.maddrs)
+    greedy, beams = generate_with(whole, num_beams=1), generate_with(whole, num_beams=3)
 
-    assert await generate_with_ours(model, client) == expected_ids
-    assert await generate_with_petals(model, node.maddrs) == expected_ids
+    assert await generate_with_ours(model, client) == greedy
+    assert await generate_with_petals(model, node.maddrs, 1, 3) == [greedy, beams]

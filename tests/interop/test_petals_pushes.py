@@ -22,13 +22,13 @@ from tests.harness import petals
 from tests.harness.local_layers import LocalLayers
 from tests.harness.tiny_models import save_tiny_llama
 from tests.interop.pushing_node import PushingNode
+from tests.interop.release_tasks import run_tasks
 
 pytestmark = [
     pytest.mark.skipif(not petals.is_installed(), reason=petals.REASON_ABSENT),
     pytest.mark.timeout(120),
 ]
 
-PROGRAM = Path(__file__).with_name("release_client.py")
 PREFIX = "tiny"
 PROMPT = torch.tensor([[1, 50, 60, 70, 80]])
 NUM_BEAMS = 3
@@ -51,27 +51,21 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 async def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    directory = tmp_path_factory.mktemp("pushes")
-    model = save_tiny_llama(directory / "tiny")
+    model = save_tiny_llama(tmp_path_factory.mktemp("pushes") / "tiny")
     petals.write_old_config(model)
-    task = {
-        "search_beams": {"token_ids": PROMPT, "num_beams": NUM_BEAMS, "num_new": NUM_NEW},
-        "run_session": {"chunks": list(torch.split(HIDDEN, CHUNKS, 1)), "prompts": DEEP_PROMPTS},
-    }
-    torch.save(task, directory / "task")
+    beams = {"token_ids": PROMPT, "num_beams": NUM_BEAMS, "num_new": NUM_NEW}
+    session = {"chunks": list(torch.split(HIDDEN, CHUNKS, 1)), "prompts": DEEP_PROMPTS}
     async with AsyncExitStack() as cleanup:
         nodes = [await start_server(cleanup, model, blocks="0:1")]
         for blocks in ("1:2", "2:4"):
             nodes.append(await start_server(cleanup, model, *nodes[0].maddrs, blocks=blocks))
-        await petals.run_program(
-            *(str(PROGRAM), str(model), PREFIX),
-            *(str(directory / "task"), str(directory / "answer"), *nodes[0].maddrs),
+        tokens, outputs = await run_tasks(
+            *(model, PREFIX, nodes[0].maddrs), ("generate", beams), ("run_session", session)
         )
-    answer = torch.load(directory / "answer")
     return Outcome(
         model,
-        beams=answer["search_beams"],
-        session=torch.cat(answer["run_session"], 1),
+        beams=tokens,
+        session=torch.cat(outputs, 1),
         num_pushed=[node.num_pushed for node in nodes],
         refusals=[refusal for node in nodes for refusal in node.refusals],
     )
