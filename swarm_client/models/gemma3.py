@@ -8,26 +8,12 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from swarm_client.models.config_fields import (
-    read_positive_int,
-    read_positive_number,
-    text_config,
-)
+from swarm_client.models.config_fields import read_positive_int, text_config
 from swarm_client.models.facts import ModelFacts
 from swarm_client.models.family import Family
-from swarm_client.models.layers import frozen_linear
-from swarm_client.models.local_parts import LocalParts
-from swarm_client.models.local_tensors import HEAD, LocalNames, load_local_tensors
+from swarm_client.models.llama import LlamaLikeParts
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.errors import CheckpointError
-
-_NORM: Final = "norm.weight"
-_NAMES: Final = LocalNames(
-    embedding="embed_tokens.weight",
-    vectors=(_NORM,),
-    prefixes=("model.", "language_model.model.", "model.language_model.", "language_model."),
-    is_tied=True,
-)
 
 
 class ScaledEmbedding(nn.Embedding):
@@ -79,18 +65,11 @@ def read_gemma3_facts(checkpoint: Checkpoint, dht_prefix: str) -> ModelFacts:
     )
 
 
-def load_gemma3_parts(
-    checkpoint: Checkpoint, facts: ModelFacts, *, dtype: torch.dtype, device: str
-) -> LocalParts:
-    """Read embedding, final norm and LM head. Raises as `load_local_tensors` does."""
-    tensors = load_local_tensors(checkpoint, facts, _NAMES, dtype=dtype, device=device)
-    epsilon = read_positive_number(checkpoint, "rms_norm_eps", default=1e-6)
-    return LocalParts(
-        facts,
-        word_embeddings=ScaledEmbedding(tensors[_NAMES.embedding]),
-        ln_f=OffsetRMSNorm(tensors[_NORM], epsilon),
-        lm_head=frozen_linear(tensors[HEAD]),
-    )
+_PARTS: Final = LlamaLikeParts(
+    prefixes=("model.", "language_model.model.", "model.language_model.", "language_model."),
+    is_tied=True,
+    embedding=ScaledEmbedding,
+    norm=OffsetRMSNorm,
+)
 
-
-GEMMA3: Final = Family("Gemma3", ("gemma3_text", "gemma3"), read_gemma3_facts, load_gemma3_parts)
+GEMMA3: Final = Family("Gemma3", ("gemma3_text", "gemma3"), read_gemma3_facts, _PARTS)

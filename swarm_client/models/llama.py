@@ -1,8 +1,11 @@
 """Llama, and what the families that are like it share: all but the blocks."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import torch
+from torch import Tensor, nn
 
 from swarm_client.models.config_fields import read_positive_int, read_positive_number
 from swarm_client.models.facts import ModelFacts
@@ -12,15 +15,13 @@ from swarm_client.models.local_parts import LocalParts
 from swarm_client.models.local_tensors import HEAD, LocalNames, load_local_tensors
 from swarm_protocol.checkpoint import Checkpoint
 
+_EMBEDDING: Final = "embed_tokens.weight"
 _NORM: Final = "norm.weight"
-_NAMES: Final = LocalNames(
-    embedding="embed_tokens.weight", vectors=(_NORM,), prefixes=("model.",), is_tied=False
-)
 
 
 def llama_like(name: str, model_type: str) -> Family:
     """Return a family whose local parts are Llama's."""
-    return Family(name, (model_type,), read_llama_facts, load_llama_parts)
+    return Family(name, (model_type,), read_llama_facts, _PARTS)
 
 
 def read_llama_facts(checkpoint: Checkpoint, dht_prefix: str) -> ModelFacts:
@@ -39,18 +40,39 @@ def read_llama_facts(checkpoint: Checkpoint, dht_prefix: str) -> ModelFacts:
     )
 
 
-def load_llama_parts(
-    checkpoint: Checkpoint, facts: ModelFacts, *, dtype: torch.dtype, device: str
-) -> LocalParts:
-    """Read embedding, final RMSNorm and LM head. Raises as `load_local_tensors` does."""
-    tensors = load_local_tensors(checkpoint, facts, _NAMES, dtype=dtype, device=device)
-    epsilon = read_positive_number(checkpoint, "rms_norm_eps", default=1e-6)
-    return LocalParts(
-        facts,
-        word_embeddings=frozen_embedding(tensors[_NAMES.embedding]),
-        ln_f=RMSNorm(tensors[_NORM], epsilon),
-        lm_head=frozen_linear(tensors[HEAD]),
-    )
+@dataclass(frozen=True, slots=True)
+class LlamaLikeParts:
+    """Reads local parts of Llama's build and names: embedding, RMS norm, LM head.
 
+    Attributes:
+        prefixes: what may stand before the names.
+        is_tied: whether the embedding is the head when config.json does not say.
+        embedding: makes the embedding of its weight.
+        norm: makes the norm of its weight and epsilon.
+    """
+
+    prefixes: tuple[str, ...]
+    is_tied: bool
+    embedding: Callable[[Tensor], nn.Embedding]
+    norm: Callable[[Tensor, float], nn.Module]
+
+    def __call__(
+        self, checkpoint: Checkpoint, facts: ModelFacts, *, dtype: torch.dtype, device: str
+    ) -> LocalParts:
+        """Return the parts. Raises as `load_local_tensors` does."""
+        names = LocalNames(_EMBEDDING, (_NORM,), self.prefixes, self.is_tied)
+        tensors = load_local_tensors(checkpoint, facts, names, dtype=dtype, device=device)
+        epsilon = read_positive_number(checkpoint, "rms_norm_eps", default=1e-6)
+        return LocalParts(
+            facts,
+            word_embeddings=self.embedding(tensors[_EMBEDDING]),
+            ln_f=self.norm(tensors[_NORM], epsilon),
+            lm_head=frozen_linear(tensors[HEAD]),
+        )
+
+
+_PARTS: Final = LlamaLikeParts(
+    prefixes=("model.",), is_tied=False, embedding=frozen_embedding, norm=RMSNorm
+)
 
 LLAMA: Final = llama_like("Llama", "llama")
