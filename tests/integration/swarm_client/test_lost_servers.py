@@ -12,21 +12,28 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, LogitsProcessor
 
 from swarm_client import DistributedLlamaForCausalLM
+from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.node import Node
 from swarm_server.server import BlockServer
 from tests.harness.server_swarm import server_swarm
 from tests.integration.swarm_client.local_model import NodeWithServers
 from tests.integration.swarm_client.tuning.local_twin import LocalTwin, enlarge
 
-PROMPTS = torch.tensor([[0, 0, 1, 50, 60], [1, 9, 8, 7, 6]])
+PROMPT = torch.tensor([[1]])
+UNEQUAL_PROMPTS = torch.tensor([[0, 0, 1, 50, 60], [1, 9, 8, 7, 6]])
+NUM_NEW = 53
+LOST = BlockRange(1, 3)
+THREE = ["0:1", "1:3", "3:4"]
 
 
 class Swarm:
-    """Two servers of every half, and a client whose node brings them along."""
+    """Three servers and some on standby, and a client whose node brings them along."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, standby: list[str]) -> None:
         self._directory = str(model)
+        self._splits = THREE + standby
         self._servers: list[BlockServer] = []
+        self.was_cut = False
         torch.manual_seed(0)
         self.model = DistributedLlamaForCausalLM.from_pretrained(
             self._directory,
@@ -38,21 +45,36 @@ class Swarm:
 
     async def _start(self) -> Node:
         stack = AsyncExitStack()
-        splits = ["0:2", "2:4", "0:2", "2:4"]
         self._network, self._servers = await stack.enter_async_context(
-            server_swarm(Path(self._directory), splits)
+            server_swarm(Path(self._directory), self._splits)
         )
         self._loop = asyncio.get_running_loop()
         return NodeWithServers(self._network, stack)
 
-    def cut_one_in_use(self) -> None:
-        """Cut a server of the second half off, from whatever thread."""
+    def cut_the_one_in_use(self) -> None:
+        """Cut the server of the blocks in the middle off, from whatever thread."""
 
         async def cut() -> None:
-            used = [s for s in self._servers if s.num_sessions and s.blocks.start == 2]
-            self._network.cut(used[0].peer_id)
+            used = next(
+                server.peer_id
+                for server in self._servers
+                if server.blocks == LOST and self._network.nodes[server.peer_id].pipes
+            )
+            self._network.cut(used)
 
         asyncio.run_coroutine_threadsafe(cut(), self._loop).result()
+        self.was_cut = True
+
+    def generate(self, position: int, prompts: Tensor = PROMPT, **options: Any) -> Tensor:
+        """Generate, and lose a server when so many tokens have run."""
+        processors = [CutAfter(self, position - prompts.shape[1])]
+        with self.model.inference_session(max_length=80):
+            if position == 0:
+                self.cut_the_one_in_use()
+            tokens: Tensor = self.model.generate(
+                prompts, max_new_tokens=NUM_NEW, logits_processor=processors, **options
+            )
+        return tokens
 
 
 class CutAfter(LogitsProcessor):  # type: ignore[misc]  # mypy does not follow transformers
@@ -64,48 +86,72 @@ class CutAfter(LogitsProcessor):  # type: ignore[misc]  # mypy does not follow t
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if self._tokens_left == 0:
-            self._swarm.cut_one_in_use()
+            self._swarm.cut_the_one_in_use()
         self._tokens_left -= 1
         return scores
 
 
-@pytest.fixture
-def swarm(tiny_llama: Path) -> Iterator[Swarm]:
+@pytest.fixture(params=[["1:3"], ["1:2", "2:3"]], ids=["one takes over", "two take over"])
+def swarm(tiny_llama: Path, request: pytest.FixtureRequest) -> Iterator[Swarm]:
     """A new one for each test: servers do not come back."""
-    swarm = Swarm(tiny_llama)
+    swarm = Swarm(tiny_llama, request.param)
     yield swarm
+    assert swarm.was_cut
     swarm.model.close()
 
 
-@pytest.mark.parametrize("num_tokens", [0, 1, 9])
-@pytest.mark.parametrize(
-    "options", [{"do_sample": False}, {"num_beams": 3, "do_sample": True}], ids=["greedy", "beams"]
-)
-def test_no_token_is_lost_repeated_or_changed(
-    swarm: Swarm, tiny_llama: Path, options: dict[str, Any], num_tokens: int
+@pytest.fixture(scope="module")
+def whole(tiny_llama: Path) -> LlamaForCausalLM:
+    """The same model in one process, as transformers runs it."""
+    return LlamaForCausalLM.from_pretrained(tiny_llama).requires_grad_(False)
+
+
+@pytest.mark.parametrize("position", [0, 1, 50])
+def test_check_26_greedy_output_is_that_of_an_undisturbed_run(
+    swarm: Swarm, whole: LlamaForCausalLM, position: int
 ) -> None:
-    """Rows of unequal length, in a session each, and the order of beams included."""
+    """No token is lost, repeated or changed."""
     swarm.model.prompt_tuning = None
+
+    tokens = swarm.generate(position, do_sample=False)
+
+    assert tokens.equal(whole.generate(PROMPT, max_new_tokens=NUM_NEW, do_sample=False))
+
+
+@pytest.mark.parametrize("position", [0, 1, 50])
+def test_check_27_beams_are_those_of_an_undisturbed_run(
+    swarm: Swarm, whole: LlamaForCausalLM, position: int
+) -> None:
+    """Sampled ones under the same seed: the server that takes over gets rows as they are now."""
+    swarm.model.prompt_tuning = None
+    options: dict[str, Any] = {"num_beams": 3, "do_sample": True}
+
     torch.manual_seed(1)
-    tokens = swarm.model.generate(
-        PROMPTS, max_new_tokens=12, logits_processor=[CutAfter(swarm, num_tokens)], **options
-    )
+    tokens = swarm.generate(position, **options)
 
-    whole = LlamaForCausalLM.from_pretrained(tiny_llama)
     torch.manual_seed(1)
-    assert tokens.equal(whole.generate(PROMPTS, max_new_tokens=12, **options))
+    assert tokens.equal(whole.generate(PROMPT, max_new_tokens=NUM_NEW, **options))
 
 
-@pytest.mark.parametrize("num_tokens", [0, 1, 9])
-def test_deep_prompts_are_not_lost_either(swarm: Swarm, tiny_llama: Path, num_tokens: int) -> None:
+@pytest.mark.parametrize("position", [0, 1, 50])
+def test_check_27_deep_prompts_are_not_lost_either(
+    swarm: Swarm, whole: LlamaForCausalLM, position: int
+) -> None:
     """The server that takes over gets those of its blocks."""
     prompts = swarm.model.prompt_tuning
     assert prompts is not None
     enlarge(prompts)
 
-    tokens = swarm.model.generate(
-        PROMPTS[1:], max_new_tokens=12, logits_processor=[CutAfter(swarm, num_tokens)]
-    )
+    tokens = swarm.generate(position)
 
-    twin = LocalTwin(LlamaForCausalLM.from_pretrained(tiny_llama), prompts)
-    assert tokens.equal(twin.greedy(PROMPTS[1:], 12))
+    assert tokens.equal(LocalTwin(whole, prompts).greedy(PROMPT, NUM_NEW))
+
+
+def test_rows_of_unequal_length_all_go_on(swarm: Swarm, whole: LlamaForCausalLM) -> None:
+    """They have a session each, and each of them loses a server."""
+    swarm.model.prompt_tuning = None
+    options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False}
+
+    tokens = swarm.model.generate(UNEQUAL_PROMPTS, logits_processor=[CutAfter(swarm, 5)], **options)
+
+    assert tokens.equal(whole.generate(UNEQUAL_PROMPTS, **options))

@@ -58,9 +58,9 @@ async def until(is_true: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def swarm_of(model: Path) -> AsyncIterator[Swarm]:
-    """Yield a swarm that is idle: its first canary is over."""
-    async with server_swarm(model, ["0:2", "2:4"]) as (network, servers):
+async def swarm_of(model: Path, *standby: str) -> AsyncIterator[Swarm]:
+    """Yield a swarm that is idle: its first canary is over. `standby` are blocks held twice."""
+    async with server_swarm(model, ["0:2", "2:4", *standby]) as (network, servers):
         node = network.node("gateway")
         connection = SwarmConnection(node, RoutingSettings(ban_s=0.001))
         settings = EngineSettings(models=(str(model),), dtype="float32", canary_period_s=3600)

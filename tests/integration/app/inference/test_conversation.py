@@ -6,10 +6,9 @@ from shutil import copytree
 import pytest
 
 from app.inference.requests import FinishReason
-from swarm_client.errors import MaxLengthExceededError, SessionClosedError
+from swarm_client.errors import MaxLengthExceededError, NoRouteError, SessionClosedError
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_client.session.petals_hop_session import PetalsHopSession
-from swarm_protocol.errors import SwarmError
 from tests.integration.app.inference.swarm import (
     LocalModel,
     Swarm,
@@ -252,15 +251,38 @@ async def test_closing_while_generating_ends_the_generation(swarm: Swarm) -> Non
     await swarm.until_idle()
 
 
-async def test_a_lost_server_is_an_error_and_the_engine_goes_on(swarm: Swarm) -> None:
-    """The conversation is closed; another one works as soon as the server is back."""
+@pytest.mark.parametrize("num_before", [1, 20])
+async def test_a_lost_server_does_not_end_a_generation_if_another_one_stands_by(
+    tiny_llama: Path, local_model: LocalModel, num_before: int
+) -> None:
+    """Its tokens are those of an undisturbed one, each of them once, and so are the next ones."""
+    async with swarm_of(tiny_llama, "2:4") as swarm:
+        prompt = await swarm.encode("The cat")
+        conversation = await swarm.open()
+        events = conversation.generate(request_of(prompt, 30))
+        num_tokens = 0
+        async for event in events:
+            num_tokens += event.num_tokens
+            if num_tokens == num_before:
+                used = next(server for server in swarm.servers[1:] if server.num_sessions)
+                swarm.network.cut(used.peer_id)
+        await collect(conversation, request_of((), 6))
+
+        assert num_tokens == 30
+        assert tuple(conversation.token_ids) == prompt + local_model.continue_greedily(prompt, 36)
+
+
+async def test_a_lost_server_that_nobody_replaces_is_an_error_and_the_engine_goes_on(
+    swarm: Swarm,
+) -> None:
+    """It names the blocks; another conversation works as soon as the server is back."""
     prompt = await swarm.encode("Hi")
     conversation = await swarm.open(max_length=500)
     events = conversation.generate(request_of(prompt, 400))
     await anext(events)
 
     swarm.network.cut(swarm.servers[1].peer_id)
-    with pytest.raises(SwarmError):
+    with pytest.raises(NoRouteError, match="2:4"):
         async for _ in events:
             pass
     swarm.network.heal(swarm.servers[1].peer_id)
