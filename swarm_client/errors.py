@@ -6,6 +6,8 @@ SwarmError
 ├── SessionClosedError         the session was closed before
 ├── MaxLengthExceededError     the tokens do not fit the session
 ├── CapacityError              a server refused KV memory
+├── PeerRefusedError           of swarm_protocol: a server answered with an error
+│   └── PeerFullError              it says that it has no KV memory, or too many sessions
 ├── ServerBusyError            a server has no room for another forward or backward request
 ├── RequestTooLargeError       a server takes no forward or backward request of that size
 ├── RollbackUnsupportedError   a server of the route cannot shorten its KV cache
@@ -16,7 +18,7 @@ SwarmError
 
 from collections.abc import Sequence
 
-from swarm_protocol.errors import SwarmError
+from swarm_protocol.errors import PeerRefusedError, SwarmError
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 
@@ -83,6 +85,12 @@ class CapacityError(SwarmError):
         super().__init__(f"the server {peer} of blocks {blocks} has no memory for this session")
         self.peer = peer
         self.blocks = blocks
+
+
+class PeerFullError(PeerRefusedError):
+    """A server says, in our own dialect, that it has no KV memory or too many sessions."""
+
+    code = "peer_full"
 
 
 class ServerBusyError(SwarmError):

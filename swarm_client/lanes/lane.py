@@ -1,0 +1,201 @@
+"""One stream to one server, shared by all sessions that we have there, in our own dialect.
+
+```
+sessions ── open, submit, cancel, leave ──> Outbox ── all that waits ──> writer ──> server
+    ^                                                                                 │
+    └───────────────── all answers of a frame at once ─────────── reader <────────────┘
+```
+Sessions that are answered together step on together, so their next steps share a frame again.
+"""
+
+import asyncio
+from itertools import count
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from swarm_client.lanes.lane_session import LaneHopSession
+from swarm_client.lanes.mail import encode_mail, session_failure
+from swarm_client.lanes.outbox import LaneStep, Outbox
+from swarm_client.routing import Hop
+from swarm_client.session.hop_session import HopOutput
+from swarm_client.session.petals_hop_session import SessionTerms
+from swarm_protocol.dialect import (
+    FailedFrame,
+    Failure,
+    HelloReply,
+    OpenedFrame,
+    Opening,
+    OutputsFrame,
+    decode_reply,
+    split_rows,
+)
+from swarm_protocol.errors import (
+    MalformedMessageError,
+    PeerError,
+    PeerMisbehavedError,
+    PeerUnreachableError,
+)
+from swarm_protocol.identifiers import PeerId
+from swarm_protocol.node import MAX_FRAME_BYTES, CallStream
+
+
+class Lane:
+    """An open stream; `run` must be running. All methods belong to one event loop."""
+
+    def __init__(self, peer: PeerId, stream: CallStream, hello: HelloReply) -> None:
+        self.hello = hello
+        self._peer = peer
+        self._stream = stream
+        # half of a frame is left for deep prompts and everything else
+        frame_tokens = MAX_FRAME_BYTES // 2 // (hello.dtype.itemsize * hello.hidden_size)
+        self._outbox = Outbox(
+            max_frame_tokens=min(hello.max_frame_tokens, frame_tokens),
+            max_inflight_tokens=hello.max_inflight_tokens,
+        )
+        self._has_mail = asyncio.Event()
+        self._sessions: dict[int, LaneHopSession] = {}
+        self._ids = count(1)
+        self._failure: PeerError | None = None
+        self._is_retired = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new sessions may use it."""
+        return self._failure is None and not self._is_retired
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See `SharedStream`, as for all that it has."""
+        return self.hello.dtype
+
+    @property
+    def max_step_tokens(self) -> int:
+        """As the server said."""
+        return self._outbox.max_step_tokens
+
+    def session(self, hop: Hop, terms: SessionTerms) -> LaneHopSession:
+        """Return a new session in this lane; the server hears of it when it is used."""
+        session = LaneHopSession(self, hop, next(self._ids), terms)
+        self._sessions[session.session_id] = session
+        if self._failure is not None:
+            session.fail(_copy(self._failure))
+        return session
+
+    def open(self, opening: Opening) -> None:
+        """Announce a session."""
+        self._outbox.open(opening)
+        self._has_mail.set()
+
+    def submit(self, step: LaneStep) -> None:
+        """Send a step with all others of this turn of the event loop."""
+        self._outbox.add(step)
+        self._has_mail.set()
+
+    def cancel(self, session_id: int) -> None:
+        """Nobody waits for a session's step any more."""
+        self._outbox.cancel(session_id)
+        self._has_mail.set()
+
+    def leave(self, session_id: int) -> None:
+        """End a session."""
+        if self._sessions.pop(session_id, None) is not None:
+            self._outbox.close(session_id)
+            self._has_mail.set()
+            self._close_if_unused()
+
+    def retire(self) -> None:
+        """Take no new sessions; when the last one has left, the stream ends."""
+        self._is_retired = True
+        self._close_if_unused()
+
+    async def run(self) -> None:
+        """Carry frames both ways until the stream ends or this is cancelled.
+
+        All sessions then learn of it at once.
+        """
+        failure: PeerError = PeerUnreachableError(self._peer, "we have closed the stream")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._write())
+                tasks.create_task(self._read())
+        except* PeerError as failures:
+            first = failures.exceptions[0]
+            if isinstance(first, PeerError):
+                failure = first
+        finally:
+            self._failure = failure
+            self._stream.close()
+            for session in list(self._sessions.values()):
+                session.fail(_copy(failure))
+
+    def _close_if_unused(self) -> None:
+        if self._is_retired and not self._sessions:
+            self._stream.close()  # the reader notices
+
+    async def _write(self) -> None:
+        while True:
+            await self._has_mail.wait()
+            self._has_mail.clear()
+            while mail := self._outbox.next_mail():  # while one is sent, the next comes together
+                for frame in encode_mail(mail):
+                    await self._stream.send(frame)
+
+    async def _read(self) -> None:
+        while (data := await self._stream.receive()) is not None:
+            try:
+                frame = decode_reply(data)
+            except MalformedMessageError as error:
+                raise PeerMisbehavedError(self._peer, str(error)) from error
+            match frame:
+                case OutputsFrame():
+                    self._deliver(frame)
+                case OpenedFrame():
+                    for opened in frame.opened:
+                        if session := self._sessions.get(opened.session_id):
+                            session.take_opened(opened.cached_tokens)
+                case FailedFrame():
+                    for failure in frame.failures:
+                        self._end(failure)
+        raise PeerUnreachableError(self._peer, "it ended the stream")
+
+    def _deliver(self, frame: OutputsFrame) -> None:
+        """Hand all outputs out in this turn of the event loop, so that what follows is one frame.
+
+        Those of sessions that have left are nobody's.
+        """
+        hidden = frame.hidden
+        if hidden.shape[1] != self.hello.hidden_size or hidden.dtype != self.hello.dtype:
+            raise PeerMisbehavedError(
+                self._peer, f"its hidden states are {hidden.shape[1]} values of {hidden.dtype}"
+            )
+        are_all_finite = _is_finite(hidden)
+        is_shared = len(frame.entries) > 1
+        for entry, rows in zip(frame.entries, split_rows(frame.entries, hidden), strict=True):
+            self._outbox.answered(entry.session_id)
+            session = self._sessions.get(entry.session_id)
+            if session is None:
+                continue
+            if are_all_finite or _is_finite(rows):
+                times_ms = (entry.queue_us / 1e3, entry.compute_us / 1e3)
+                output = HopOutput(rows.clone() if is_shared else rows, *times_ms)
+                session.take_output(entry.step, output)
+            else:
+                session.fail(PeerMisbehavedError(self._peer, "its hidden states are not finite"))
+        self._has_mail.set()  # there is room for steps that waited
+
+    def _end(self, failure: Failure) -> None:
+        self._outbox.cancel(failure.session_id)
+        session = self._sessions.get(failure.session_id)
+        if session is not None:
+            session.fail(session_failure(self._peer, failure))
+
+
+def _is_finite(hidden: Tensor) -> bool:
+    return isfinite(hidden.sum(dtype=torch.float32).item())
+
+
+def _copy(error: PeerError) -> PeerError:
+    """Return an error for one of many who are told: each adds its own traceback."""
+    return type(error)(error.peer, error.reason)

@@ -1,0 +1,136 @@
+"""One lane to each server of a model that speaks our dialect.
+
+A server is greeted once. One that does not know the hello speaks the Petals dialect, and is not
+greeted again until it has failed.
+"""
+
+import asyncio
+from traceback import format_exception
+
+from swarm_client.lanes.lane import Lane
+from swarm_client.lanes.lane_session import LaneHopSession
+from swarm_client.routing import Hop
+from swarm_client.session.petals_hop_session import SessionTerms
+from swarm_protocol.dialect import VERSION, HelloReply, HelloRequest
+from swarm_protocol.dialect.methods import HELLO, STEPS
+from swarm_protocol.errors import (
+    MalformedMessageError,
+    PeerMisbehavedError,
+    PeerUnreachableError,
+    ProtocolNotSupportedError,
+)
+from swarm_protocol.identifiers import PeerId
+from swarm_protocol.logs import get_logger
+from swarm_protocol.node import Node
+
+log = get_logger(__name__)
+
+
+class Lanes:
+    """Opens lanes when they are needed, and keeps them. All sessions of a process share one.
+
+    A lane that has broken, or whose peer is to be forgotten, is replaced when the next session
+    wants it.
+    """
+
+    def __init__(self, node: Node, *, dht_prefix: str, hidden_size: int, timeout_s: float) -> None:
+        """Begin without lanes.
+
+        Args:
+            node: stays the caller's to close, after these.
+            dht_prefix: of the model.
+            hidden_size: of the model.
+            timeout_s: for greeting a server and opening a lane to it.
+        """
+        self._node = node
+        self._hello = HelloRequest((VERSION,), dht_prefix).to_wire()
+        self._hidden_size = hidden_size
+        self._timeout_s = timeout_s
+        self._lanes: dict[PeerId, asyncio.Task[Lane | None]] = {}  # None: it speaks Petals
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def session(self, hop: Hop, terms: SessionTerms) -> LaneHopSession | None:
+        """Return a new session with the hop's server; None when it speaks the Petals dialect.
+
+        Raises:
+            PeerError: it cannot be reached, or its hello fails a check.
+            NodeError: our own node has stopped.
+        """
+        while True:
+            opening = self._lanes.get(hop.peer) or self._begin(hop.peer)
+            lane = await asyncio.shield(opening)  # others may wait for it, too
+            if lane is None:
+                return None
+            if lane.is_open:
+                return lane.session(hop, terms)
+            self._drop(hop.peer, opening)
+
+    def forget(self, peer: PeerId) -> None:
+        """Greet this peer anew next time: it may be stuck, or come back as another program.
+
+        Sessions in its lane go on.
+        """
+        opening = self._lanes.get(peer)
+        if opening is not None and opening.done():
+            self._drop(peer, opening)
+            if lane := opening.result():
+                lane.retire()
+
+    async def close(self) -> None:
+        """Close all lanes; their sessions fail. Idempotent."""
+        tasks = [*self._lanes.values(), *self._running]
+        self._lanes.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, peer: PeerId) -> asyncio.Task[Lane | None]:
+        opening = asyncio.create_task(self._open(peer))
+        self._lanes[peer] = opening
+
+        def drop_failed(ended: asyncio.Task[Lane | None]) -> None:
+            if ended.cancelled() or ended.exception() is not None:
+                self._drop(peer, ended)
+
+        opening.add_done_callback(drop_failed)
+        return opening
+
+    def _drop(self, peer: PeerId, opening: asyncio.Task[Lane | None]) -> None:
+        if self._lanes.get(peer) is opening:
+            del self._lanes[peer]
+
+    async def _open(self, peer: PeerId) -> Lane | None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                hello = await self._greet(peer)
+                stream = await self._node.open_stream(peer, STEPS)
+        except ProtocolNotSupportedError:
+            return None
+        except TimeoutError as error:
+            reason = f"no lane to it within {self._timeout_s:g} s"
+            raise PeerUnreachableError(peer, reason) from error
+        lane = Lane(peer, stream, hello)
+        running = asyncio.create_task(self._run(lane))
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        return lane
+
+    async def _greet(self, peer: PeerId) -> HelloReply:
+        try:
+            hello = HelloReply.parse(await self._node.call(peer, HELLO, self._hello))
+        except MalformedMessageError as error:
+            raise PeerMisbehavedError(peer, str(error)) from error
+        if hello.version != VERSION:
+            raise PeerMisbehavedError(peer, f"it chose version {hello.version} of our dialect")
+        if hello.hidden_size != self._hidden_size:
+            raise PeerMisbehavedError(
+                peer,
+                f"expected a model of hidden size {self._hidden_size}, got {hello.hidden_size}",
+            )
+        return hello
+
+    async def _run(self, lane: Lane) -> None:
+        try:
+            await lane.run()
+        except Exception as error:  # the edge of the task; its sessions have learned of the end
+            log.error("lane_failed", traceback="".join(format_exception(error)))

@@ -1,0 +1,162 @@
+"""What leaves on a lane next. Pure; knows neither frames nor futures.
+
+Whatever has come together since the last mail leaves in one. Steps wait while as many tokens are
+under way as the server wants at most.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from swarm_protocol.dialect import Opening
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LaneStep:
+    """One step of one session, in the form in which it is sent.
+
+    Attributes:
+        session_id: as the lane numbers its sessions.
+        number: of the step within its session.
+        position: of the first token; tokens from there on are forgotten first.
+        num_rows: of the session's batch.
+        num_tokens: of each row.
+        hidden: `[num_rows * num_tokens, hidden_size]`, row by row, in the server's dtype.
+        prompts: deep prompts of the hop's blocks, in the server's dtype; see `StepInputs`.
+        hypo_ids: see `StepInputs`.
+    """
+
+    session_id: int
+    number: int
+    position: int
+    num_rows: int
+    num_tokens: int
+    hidden: Tensor
+    prompts: Tensor | None = None
+    hypo_ids: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """Tokens over all rows."""
+        return self.num_rows * self.num_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """What leaves together, in this order; the steps in one frame."""
+
+    cancelled: tuple[int, ...] = ()
+    closed: tuple[int, ...] = ()
+    openings: tuple[Opening, ...] = ()
+    steps: tuple[LaneStep, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.cancelled or self.closed or self.openings or self.steps)
+
+
+class Outbox:
+    """Holds what sessions want to send. A session has one step at a time.
+
+    Attributes:
+        max_step_tokens: over all rows of one step.
+    """
+
+    def __init__(self, *, max_frame_tokens: int, max_inflight_tokens: int) -> None:
+        """Begin empty.
+
+        Args:
+            max_frame_tokens: over all rows of one frame.
+            max_inflight_tokens: of steps that were sent and not answered, >= 2. Half of them are
+                for decode steps and half for prefills, so neither waits for the other.
+        """
+        self.max_step_tokens = min(max_frame_tokens, max_inflight_tokens // 2)
+        self._max_frame_tokens = max_frame_tokens
+        self._decodes = _Queue(max_inflight_tokens // 2)
+        self._prefills = _Queue(max_inflight_tokens // 2)
+        self._openings: dict[int, Opening] = {}
+        self._cancelled: list[int] = []
+        self._closed: list[int] = []
+
+    def open(self, opening: Opening) -> None:
+        """Announce a session; its steps may be added at once."""
+        self._openings[opening.session_id] = opening
+
+    def add(self, step: LaneStep) -> None:
+        """Take in a step of at most `max_step_tokens`."""
+        assert step.size <= self.max_step_tokens
+        queue = self._decodes if step.num_tokens == 1 else self._prefills
+        queue.waiting[step.session_id] = step
+
+    def answered(self, session_id: int) -> bool:
+        """The session's step, if any, is no longer under way; return whether it was."""
+        return self._decodes.answered(session_id) or self._prefills.answered(session_id)
+
+    def cancel(self, session_id: int) -> None:
+        """Nobody waits for the session's step any more; the server hears of it if need be."""
+        self._decodes.waiting.pop(session_id, None)
+        self._prefills.waiting.pop(session_id, None)
+        if self.answered(session_id):
+            self._cancelled.append(session_id)
+
+    def close(self, session_id: int) -> None:
+        """End a session whose step was answered or cancelled."""
+        if self._openings.pop(session_id, None) is None:
+            self._closed.append(session_id)
+
+    def next_mail(self) -> Mail:
+        """Take out what may leave now; empty when nothing may."""
+        steps = self._decodes.take(self._max_frame_tokens)
+        steps += self._prefills.take(self._max_frame_tokens - sum(step.size for step in steps))
+        mail = Mail(
+            tuple(self._cancelled),
+            tuple(self._closed),
+            tuple(self._openings.values()),
+            tuple(steps),
+        )
+        self._cancelled.clear()
+        self._closed.clear()
+        self._openings.clear()
+        return mail
+
+    def check_integrity(self) -> None:
+        """Assert what holds at any time."""
+        self._decodes.check_integrity()
+        self._prefills.check_integrity()
+        assert not self._decodes.session_ids() & self._prefills.session_ids()
+
+
+class _Queue:
+    """Steps of one kind: waiting ones in order, and the tokens of those under way."""
+
+    def __init__(self, max_inflight_tokens: int) -> None:
+        self.waiting: dict[int, LaneStep] = {}
+        self._max_inflight_tokens = max_inflight_tokens
+        self._inflight: dict[int, int] = {}
+        self._num_inflight = 0
+
+    def take(self, max_tokens: int) -> list[LaneStep]:
+        """Return the first waiting steps that fit; they are under way from now on."""
+        room = min(max_tokens, self._max_inflight_tokens - self._num_inflight)
+        taken: list[LaneStep] = []
+        for step in self.waiting.values():
+            if step.size > room:
+                break
+            room -= step.size
+            taken.append(step)
+        for step in taken:
+            del self.waiting[step.session_id]
+            self._inflight[step.session_id] = step.size
+            self._num_inflight += step.size
+        return taken
+
+    def answered(self, session_id: int) -> bool:
+        num_tokens = self._inflight.pop(session_id, 0)
+        self._num_inflight -= num_tokens
+        return num_tokens > 0
+
+    def session_ids(self) -> set[int]:
+        return self.waiting.keys() | self._inflight.keys()
+
+    def check_integrity(self) -> None:
+        assert self._num_inflight == sum(self._inflight.values()) <= self._max_inflight_tokens
+        assert not self.waiting.keys() & self._inflight.keys()

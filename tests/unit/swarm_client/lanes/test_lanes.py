@@ -1,0 +1,339 @@
+"""Sessions in lanes, against a scripted server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from swarm_client.errors import PeerFullError
+from swarm_client.lanes import Lanes
+from swarm_client.lanes.lane_session import LaneHopSession
+from swarm_client.routing import Hop
+from swarm_client.session.hop_session import HopOutput, StepInputs
+from swarm_client.session.petals_hop_session import SessionTerms
+from swarm_protocol.dialect import OutputsFrame
+from swarm_protocol.errors import (
+    DeadlineExceededError,
+    PeerError,
+    PeerMisbehavedError,
+    PeerRefusedError,
+    PeerUnreachableError,
+)
+from swarm_protocol.identifiers import BlockRange, PeerId
+from swarm_protocol.memory_node import MemoryNetwork
+from tests.unit.swarm_client.lanes.scripted_lane_server import TERMS, ScriptedLaneServer
+from tests.unit.swarm_client.scripted_server import FACTS, ScriptedServer, expected_output
+from tests.unit.swarm_client.scripted_swarm import eventually, hidden_states
+
+BLOCKS = BlockRange(0, 2)
+
+
+class Client:
+    """Lanes of a client, and one server."""
+
+    def __init__(self, network: MemoryNetwork, server: ScriptedLaneServer) -> None:
+        self.network = network
+        self.server = server
+        self.lanes = Lanes(
+            network.node("client"),
+            dht_prefix=FACTS.dht_prefix,
+            hidden_size=FACTS.hidden_size,
+            timeout_s=5,
+        )
+
+    async def session(
+        self, peer: PeerId | None = None, terms: SessionTerms = TERMS
+    ) -> LaneHopSession:
+        session = await self.lanes.session(Hop(peer or self.server.peer, BLOCKS), terms)
+        assert session is not None
+        return session
+
+    async def sessions(self, count: int) -> list[LaneHopSession]:
+        return [await self.session() for _ in range(count)]
+
+
+@asynccontextmanager
+async def lane_client() -> AsyncIterator[Client]:
+    network = MemoryNetwork()
+    client = Client(network, await ScriptedLaneServer.start(network, "server"))
+    yield client
+    await client.lanes.close()
+    for node in network.nodes.values():
+        await node.close()
+
+
+async def step(session: LaneHopSession, hidden: Tensor, position: int = 0) -> HopOutput:
+    return await session.step(StepInputs(hidden), position=position)
+
+
+async def step_all(sessions: Sequence[LaneHopSession], position: int = 0) -> list[HopOutput]:
+    """Let all of them run a token, each one its own."""
+    return await asyncio.gather(
+        *(step(session, one_token(index), position) for index, session in enumerate(sessions))
+    )
+
+
+def one_token(value: float) -> Tensor:
+    return torch.full((1, 1, FACTS.hidden_size), float(value))
+
+
+async def failures_of(*steps: asyncio.Task[HopOutput]) -> list[BaseException]:
+    outcomes = await asyncio.gather(*steps, return_exceptions=True)
+    return [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+
+
+async def test_a_step_comes_back_with_its_timings() -> None:
+    """In milliseconds, as the server measured them."""
+    async with lane_client() as client:
+        hidden = hidden_states(3, batch_size=2)
+
+        output = await step(await client.session(), hidden)
+
+        assert torch.equal(output.hidden, expected_output(hidden, BLOCKS))
+        assert (output.queue_ms, output.compute_ms) == (1.5, 2.5)
+
+
+async def test_steps_of_one_moment_leave_in_one_frame_again_and_again() -> None:
+    """Sessions that are answered together go on together; each gets its own rows."""
+    async with lane_client() as client:
+        sessions = await client.sessions(8)
+
+        for position in range(3):
+            outputs = await step_all(sessions, position)
+
+        assert [len(frame.entries) for frame in client.server.steps] == [8, 8, 8]
+        assert len(client.server.openings) == 8
+        for index, output in enumerate(outputs):
+            assert torch.equal(output.hidden, expected_output(one_token(index), BLOCKS))
+
+
+async def test_one_opening_serves_all_who_come_at_once() -> None:
+    """One hello, one stream."""
+    async with lane_client() as client:
+        await asyncio.gather(*(client.session() for _ in range(5)))
+
+        assert client.server.num_hellos == 1
+        assert len(client.server.node.pipes) == 1
+
+
+async def test_a_peer_without_hello_is_asked_once_and_spoken_to_in_petals_dialect() -> None:
+    """Until it is to be forgotten: it may come back as another program."""
+    async with lane_client() as client:
+        petals = await ScriptedServer.start(client.network, "petals", "0:2")
+        hop = Hop(petals.peer, BLOCKS)
+
+        assert await client.lanes.session(hop, TERMS) is None
+        await petals.node.serve_unary("swarmgate.hello", client.server._greet)
+        await petals.node.serve_stream("swarmgate.steps", client.server._serve)
+        assert await client.lanes.session(hop, TERMS) is None
+        client.lanes.forget(petals.peer)
+
+        assert await client.lanes.session(hop, TERMS) is not None
+
+
+async def test_hidden_states_travel_in_the_servers_dtype() -> None:
+    """It computes in that anyway; deep prompts and the order of rows travel with them."""
+    async with lane_client() as client:
+        client.server.says(dtype=torch.bfloat16)
+        session = await client.session()
+        inputs = StepInputs(
+            hidden_states(2, batch_size=2),
+            prompts=torch.ones(2, 1, 1, FACTS.hidden_size),
+            hypo_ids=torch.tensor([1, 0]),
+        )
+
+        output = await session.step(inputs, position=0)
+
+        (frame,) = client.server.steps
+        assert frame.hidden.dtype == output.hidden.dtype == torch.bfloat16
+        assert frame.extras[0].hypo_ids is not None
+        assert frame.extras[0].hypo_ids.tolist() == [1, 0]
+        assert frame.extras[0].prompts is not None
+        assert frame.extras[0].prompts.shape == (2, 1, 1, FACTS.hidden_size)
+
+
+async def test_a_lost_stream_fails_every_session_at_once() -> None:
+    """Those that wait, and those that come later; new ones get a new lane."""
+    async with lane_client() as client:
+        client.server.may_answer.clear()
+        waiting, idle = await client.sessions(2)
+        task = asyncio.create_task(step(waiting, one_token(1)))
+        await eventually(lambda: len(client.server.steps) == 1)
+
+        client.network.cut(client.server.peer)
+
+        (failure,) = await failures_of(task)
+        assert isinstance(failure, PeerUnreachableError)
+        with pytest.raises(PeerUnreachableError):
+            await step(idle, one_token(1))
+        client.network.heal(client.server.peer)
+        client.server.may_answer.set()
+        await step(await client.session(), one_token(1))
+        assert client.server.num_hellos == 2
+
+
+async def test_a_refused_session_fails_alone() -> None:
+    """Its neighbours in the frame go on."""
+    async with lane_client() as client:
+        client.server.refused = ["kv_memory_exhausted", "not_served"]
+        sessions = await client.sessions(3)
+        steps = [asyncio.create_task(step(session, one_token(1))) for session in sessions]
+
+        full, other = await failures_of(*steps)
+
+        assert isinstance(full, PeerFullError)
+        assert type(other) is PeerRefusedError
+        assert torch.equal((await steps[2]).hidden, expected_output(one_token(1), BLOCKS))
+
+
+async def test_a_caller_who_leaves_cancels_its_step_and_ends_its_session() -> None:
+    """The answer, when it still comes, is nobody's; the others get theirs."""
+    async with lane_client() as client:
+        client.server.may_answer.clear()
+        leaving, staying = await client.sessions(2)
+        left = asyncio.create_task(step(leaving, one_token(1)))
+        kept = asyncio.create_task(step(staying, one_token(2)))
+        await eventually(lambda: len(client.server.steps) == 1)
+
+        left.cancel()
+        await asyncio.wait([left])
+        leaving.abandon()
+        client.server.may_answer.set()
+
+        assert torch.equal((await kept).hidden, expected_output(one_token(2), BLOCKS))
+        await eventually(lambda: bool(client.server.closed))
+        assert client.server.cancelled == client.server.closed == [leaving.session_id]
+
+
+async def test_a_silent_server_is_waited_for_only_so_long() -> None:
+    """Then the step is cancelled."""
+    async with lane_client() as client:
+        client.server.transform = lambda frame: None
+        session = await client.session(terms=replace(TERMS, step_timeout_s=0.01))
+
+        with pytest.raises(DeadlineExceededError):
+            await step(session, one_token(1))
+
+        await eventually(lambda: client.server.cancelled == [session.session_id])
+
+
+async def test_a_poisoned_row_fails_its_session_only() -> None:
+    """Hidden states that are not finite are not passed on."""
+
+    def poison(frame: OutputsFrame) -> OutputsFrame:
+        frame.hidden[0, 0] = torch.inf
+        return frame
+
+    async with lane_client() as client:
+        client.server.transform = poison
+        sessions = await client.sessions(2)
+        steps = [asyncio.create_task(step(session, one_token(1))) for session in sessions]
+
+        (failure,) = await failures_of(*steps)
+
+        assert isinstance(failure, PeerMisbehavedError)
+        assert (await steps[1]).hidden.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda frame: OutputsFrame(frame.entries, frame.hidden.to(torch.float16)),
+        lambda frame: OutputsFrame(frame.entries, frame.hidden[:, :4]),
+    ],
+    ids=["dtype", "hidden size"],
+)
+async def test_outputs_of_another_kind_end_the_lane(spoil: object) -> None:
+    """Nothing that such a server sends can be trusted."""
+    async with lane_client() as client:
+        client.server.transform = spoil  # type: ignore[assignment]  # one of the lambdas above
+
+        with pytest.raises(PeerMisbehavedError):
+            await step(await client.session(), one_token(1))
+
+        assert not client.server.node.pipes
+
+
+async def test_another_number_of_tokens_back_fails_the_session() -> None:
+    """Its rows could not be told apart."""
+
+    def shorten(frame: OutputsFrame) -> OutputsFrame:
+        (entry,) = frame.entries
+        return OutputsFrame([entry._replace(num_tokens=1)], frame.hidden[:1])
+
+    async with lane_client() as client:
+        client.server.transform = shorten
+
+        with pytest.raises(PeerMisbehavedError, match="expected"):
+            await step(await client.session(), hidden_states(3))
+
+
+@pytest.mark.parametrize("changes", [{"version": 2}, {"hidden_size": 16}])
+async def test_a_hello_that_does_not_fit_is_refused(changes: dict[str, object]) -> None:
+    """And asked for again with the next session."""
+    async with lane_client() as client:
+        right = client.server.hello
+        client.server.says(**changes)
+
+        with pytest.raises(PeerMisbehavedError):
+            await client.session()
+
+        client.server.hello = right
+        await step(await client.session(), one_token(1))
+
+
+async def test_a_forgotten_peer_keeps_its_sessions_and_gets_a_new_lane() -> None:
+    """The old lane ends with its last session."""
+    async with lane_client() as client:
+        old = await client.session()
+        await step(old, one_token(1))
+
+        client.lanes.forget(client.server.peer)
+
+        await step(await client.session(), one_token(1))
+        await step(old, one_token(1), position=1)
+        assert len(client.server.node.pipes) == 2
+        await old.close()
+        await eventually(lambda: len(client.server.node.pipes) == 1)
+
+
+async def test_opening_ahead_tells_how_much_of_a_prefix_is_cached() -> None:
+    """The hashes travel with the opening; no step is needed for the answer."""
+    async with lane_client() as client:
+        client.server.cached_tokens = 8
+        session = await client.session()
+
+        assert await session.open(prefix_hashes=[bytes(16), bytes(16)]) == 8
+
+        (opening,) = client.server.openings
+        assert opening.prefix_hashes == (bytes(16), bytes(16))
+        assert not client.server.steps
+
+
+async def test_a_step_too_large_for_the_server_is_not_sent() -> None:
+    """`max_step_tokens` says how much may be."""
+    async with lane_client() as client:
+        session = await client.session()
+
+        with pytest.raises(PeerError):
+            await step(session, hidden_states(session.max_step_tokens + 1))
+
+        assert not client.server.steps
+
+
+async def test_closing_lanes_fails_their_sessions_and_leaves_no_stream() -> None:
+    """Nobody waits for what cannot come."""
+    async with lane_client() as client:
+        client.server.may_answer.clear()
+        task = asyncio.create_task(step(await client.session(), one_token(1)))
+        await eventually(lambda: len(client.server.steps) == 1)
+
+        await client.lanes.close()
+
+        (failure,) = await failures_of(task)
+        assert isinstance(failure, PeerUnreachableError)
+        assert not client.server.node.pipes
