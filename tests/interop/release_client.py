@@ -31,6 +31,13 @@ def run_session(model: Any, chunks: list[Any], prompts: Any) -> list[Any]:
         return [session.step(first, prompts), *(session.step(chunk) for chunk in others)]
 
 
+def train(model: Any, hidden: Any, prompts: Any, grad_outputs: Any) -> list[Any]:
+    """Return the outputs of all blocks, and the gradients of hidden states and deep prompts."""
+    inputs = [hidden.requires_grad_(), prompts.requires_grad_()]
+    outputs = model.transformer.h(*inputs)
+    return [outputs.detach(), *torch.autograd.grad(outputs, inputs, grad_outputs)]
+
+
 def main() -> None:
     """Do the tasks and end, leaving no child behind."""
     directory, prefix, tasks_path, answers_path, *maddrs = sys.argv[1:]
@@ -43,7 +50,9 @@ def main() -> None:
         show_route=False,
         max_retries=1,
     )
-    functions: dict[str, Callable[..., Any]] = {"generate": generate, "run_session": run_session}
+    functions: dict[str, Callable[..., Any]] = {
+        function.__name__: function for function in (generate, run_session, train)
+    }
     tasks = torch.load(tasks_path)
     torch.save([functions[name](model, **arguments) for name, arguments in tasks], answers_path)
     for child in psutil.Process().children(recursive=True):  # its DHT and its daemon

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from swarm_protocol.hivemind import HivemindNode, NodeSettings
+from swarm_protocol.identifiers import BlockRange
 from swarm_server.server import BlockServer
 from swarm_server.settings import ServerSettings
 from tests.harness import petals
+from tests.harness.local_layers import LocalLayers
 from tests.harness.tiny_models import save_tiny_llama
+from tests.interop.release_tasks import run_tasks
 
 pytestmark = [
     pytest.mark.skipif(not petals.is_installed(), reason=petals.REASON_ABSENT),
@@ -76,3 +80,25 @@ async def test_petals_client_trains_through_our_servers(
 
     assert answer["max_abs_out_diff"] < TOLERANCE * answer["out_abs"]
     assert answer["max_abs_grad_diff"] < TOLERANCE * answer["grad_abs"]
+
+
+async def test_petals_client_trains_deep_prompts_through_our_servers(
+    model: Path, bootstrap: HivemindNode
+) -> None:
+    """Its gradients are those of autograd through transformers' layers."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, prompts, grad_outputs = (
+        torch.randn(shape, generator=generator)
+        for shape in ((2, 16, 256), (4, 2, 3, 256), (2, 16, 256))
+    )
+    inputs = {"hidden": hidden, "prompts": prompts, "grad_outputs": grad_outputs}
+
+    (answers,) = await run_tasks(model, PREFIX, bootstrap.maddrs, ("train", inputs))
+
+    outputs = LocalLayers(model, BlockRange(0, 4))(
+        hidden.requires_grad_(), prompts.requires_grad_()
+    )
+    expected = [outputs, *torch.autograd.grad(outputs, [hidden, prompts], grad_outputs)]
+    for actual, local in zip(answers, expected, strict=True):
+        scale = local.abs().max().item()
+        torch.testing.assert_close(actual / scale, local / scale, atol=1e-4, rtol=0)
