@@ -1,17 +1,20 @@
 """What callers see when a part of the product is killed, and that it recovers by itself."""
 
 import json
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 import pytest
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from tests.harness.product import Product, running_product
 from tests.harness.programs import still_alive
 
 pytestmark = pytest.mark.timeout(120)
 
+STORY = "<|user|>Tell me a story.<|end|><|assistant|>"
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "What is 7 + 8?"}]}
 
 
@@ -28,23 +31,74 @@ def assert_answers(product: Product) -> None:
     assert "15" in answer["choices"][0]["message"]["content"]
 
 
-def test_killed_server_is_a_clear_error_and_its_return_mends_it(fragile: Product) -> None:
-    """kill -9 in mid-stream: one sentence; then not ready; then a new server; then answers."""
-    daemons = [p for p in fragile.servers["4:8"].family() if "p2pd" in p.name()]
-    with connect(f"ws://127.0.0.1:{fragile.port}/api/v2/generate") as socket:
+@contextmanager
+def streaming(product: Product) -> Iterator[ClientConnection]:
+    """Let a text be generated token by token, and yield the socket when the first one is there."""
+    with connect(f"ws://127.0.0.1:{product.port}/api/v2/generate") as socket:
         for message in (
             {"type": "open_inference_session", "model": "demo", "max_length": 2000},
-            {"type": "generate", "inputs": "Once", "max_new_tokens": 1, "stop_sequence": "@@@"},
+            {"type": "generate", "inputs": STORY, "max_new_tokens": 1},
         ):
             socket.send(json.dumps(message))
             assert json.loads(socket.recv(timeout=30))["ok"] is True
+        yield socket
+
+
+def go_on(socket: ClientConnection) -> None:
+    """Ask for all tokens that there may be; one event each."""
+    message = {"type": "generate", "inputs": "", "max_new_tokens": 1, "stop_sequence": "@@@"}
+    socket.send(json.dumps(message))
+
+
+def receive(socket: ClientConnection, max_events: int = 1000) -> list[str]:
+    """Return the texts of the next events, up to the one that ends the answer."""
+    texts: list[str] = []
+    is_over = False
+    while len(texts) < max_events and not is_over:
+        reply = json.loads(socket.recv(timeout=30))
+        assert reply["ok"], reply
+        texts.append(reply["outputs"])
+        is_over = reply["stop"]
+    return texts
+
+
+def test_check_26_killed_server_does_not_change_a_token_if_another_stands_by(
+    fragile: Product,
+) -> None:
+    """kill -9 in mid-stream of the only server that the session can have chosen."""
+    with streaming(fragile) as socket:
+        go_on(socket)
+        undisturbed = receive(socket)
+
+    first = fragile.servers["4:8"]
+    with streaming(fragile) as socket:
+        fragile.start_server("4:8")
+        fragile.servers["4:8"].wait_for('"ready": true', timeout_s=40)
+        go_on(socket)
+        texts = receive(socket, 20)
+        first.send(signal.SIGKILL)
+        texts += receive(socket)
+
+    assert texts == undisturbed
+    assert len(texts) > 100
+    fragile.wait_health(is_ready=True)
+    assert_answers(fragile)
+
+
+def test_killed_server_without_standby_is_a_clear_error_and_its_return_mends_it(
+    fragile: Product,
+) -> None:
+    """kill -9 in mid-stream: one sentence; then not ready; then a new server; then answers."""
+    daemons = [p for p in fragile.servers["4:8"].family() if "p2pd" in p.name()]
+    with streaming(fragile) as socket:
+        go_on(socket)
         fragile.kill_server("4:8")
         reply = json.loads(socket.recv(timeout=30))
         while reply["ok"]:
             reply = json.loads(socket.recv(timeout=30))
 
     assert "\n" not in reply["traceback"]
-    assert "server of its route was lost" in reply["traceback"]
+    assert "no online server holds blocks 4:8" in reply["traceback"]
     assert still_alive(daemons, timeout_s=5) == []
 
     assert fragile.wait_health(is_ready=False)["reasons"]
