@@ -116,10 +116,11 @@ class RemoteModel:
         self._watcher = asyncio.create_task(self._servers.keep_watch())
 
     async def stop(self) -> None:
-        """End the background task. Idempotent."""
+        """End the background task, and the streams that sessions share. Idempotent."""
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
+        await self._servers.close()
 
 
 class SwarmConnection:
@@ -147,7 +148,7 @@ class SwarmConnection:
         return model
 
     async def close(self) -> None:
-        """End the background tasks. Idempotent; sessions are their owners' to close."""
+        """End background tasks and shared streams, after the sessions were closed. Idempotent."""
         while self._models:
             await self._models.pop().stop()
 

@@ -7,6 +7,7 @@ from random import Random
 
 from swarm_client.directory import Directory
 from swarm_client.errors import NoRouteError
+from swarm_client.lanes import Lanes
 from swarm_client.models.facts import ModelFacts
 from swarm_client.peer_descriptions import PeerDescriptions
 from swarm_client.routing import Candidate, Route, choose_route, sample_route, uncovered_blocks
@@ -45,9 +46,20 @@ class ModelServers:
         self._settings = settings
         self._uids = [make_uid(facts.dht_prefix, index) for index in range(facts.num_blocks)]
         self._descriptions = PeerDescriptions(node, facts)
+        self._lanes = Lanes(
+            node,
+            dht_prefix=facts.dht_prefix,
+            hidden_size=facts.hidden_size,
+            timeout_s=settings.connect_timeout_s,
+        )
         self._random = Random()
         self._dialler = Dialler(
-            node, facts.dht_prefix, self._descriptions, settings, active_adapter=active_adapter
+            node,
+            facts.dht_prefix,
+            self._descriptions,
+            self._lanes,
+            settings,
+            active_adapter=active_adapter,
         )
         self._lookup_lock = asyncio.Lock()
         self._last_started = 0  # look-ups are numbered
@@ -110,15 +122,20 @@ class ModelServers:
         )
         return TrainingPasses(self, calls, self._settings, self._random)
 
-    async def dial(self, route: Route, *, max_length: int) -> DialledRoute:
+    async def dial(self, route: Route, *, max_length: int, tenant: str) -> DialledRoute:
         """Open all hops of a route, or none; see `Dialler.dial`."""
-        return await self._dialler.dial(route, max_length=max_length)
+        return await self._dialler.dial(route, max_length=max_length, tenant=tenant)
 
     def report_failure(self, peer: PeerId) -> None:
         """Ban a peer for everybody who uses this model here."""
         log.warning("peer_banned", peer=peer, model=self._facts.source)
         self.directory.ban(peer, _now())
         self._descriptions.forget(peer)
+        self._lanes.forget(peer)
+
+    async def close(self) -> None:
+        """End the streams that sessions share; sessions on them fail. Idempotent."""
+        await self._lanes.close()
 
     def _candidates(self, blocks: BlockRange, excluded: Collection[PeerId]) -> list[Candidate]:
         """Return the servers that a route over `blocks` may use. Raises NoRouteError."""

@@ -19,8 +19,7 @@ from swarm_client.lanes.lane_session import LaneHopSession
 from swarm_client.lanes.mail import encode_mail, session_failure
 from swarm_client.lanes.outbox import LaneStep, Outbox
 from swarm_client.routing import Hop
-from swarm_client.session.hop_session import HopOutput
-from swarm_client.session.petals_hop_session import SessionTerms
+from swarm_client.session.hop_session import HopOutput, SessionTerms
 from swarm_protocol.dialect import (
     FailedFrame,
     Failure,

@@ -12,8 +12,7 @@ import torch
 
 from swarm_client.lanes.outbox import LaneStep
 from swarm_client.routing import Hop
-from swarm_client.session.hop_session import HopOutput, StepInputs
-from swarm_client.session.petals_hop_session import SessionTerms
+from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
 from swarm_protocol.dialect import TOKEN_BYTES, Opening
 from swarm_protocol.errors import (
     DeadlineExceededError,
@@ -166,6 +165,7 @@ class LaneHopSession:
                 blocks=self._hop.blocks,
                 max_length=self._terms.max_length,
                 num_rows=num_rows,
+                tenant=self._terms.tenant,
                 token=secrets.token_bytes(TOKEN_BYTES),
                 adapter=self._terms.active_adapter,
                 prefix_hashes=tuple(prefix_hashes),

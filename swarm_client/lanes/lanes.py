@@ -10,7 +10,7 @@ from traceback import format_exception
 from swarm_client.lanes.lane import Lane
 from swarm_client.lanes.lane_session import LaneHopSession
 from swarm_client.routing import Hop
-from swarm_client.session.petals_hop_session import SessionTerms
+from swarm_client.session.hop_session import SessionTerms
 from swarm_protocol.dialect import VERSION, HelloReply, HelloRequest
 from swarm_protocol.dialect.methods import HELLO, STEPS
 from swarm_protocol.errors import (

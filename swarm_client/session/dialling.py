@@ -1,17 +1,19 @@
 """Opening the sessions of a route, all hops at once. The one place that opens any.
 
-Petals has no "opened" reply: a hop counts as open when its server could be dialled and has
-described itself. What it refuses, it refuses in the first step.
+A hop counts as open when its server could be dialled and has described itself. What it refuses, it
+refuses in the first step. Each server is spoken to in our own dialect if it knows that, and
+otherwise in Petals'.
 """
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from swarm_client.peer_descriptions import PeerDescriptions
 from swarm_client.routing import Hop, Route
-from swarm_client.session.hop_session import HopSession
-from swarm_client.session.petals_hop_session import PetalsHopSession, SessionTerms
+from swarm_client.session.hop_session import HopSession, SessionTerms
+from swarm_client.session.petals_hop_session import PetalsHopSession
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import PeerError, PeerUnreachableError
 from swarm_protocol.methods import RPC_INFERENCE
@@ -26,6 +28,17 @@ class DialledRoute:
     failures: list[PeerError] = field(default_factory=list)
 
 
+class OwnDialect(Protocol):
+    """Sessions in our own dialect (`Lanes`)."""
+
+    async def session(self, hop: Hop, terms: SessionTerms) -> HopSession | None:
+        """Return a new session with the hop's server; None when it speaks the Petals dialect.
+
+        Raises:
+            PeerError, NodeError: as `Dialler.dial` collects and raises them.
+        """
+
+
 class Dialler:
     """Opens sessions on servers of one model, with one adapter or none."""
 
@@ -34,6 +47,7 @@ class Dialler:
         node: Node,
         dht_prefix: str,
         descriptions: PeerDescriptions,
+        own_dialect: OwnDialect,
         settings: RoutingSettings,
         *,
         active_adapter: str | None = None,
@@ -41,21 +55,23 @@ class Dialler:
         self._node = node
         self._dht_prefix = dht_prefix
         self._descriptions = descriptions
+        self._own_dialect = own_dialect
         self._settings = settings
         self._active_adapter = active_adapter
 
-    async def dial(self, route: Route, *, max_length: int) -> DialledRoute:
+    async def dial(self, route: Route, *, max_length: int, tenant: str = "") -> DialledRoute:
         """Open all hops of a route, or none.
 
         Args:
             route: not empty.
             max_length: tokens of each row that the KV caches must have room for.
+            tenant: on whose behalf.
 
         Raises:
             NodeError: our own node has stopped.
         """
         opened: dict[Hop, HopSession] = {}
-        terms = self._terms(max_length)
+        terms = self._terms(max_length, tenant)
         failures: list[PeerError] = []
 
         async def dial_hop(hop: Hop) -> None:
@@ -83,17 +99,20 @@ class Dialler:
         timeout_s = self._settings.connect_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
+                if session := await self._own_dialect.session(hop, terms):
+                    return session
                 description = await self._descriptions.ask(hop)
                 stream = await self._node.open_stream(hop.peer, RPC_INFERENCE)
         except TimeoutError as error:
             raise PeerUnreachableError(hop.peer, f"not connected within {timeout_s:g} s") from error
         return PetalsHopSession(hop, stream, description, terms)
 
-    def _terms(self, max_length: int) -> SessionTerms:
+    def _terms(self, max_length: int, tenant: str) -> SessionTerms:
         return SessionTerms(
             dht_prefix=self._dht_prefix,
             active_adapter=self._active_adapter,
             max_length=max_length,
+            tenant=tenant,
             max_step_tokens=self._settings.max_step_tokens,
             step_timeout_s=self._settings.request_timeout_s,
             close_timeout_s=self._settings.close_timeout_s,

@@ -47,6 +47,27 @@ class HopOutput:
     compute_ms: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SessionTerms:
+    """What all hops of a session have in common.
+
+    Attributes:
+        tenant: on whose behalf; servers that know tenants are fair between them.
+        max_length: tokens of each row that the KV cache must have room for.
+        max_step_tokens: tokens over all rows that servers take in one step.
+        step_timeout_s: from sending a step to its reply.
+        close_timeout_s: for closing in good order.
+    """
+
+    dht_prefix: str
+    active_adapter: str | None
+    max_length: int
+    max_step_tokens: int
+    step_timeout_s: float
+    close_timeout_s: float
+    tenant: str = ""
+
+
 class HopSession(Protocol):
     """One hop's end of an inference session. One step at a time; after a failure only `abandon`."""
 

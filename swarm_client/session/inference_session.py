@@ -190,12 +190,14 @@ class InferenceSession:
 
     async def _run(self, inputs: StepInputs) -> Tensor:
         losses = Losses(
-            max_losses=self._settings.max_retries * len(self.route),
+            max_losses=self._settings.max_retries * len(self._hops),
             timeout_s=self._settings.repair_timeout_s,
         )
         self._hops.begin_step()
         await self._catch_up(len(inputs.hidden), losses)
-        inputs = StepInputs(inputs.hidden, inputs.prompts, self._hops.order(inputs.hypo_ids))
+        order = self._hops.order(inputs.hypo_ids)
+        if order is not inputs.hypo_ids:
+            inputs = StepInputs(inputs.hidden, inputs.prompts, order)
         return await self._run_chunks(self.blocks, inputs, losses, self._settings.max_step_tokens)
 
     async def _catch_up(self, num_rows: int, losses: Losses) -> None:

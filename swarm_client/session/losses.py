@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from swarm_client.errors import CapacityError, SessionLostError
+from swarm_client.errors import CapacityError, PeerFullError, SessionLostError
 from swarm_client.routing import Hop
 from swarm_protocol.errors import PeerRefusedError, SwarmError
 from swarm_protocol.identifiers import PeerId
@@ -50,8 +50,9 @@ class Losses:
 
 def loss_of(hop: Hop, error: SwarmError) -> SessionLostError | CapacityError:
     """Return what a failed step means for the session; chains its cause."""
-    is_full = isinstance(error, PeerRefusedError) and any(
-        text in error.reason for text in _CAPACITY_TEXTS
+    is_full = isinstance(error, PeerFullError) or (
+        isinstance(error, PeerRefusedError)
+        and any(text in error.reason for text in _CAPACITY_TEXTS)
     )
     loss = (CapacityError if is_full else SessionLostError)(hop.peer, hop.blocks)
     loss.__cause__ = error

@@ -5,7 +5,6 @@ Knows how a step looks on the wire (PETALS_PROTOCOL §3) and checks what comes b
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
 from math import isfinite
 from typing import Final
 from uuid import uuid4
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from swarm_client.routing import Hop
-from swarm_client.session.hop_session import HopOutput, StepInputs
+from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
 from swarm_protocol.argument_packing import structure_of
 from swarm_protocol.errors import (
     DeadlineExceededError,
@@ -41,25 +40,6 @@ _ARGS_STRUCTURE: Final = structure_of(3)  # hidden states, deep prompts, hypo_id
 _WIDEST_VALUE_BYTES: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class SessionTerms:
-    """What all hops of a session have in common.
-
-    Attributes:
-        max_length: tokens of each row that the KV cache must have room for.
-        max_step_tokens: tokens over all rows that servers take in one step.
-        step_timeout_s: from sending a step to its reply.
-        close_timeout_s: for closing in good order.
-    """
-
-    dht_prefix: str
-    active_adapter: str | None
-    max_length: int
-    max_step_tokens: int
-    step_timeout_s: float
-    close_timeout_s: float
-
-
 class PetalsHopSession:
     """A `HopSession` on a stream that is open already."""
 
@@ -73,7 +53,7 @@ class PetalsHopSession:
         self._uid = str(BlockChain(terms.dht_prefix, hop.blocks))
         self._session_id = str(uuid4())
         self._end = 0  # of the last step
-        self._is_announced = False
+        self._num_steps = 0
         self._is_ended = False
         # half of a frame is left for deep prompts and everything else
         frame_tokens = MAX_FRAME_BYTES // 2 // (_WIDEST_VALUE_BYTES * description.hidden_size)
@@ -150,11 +130,11 @@ class PetalsHopSession:
     def _metadata(self, position: int) -> InferenceMetadata:
         """Return what goes with the next step; the first one of a stream says more."""
         assert position == self._end or (position < self._end and self.can_roll_back)
-        max_length = None if self._is_announced else self._terms.max_length
-        self._is_announced = True
+        self._num_steps += 1
+        max_length = self._terms.max_length if self._num_steps == 1 else None
         return InferenceMetadata(
             session_id=self._session_id,
-            step_id=str(uuid4()),
+            step_id=str(self._num_steps),  # servers drop a step whose name they know already
             max_length=max_length,
             active_adapter=self._terms.active_adapter,
             args_structure=_ARGS_STRUCTURE,

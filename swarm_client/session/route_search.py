@@ -27,7 +27,7 @@ class RouteSource(Protocol):
     ) -> Route:
         """Return the best route over `blocks` without `excluded` peers. Raises NoRouteError."""
 
-    async def dial(self, route: Route, *, max_length: int) -> DialledRoute:
+    async def dial(self, route: Route, *, max_length: int, tenant: str) -> DialledRoute:
         """Open all hops of a route for so many tokens of each row, or none."""
 
     def report_failure(self, peer: PeerId) -> None:
@@ -35,10 +35,11 @@ class RouteSource(Protocol):
 
 
 class RouteSearch:
-    """The searches of one session, which needs KV memory for `max_length` tokens of each row."""
+    """The searches of one session of a tenant, which needs memory for `max_length` tokens a row."""
 
-    def __init__(self, source: RouteSource, *, max_length: int) -> None:
+    def __init__(self, source: RouteSource, *, max_length: int, tenant: str = "") -> None:
         self.max_length = max_length
+        self._tenant = tenant
         self._source = source
 
     async def open(
@@ -53,7 +54,9 @@ class RouteSearch:
         """
         while True:
             route = await self._choose_route(blocks, num_rows, losses)
-            dialled = await self._source.dial(route, max_length=self.max_length)
+            dialled = await self._source.dial(
+                route, max_length=self.max_length, tenant=self._tenant
+            )
             if not dialled.failures:
                 return dialled.hops
             peers = [failure.peer for failure in dialled.failures]

@@ -44,10 +44,10 @@ class SessionHop:
 
     def inputs(self, hidden: Tensor, step: StepInputs, first_block: int) -> StepInputs:
         """Return its part of a step that begins at `first_block` and has come to it as `hidden`."""
-        prompts = step.prompts
-        if prompts is not None:
-            prompts = prompts[self.blocks.start - first_block : self.blocks.end - first_block]
-        return StepInputs(hidden, prompts, step.hypo_ids)
+        if step.prompts is None:
+            return step if hidden is step.hidden else StepInputs(hidden, None, step.hypo_ids)
+        start, end = self.blocks.start - first_block, self.blocks.end - first_block
+        return StepInputs(hidden, step.prompts[start:end], step.hypo_ids)
 
     def step_finished(self, inputs: StepInputs, output: HopOutput, took_ms: float) -> None:
         """Its server has run a step, or a chunk of it."""
@@ -95,6 +95,10 @@ class SessionHops:
             yield hop
             start = hop.blocks.end
 
+    def __len__(self) -> int:
+        """Return the number of hops."""
+        return len(self._hops)
+
     def __getitem__(self, start: int) -> SessionHop:
         """Return the hop whose first block it is."""
         return self._hops[start]
@@ -139,7 +143,7 @@ class SessionHops:
     def outdated(self, num_rows: int) -> list[SessionHop]:
         """Return the hops to be replaced before a step of so many rows."""
         if self._num_cached_rows in (None, num_rows):
-            return [hop for hop in self if not hop.is_usable]
+            return [hop for hop in self._hops.values() if not hop.is_usable]
         return list(self)
 
     def rows_to_replay(self, num_rows: int) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from swarm_client.session.petals_hop_session import SessionTerms
+from swarm_client.session.hop_session import SessionTerms
 from swarm_protocol.dialect import (
     CancelFrame,
     CloseFrame,

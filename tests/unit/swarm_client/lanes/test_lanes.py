@@ -13,8 +13,7 @@ from swarm_client.errors import PeerFullError
 from swarm_client.lanes import Lanes
 from swarm_client.lanes.lane_session import LaneHopSession
 from swarm_client.routing import Hop
-from swarm_client.session.hop_session import HopOutput, StepInputs
-from swarm_client.session.petals_hop_session import SessionTerms
+from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
 from swarm_protocol.dialect import OutputsFrame
 from swarm_protocol.errors import (
     DeadlineExceededError,

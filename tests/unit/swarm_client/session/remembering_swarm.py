@@ -144,7 +144,7 @@ class RememberingSwarm:
         ]
         return choose_route(candidates, blocks, num_cache_tokens=num_cache_tokens)
 
-    async def dial(self, route: Route, *, max_length: int) -> DialledRoute:
+    async def dial(self, route: Route, *, max_length: int, tenant: str = "") -> DialledRoute:
         servers = {server.peer: server for server in self.servers}
         dead = [hop.peer for hop in route if servers[hop.peer].is_dead]
         if dead:

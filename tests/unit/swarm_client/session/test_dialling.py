@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from swarm_client.lanes import Lanes
 from swarm_client.peer_descriptions import PeerDescriptions
 from swarm_client.routing import Hop, Route
 from swarm_client.session.dialling import Dialler
@@ -19,7 +20,8 @@ from tests.unit.swarm_client.scripted_swarm import eventually
 def dialler_of(node: MemoryNode) -> Dialler:
     descriptions = PeerDescriptions(node, FACTS)
     settings = RoutingSettings(connect_timeout_s=1)
-    return Dialler(node, FACTS.dht_prefix, descriptions, settings)
+    lanes = Lanes(node, dht_prefix=FACTS.dht_prefix, hidden_size=FACTS.hidden_size, timeout_s=1)
+    return Dialler(node, FACTS.dht_prefix, descriptions, lanes, settings)
 
 
 ROUTE: Route = (Hop(PeerId("a"), BlockRange(0, 2)), Hop(PeerId("b"), BlockRange(2, 4)))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from swarm_client.lanes import Lanes
 from swarm_client.peer_descriptions import PeerDescriptions
 from swarm_client.routing import Hop
 from swarm_client.session import StepInputs
@@ -20,9 +21,9 @@ async def open_one(*, can_roll_back: bool) -> tuple[ScriptedServer, HopSession]:
     if can_roll_back:
         server.can_roll_back()
     node = network.node("client")
-    dialler = Dialler(
-        node, FACTS.dht_prefix, PeerDescriptions(node, FACTS), RoutingSettings(max_step_tokens=7)
-    )
+    lanes = Lanes(node, dht_prefix=FACTS.dht_prefix, hidden_size=FACTS.hidden_size, timeout_s=1)
+    settings = RoutingSettings(max_step_tokens=7)
+    dialler = Dialler(node, FACTS.dht_prefix, PeerDescriptions(node, FACTS), lanes, settings)
     dialled = await dialler.dial((Hop(server.peer, server.blocks),), max_length=10)
     (session,) = dialled.hops
     return server, session
