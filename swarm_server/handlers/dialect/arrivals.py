@@ -1,0 +1,69 @@
+"""What comes in on one stream: frames within bounds, and the steps that they hold."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+from swarm_protocol.dialect import (
+    PushedFrame,
+    StepExtras,
+    StepsFrame,
+    decode_request,
+    split_rows,
+)
+from swarm_protocol.dialect.decoding import Request
+from swarm_protocol.errors import MalformedMessageError
+from swarm_protocol.node import ServedStream
+from swarm_server.engine.span import Step
+from swarm_server.errors import StepTooLargeError
+from swarm_server.handlers.dialect.lane_step import LaneStep
+from swarm_server.handlers.opening import ServedModel
+
+_LARGE_BYTES: Final = 1024 * 1024
+"""Larger frames are unpacked in a thread: that takes milliseconds."""
+
+_NO_EXTRAS: Final = StepExtras()
+
+
+class Arrivals:
+    """The frames of a stream."""
+
+    def __init__(self, stream: ServedStream, model: ServedModel, max_frame_tokens: int) -> None:
+        self._stream = stream
+        self._model = model
+        self._max_frame_tokens = max_frame_tokens
+
+    async def receive(self) -> Request | None:
+        """Return the next frame; None when there are no more.
+
+        Raises:
+            MalformedMessageError: it is too large, no request, or of another hidden size.
+            StepTooLargeError: it has more tokens than a frame may.
+        """
+        data = await self._stream.receive()
+        if data is None:
+            return None
+        most = self._model.max_frame_bytes
+        if len(data) > most:
+            raise MalformedMessageError(f"expected at most {most} bytes, got {len(data)}")
+        large = len(data) > _LARGE_BYTES
+        frame = await asyncio.to_thread(decode_request, data) if large else decode_request(data)
+        if isinstance(frame, StepsFrame | PushedFrame):
+            self._check(*frame.hidden.shape)
+        return frame
+
+    def _check(self, num_tokens: int, hidden_size: int) -> None:
+        if num_tokens > self._max_frame_tokens:
+            raise StepTooLargeError(num_tokens, self._max_frame_tokens)
+        if hidden_size != self._model.hidden_size:
+            raise MalformedMessageError(
+                f"hidden states have {self._model.hidden_size} values, got {hidden_size}"
+            )
+
+
+def steps_of(frame: StepsFrame | PushedFrame) -> Iterator[LaneStep]:
+    """Yield the step of each entry, in their order."""
+    for index, rows in enumerate(split_rows(frame.entries, frame.hidden)):
+        entry, extras = frame.entries[index], frame.extras.get(index, _NO_EXTRAS)
+        step = Step(rows, extras.prompts, extras.hypo_ids)
+        yield LaneStep(entry.step, entry.position, step, entry.flags)

@@ -1,0 +1,162 @@
+"""One session on a stream: its steps in their order, each once, whoever sends it.
+
+    STEPS or PUSHED ──> waiting ──> engine ──> outputs ──> caller, and the next server
+
+Knows no frames and no streams.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from swarm_protocol.dialect import Opening
+from swarm_protocol.errors import SwarmError
+from swarm_server.engine.serving.requests import StepResult
+from swarm_server.handlers.dialect.engine import ComputedSession
+from swarm_server.handlers.dialect.failures import presentable
+from swarm_server.handlers.dialect.lane_step import LaneStep
+
+
+class SessionOwner(Protocol):
+    """The stream that a session belongs to."""
+
+    def has_room(self) -> bool:
+        """Whether a step that somebody else sends may be taken in."""
+
+    def take_in(self, num_tokens: int) -> None:
+        """Tokens have arrived."""
+
+    def give_up(self, num_tokens: int) -> None:
+        """Tokens will not be answered."""
+
+    def deliver(self, session: "LaneSession", step: LaneStep, result: StepResult) -> None:
+        """Outputs are there."""
+
+    def fail(self, session: "LaneSession", error: SwarmError) -> None:
+        """The session cannot go on; `close` it."""
+
+
+class LaneSession:
+    """Takes steps from the moment it is asked for; computes them once `begin` was called."""
+
+    def __init__(self, opening: Opening, owner: SessionOwner) -> None:
+        self.opening = opening
+        self.is_closed = False
+        self.opened_at = 0.0  # loop clock, kept by the owner, as the next
+        self.idle_since = 0.0
+        self._owner = owner
+        self._computed: ComputedSession | None = None
+        self._release: Callable[[], None] = _do_nothing
+        self._waiting: deque[LaneStep] = deque()
+        self._running: LaneStep | None = None
+        self._is_wanted = True  # the outputs of the running step
+        self._last_number = -1
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is open."""
+        return self._computed is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is the client's turn."""
+        return self._computed is not None and self._running is None
+
+    @property
+    def end(self) -> int:
+        """Position after all steps that were taken."""
+        if self._waiting:
+            return self._waiting[-1].end
+        if self._running is not None:
+            return self._running.end
+        return 0 if self._computed is None else self._computed.position
+
+    def begin(
+        self,
+        computed: ComputedSession,
+        prefix_hashes: Sequence[bytes],
+        release: Callable[[], None],
+    ) -> int:
+        """Let steps run; return how many tokens of the prefix are there already.
+
+        Args:
+            computed: the session in the engine.
+            prefix_hashes: of the prompt, in the names of the server.
+            release: called when it has given its memory back.
+        """
+        self._computed, self._release = computed, release
+        cached_tokens = computed.match_prefix(prefix_hashes)
+        self._run_next()
+        return cached_tokens
+
+    def take(self, step: LaneStep) -> None:
+        """Take a step of the client; one whose number is not new has come from elsewhere."""
+        if step.number > self._last_number:
+            self._accept(step)
+
+    def take_pushed(self, step: LaneStep) -> None:
+        """Take a step of the server before us, unless it comes late, too early, or amid a flood.
+
+        The client sends its own copy of what is not taken.
+        """
+        is_next = step.number > self._last_number and step.position <= self.end
+        if is_next and self._owner.has_room():
+            self._accept(step)
+
+    def cancel(self) -> None:
+        """Answer no step that was taken so far; what does not run yet never will."""
+        self._drop_waiting()
+        self._is_wanted = False
+
+    def close(self) -> None:
+        """End the session; its memory is back when no batch uses it. Idempotent."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._drop_waiting()
+        if self._computed is not None:
+            self._computed.close(self._release)
+
+    def _accept(self, step: LaneStep) -> None:
+        self._last_number = step.number
+        self._owner.take_in(step.size)
+        self._waiting.append(step)
+        self._run_next()
+
+    def _drop_waiting(self) -> None:
+        for step in self._waiting:
+            self._owner.give_up(step.size)
+        self._waiting.clear()
+
+    def _run_next(self) -> None:
+        if self._computed is None or self._running is not None or not self._waiting:
+            return
+        step = self._waiting.popleft()
+        try:
+            future = self._computed.submit(step.step, position=step.position)
+        except SwarmError as error:
+            self._owner.give_up(step.size)
+            self._owner.fail(self, error)
+            return
+        self._running, self._is_wanted = step, True
+        future.add_done_callback(partial(self._finished, step))
+
+    def _finished(self, step: LaneStep, future: asyncio.Future[StepResult]) -> None:
+        self._running = None
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or self.is_closed or error is not None:
+            self._owner.give_up(step.size)
+            if error is not None and not self.is_closed:
+                self._owner.fail(self, presentable(error))
+            return
+        if self._is_wanted:
+            self._owner.deliver(self, step, future.result())
+        else:
+            self._owner.give_up(step.size)
+        self._run_next()
+
+
+def _do_nothing() -> None:
+    pass

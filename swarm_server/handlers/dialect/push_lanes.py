@@ -1,0 +1,149 @@
+"""Sends outputs straight on to the next servers of their routes, one stream for each of them.
+
+    client ── step ──> us ── outputs, marked as a copy ──> client
+                        └── the same outputs, PUSHED ──> next server ── its outputs ──> client
+
+Best effort: the client sends what does not arrive. Nothing comes back on these streams.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from torch import Tensor
+
+from swarm_protocol.dialect import (
+    VERSION,
+    HelloReply,
+    HelloRequest,
+    PushedEntry,
+    PushedFrame,
+    PushTarget,
+    StepExtras,
+    encode_pushed,
+)
+from swarm_protocol.dialect.methods import HELLO, STEPS
+from swarm_protocol.identifiers import PeerId
+from swarm_protocol.logs import get_logger
+from swarm_protocol.node import CallStream, Node
+from swarm_server.handlers.dialect.filling import fill_frames, join_rows
+from swarm_server.handlers.dialect.lane_step import LaneStep
+
+log = get_logger(__name__)
+
+_MAX_LANES: Final = 64
+_MAX_WAITING_TOKENS: Final = 8192
+_TIMEOUT_S: Final = 30.0
+_IDLE_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Push:
+    """Outputs of one step on their way."""
+
+    entry: PushedEntry
+    hidden: Tensor
+    hypo_ids: Tensor | None
+    size: int
+
+
+class PushLanes:
+    """Streams to other servers, opened when first needed; `close` ends them."""
+
+    def __init__(self, node: Node, dht_prefix: str) -> None:
+        self._node = node
+        self._dht_prefix = dht_prefix
+        self._lanes: dict[PeerId, _PushLane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def push(self, target: PushTarget, step: LaneStep, outputs: Tensor) -> bool:
+        """Send outputs on with all others of this moment; False when there is no room for them.
+
+        Args:
+            target: the session that goes on with them.
+            step: whose outputs they are; its hypo_ids go with them, deep prompts do not.
+            outputs: [num_rows, num_tokens, hidden_size], on the CPU.
+        """
+        lane = self._lanes.get(target.peer) or self._start(target.peer)
+        if lane is None:
+            return False
+        entry = PushedEntry(
+            target.token, step.number, step.position, step.num_rows, step.num_tokens, step.flags
+        )
+        return lane.add(_Push(entry, outputs, step.step.hypo_ids, step.size))
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, peer: PeerId) -> "_PushLane | None":
+        if len(self._lanes) >= _MAX_LANES:
+            return None
+        lane = self._lanes[peer] = _PushLane()
+        task = asyncio.create_task(self._run(peer, lane))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return lane
+
+    async def _run(self, peer: PeerId, lane: "_PushLane") -> None:
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                request = HelloRequest((VERSION,), self._dht_prefix)
+                hello = HelloReply.parse(await self._node.call(peer, HELLO, request.to_wire()))
+                stream = await self._node.open_stream(peer, STEPS)
+            try:
+                await lane.run(stream, hello.max_frame_tokens)
+            finally:
+                stream.close()
+        except Exception as error:  # whatever it is: the client sends its own copies
+            log.debug("push_failed", peer=peer, reason=type(error).__name__)
+        finally:
+            del self._lanes[peer]
+
+
+class _PushLane:
+    """What waits to be sent to one server."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Push] = []
+        self._num_tokens = 0
+        self._is_there = asyncio.Event()
+
+    def add(self, push: _Push) -> bool:
+        """Let outputs wait; False when too much does already."""
+        if self._num_tokens + push.size > _MAX_WAITING_TOKENS:
+            return False
+        self._waiting.append(push)
+        self._num_tokens += push.size
+        self._is_there.set()
+        return True
+
+    async def run(self, stream: CallStream, max_frame_tokens: int) -> None:
+        """Send what waits and what comes, until nothing has come for long.
+
+        Raises:
+            TimeoutError: nothing to send, or nobody takes it.
+            PeerError: the connection broke.
+        """
+        while True:
+            async with asyncio.timeout(_IDLE_S):
+                await self._is_there.wait()
+            self._is_there.clear()
+            pushes, self._waiting, self._num_tokens = self._waiting, [], 0
+            for run in fill_frames(pushes, max_frame_tokens):
+                if sum(push.size for push in run) <= max_frame_tokens:  # else it would be cut off
+                    async with asyncio.timeout(_TIMEOUT_S):
+                        await stream.send(_encode(run))
+
+
+def _encode(pushes: Sequence[_Push]) -> bytes:
+    extras = {
+        index: StepExtras(push.hypo_ids)
+        for index, push in enumerate(pushes)
+        if push.hypo_ids is not None
+    }
+    return encode_pushed(PushedFrame([push.entry for push in pushes], join_rows(pushes), extras))
