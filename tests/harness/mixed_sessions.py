@@ -78,9 +78,9 @@ async def run_plan(plan: SessionPlan, remote: RemoteModel, parts: LocalParts) ->
 
 
 async def _step(session: InferenceSession, parts: LocalParts, token_ids: Sequence[int]) -> int:
-    with torch.inference_mode():
-        hidden = await session.step(parts.embed(torch.tensor([token_ids])))
-        logits: Tensor = parts.logits(hidden[0, -1])
+    # No grad mode is set across an await: it belongs to the thread, not to the task.
+    output = await session.step(parts.embed(torch.tensor([token_ids])).detach())
+    logits: Tensor = parts.logits(output[0, -1])
     return int(logits.argmax())
 
 
