@@ -13,6 +13,8 @@ SwarmError
 │   ├── InvalidPositionError     a rollback to a position the session never had
 │   ├── SessionNotUniqueError    the session id is in use
 │   ├── CopiesDisagreeError      a pushed step and the caller's own copy are not the same
+│   ├── NotFiniteError           a step has given infinity or not-a-number
+│   ├── StepUnfinishedError      the session has a step that is not finished
 │   └── ReplyTooLargeError       the reply fits only a stream
 ├── KVMemoryError            the KV memory asked for is not there
 │   └── PagesExhaustedError      too few pages are free just now; the engine waits or preempts
@@ -22,6 +24,7 @@ SwarmError
 ├── ServerDrainingError      the server takes nothing new
 ├── SessionExpiredError      the session lasted longer than the server allows
 └── StepFailedError          a fault of ours while computing a step
+    └── BatchFailedError         the device failed on a batch of steps; they may succeed again
 
 Peers get `str(error)`. Stock clients, and pages built on them, look for parts of these texts;
 those that PETALS_PROTOCOL §3.8 lists are kept word for word.
@@ -165,6 +168,24 @@ class CopiesDisagreeError(RequestRefusedError):
         self.step_id = step_id
 
 
+class NotFiniteError(RequestRefusedError):
+    """A step has given infinity or not-a-number; nothing of it is kept."""
+
+    code = "not_finite"
+
+    def __init__(self) -> None:
+        super().__init__("the hidden states after this step are not finite")
+
+
+class StepUnfinishedError(RequestRefusedError):
+    """A session makes one step at a time."""
+
+    code = "step_unfinished"
+
+    def __init__(self) -> None:
+        super().__init__("the session has a step that is not finished")
+
+
 class ReplyTooLargeError(RequestRefusedError):
     """The reply does not fit one message."""
 
@@ -183,6 +204,7 @@ class KVMemoryError(SwarmError):
 
     code = "kv_memory_exhausted"
     retryable = True
+    num_free_tokens: int | None = None  # where it is known
 
     @classmethod
     def over_limit(cls, max_length: int, limit: int) -> "KVMemoryError":
@@ -203,6 +225,16 @@ class KVMemoryError(SwarmError):
             f"Server's attention cache is full, failed to allocate {wanted_bytes} bytes: "
             f"Could not allocate {wanted_bytes} within {waited_s:g} seconds"
         )
+
+    @classmethod
+    def no_pages(cls, num_tokens: int, num_free_tokens: int, waited_s: float) -> "KVMemoryError":
+        """Return the error for a step of an open session that has waited for pages."""
+        error = cls(
+            f"Server's attention cache is full: no room for {num_tokens} tokens within "
+            f"{waited_s:g} seconds, {num_free_tokens} tokens are free"
+        )
+        error.num_free_tokens = num_free_tokens
+        return error
 
 
 class PagesExhaustedError(KVMemoryError):
@@ -273,3 +305,10 @@ class StepFailedError(SwarmError):
 
     def __init__(self) -> None:
         super().__init__("the server failed to compute this step")
+
+
+class BatchFailedError(StepFailedError):
+    """The device failed on a batch of steps, of this and perhaps other sessions."""
+
+    code = "batch_failed"
+    retryable = True

@@ -11,17 +11,28 @@ from swarm_server.errors import KVMemoryError
 
 
 class KVBudget:
-    """Grants slots first come, first served."""
+    """Grants slots first come, first served.
 
-    def __init__(self, *, num_slots: int, slot_bytes: int) -> None:
-        self.num_slots = num_slots
+    It may grant more than there are: sessions seldom use all that they ask for.
+    """
+
+    def __init__(self, *, num_slots: int, slot_bytes: int, overcommit: float = 1.0) -> None:
+        """Begin with nothing granted.
+
+        Args:
+            num_slots: that there are; nobody is granted more by himself.
+            slot_bytes: of memory for one slot.
+            overcommit: how many times as many are granted altogether; at least 1.
+        """
+        self.num_slots = int(num_slots * overcommit)
         self.slot_bytes = slot_bytes
+        self._max_slots = num_slots
         self._used = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
     def slots_left(self) -> int:
-        """Slots that nobody holds."""
+        """Slots that may still be granted."""
         return self.num_slots - self._used
 
     async def reserve(self, num_slots: int, *, wait_s: float) -> Callable[[], None]:
@@ -34,8 +45,8 @@ class KVBudget:
             KVMemoryError: more than there are, or not free within `wait_s` seconds.
         """
         wanted_bytes = num_slots * self.slot_bytes
-        if num_slots > self.num_slots:
-            raise KVMemoryError.over_total(wanted_bytes, self.num_slots * self.slot_bytes)
+        if num_slots > self._max_slots:
+            raise KVMemoryError.over_total(wanted_bytes, self._max_slots * self.slot_bytes)
         if self._waiting or num_slots > self.slots_left:
             if wait_s <= 0:
                 raise KVMemoryError.full(wanted_bytes, 0)

@@ -34,7 +34,12 @@ class SequenceKV:
     @property
     def pages(self) -> list[PageId]:
         """All pages that it holds, group after group."""
-        return [page for table in self.tables for page in table.pages if page != HOLE]
+        return self.pages_after(0)
+
+    def pages_after(self, length: int) -> list[PageId]:
+        """Return the pages that truncating to `length` would release."""
+        first = -(-length // self._memory.layout.page_size)
+        return [page for table in self.tables for page in table.pages[first:] if page != HOLE]
 
     def num_needed(self, num_tokens: int) -> int:
         """Return how many pages `append` would take."""
@@ -88,7 +93,12 @@ class SequenceKV:
         self.truncate(0)
 
 
-def count_reclaimable(memory: KVMemory, sequences: Iterable[SequenceKV]) -> int:
-    """Return how many pages are available again when all these sequences release theirs."""
-    held = Counter(page for sequence in sequences for page in sequence.pages)
-    return sum(memory.count(page) - memory.is_cached(page) == count for page, count in held.items())
+def count_reclaimable(memory: KVMemory, pages: Iterable[PageId]) -> int:
+    """Return how many pages are available again when holders release all these.
+
+    A page comes as often as it would be released.
+    """
+    return sum(
+        memory.count(page) - memory.is_cached(page) == count
+        for page, count in Counter(pages).items()
+    )

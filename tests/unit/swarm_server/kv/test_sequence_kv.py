@@ -62,8 +62,8 @@ def test_pages_shared_with_others_are_not_reclaimable() -> None:
     second = first.fork()
     second.append(1)
 
-    assert count_reclaimable(memory, [first, second]) == 4
-    assert count_reclaimable(memory, [second]) == 1
+    assert count_reclaimable(memory, first.pages + second.pages) == 4
+    assert count_reclaimable(memory, second.pages) == 1
 
 
 OPERATIONS = st.lists(
