@@ -4,10 +4,11 @@ The base weight is never touched: a step with an adapter adds the adapter's low-
 without one pays for a comparison with None. Source: LoRA (Hu et al., 2021).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -30,6 +31,31 @@ BlockAdapter: TypeAlias = Mapping[str, LowRank]
 """One adapter's weights for one block, by the name of the linear layer in the block."""
 
 
+@dataclass(frozen=True, slots=True)
+class AdapterRows:
+    """Rows [start, end) go through this part of an adapter."""
+
+    start: int
+    end: int
+    weights: BlockAdapter
+
+
+def select_rows(adapters: Sequence[AdapterRows], indices: Tensor) -> list[AdapterRows]:
+    """Return the same for rows that were picked from those that `adapters` is about.
+
+    Args:
+        adapters: of all rows.
+        indices: int64 [num_picked], rising.
+    """
+    bounds = torch.tensor([(part.start, part.end) for part in adapters], device=indices.device)
+    picked = torch.searchsorted(indices, bounds).tolist()
+    return [
+        AdapterRows(start, end, part.weights)
+        for (start, end), part in zip(picked, adapters, strict=True)
+        if start < end
+    ]
+
+
 class AdaptableLinear:
     """A linear layer that knows its name, and so finds what an adapter adds to it."""
 
@@ -37,11 +63,13 @@ class AdaptableLinear:
         self._name = name
         self._base = base
 
-    def __call__(self, rows: Tensor, adapter: BlockAdapter | None) -> Tensor:
-        """Return [..., num_outputs] for rows [..., num_inputs]: a tensor of its own."""
+    def __call__(self, rows: Tensor, adapters: Sequence[AdapterRows]) -> Tensor:
+        """Return [num_rows, num_outputs] for rows [num_rows, num_inputs]: a tensor of its own."""
         product = self._base(rows)
-        if adapter is None or self._name not in adapter:
-            return product
-        weights = adapter[self._name]
-        change = linear(linear(rows.float(), weights.down), weights.up)
-        return product + change.to(product.dtype)
+        for part in adapters:
+            weights = part.weights.get(self._name)
+            if weights is not None:
+                adapted = rows[part.start : part.end].float()
+                change = linear(linear(adapted, weights.down), weights.up)
+                product[part.start : part.end] += change.to(product.dtype)
+        return product

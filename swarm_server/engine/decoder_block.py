@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from swarm_server.engine.attention import Attention, ChunkContext, KVWriter
+from swarm_server.engine.attention import Attention
+from swarm_server.engine.block_context import BlockContext
 from swarm_server.engine.feed_forward import FeedForward
 from swarm_server.engine.norms import Norm
 
@@ -32,45 +33,48 @@ class DecoderBlock:
     """Attention, then the MLP, each on normed hidden states and added to them."""
 
     def __init__(self, parts: BlockParts) -> None:
+        self.window = parts.attention.window
         self._parts = parts
 
-    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
+    def run(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """Return the hidden states after this block; see `engine.span.Block.run`."""
         parts = self._parts
         normed = parts.attention_norm(hidden)
-        hidden = hidden + parts.attention.run(normed, kv, kv_index, context)
-        return hidden + parts.mlp(parts.mlp_norm(hidden), context.adapter)
+        hidden = hidden + parts.attention.run(normed, context)
+        return hidden + parts.mlp(parts.mlp_norm(hidden), context.adapters)
 
 
 class NormedResidualBlock:
     """The same, but what is added to are the normed hidden states (some BLOOMs)."""
 
     def __init__(self, parts: BlockParts) -> None:
+        self.window = parts.attention.window
         self._parts = parts
 
-    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
+    def run(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """Return the hidden states after this block; see `engine.span.Block.run`."""
         parts = self._parts
         normed = parts.attention_norm(hidden)
-        hidden = parts.mlp_norm(normed + parts.attention.run(normed, kv, kv_index, context))
-        return hidden + parts.mlp(hidden, context.adapter)
+        hidden = parts.mlp_norm(normed + parts.attention.run(normed, context))
+        return hidden + parts.mlp(hidden, context.adapters)
 
 
 class SandwichBlock:
     """The same as `DecoderBlock`, with norms after attention and MLP as well (Gemma 3)."""
 
     def __init__(self, parts: BlockParts, *, after_attention: Norm, after_mlp: Norm) -> None:
+        self.window = parts.attention.window
         self._parts = parts
         self._after_attention = after_attention
         self._after_mlp = after_mlp
 
-    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
+    def run(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """Return the hidden states after this block; see `engine.span.Block.run`."""
         parts = self._parts
         normed = parts.attention_norm(hidden)
-        attended = parts.attention.run(normed, kv, kv_index, context)
+        attended = parts.attention.run(normed, context)
         hidden = hidden + self._after_attention(attended)
-        fed = parts.mlp(parts.mlp_norm(hidden), context.adapter)
+        fed = parts.mlp(parts.mlp_norm(hidden), context.adapters)
         return hidden + self._after_mlp(fed)
 
 
@@ -79,13 +83,14 @@ class ParallelBlock:
 
     def __init__(self, parts: BlockParts) -> None:
         """Take the parts; where both norms are the same object, it is computed once."""
+        self.window = parts.attention.window
         self._parts = parts
 
-    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
+    def run(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """Return the hidden states after this block; see `engine.span.Block.run`."""
         parts = self._parts
         normed = parts.attention_norm(hidden)
         is_shared = parts.mlp_norm is parts.attention_norm
         mlp_normed = normed if is_shared else parts.mlp_norm(hidden)
-        attended = parts.attention.run(normed, kv, kv_index, context)
-        return hidden + (parts.mlp(mlp_normed, context.adapter) + attended)
+        attended = parts.attention.run(normed, context)
+        return hidden + (parts.mlp(mlp_normed, context.adapters) + attended)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, silu, softmax
 
-from swarm_server.engine.adaptable_linear import AdaptableLinear, BlockAdapter
+from swarm_server.engine.adaptable_linear import AdaptableLinear, AdapterRows, select_rows
 
-FeedForward: TypeAlias = Callable[[Tensor, BlockAdapter | None], Tensor]
-"""[..., hidden_size] -> the same shape: what is to be added to the hidden states."""
+FeedForward: TypeAlias = Callable[[Tensor, Sequence[AdapterRows]], Tensor]
+"""[num_tokens, hidden_size] -> the same shape: what is to be added to the hidden states."""
 
 Activation: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -35,9 +35,9 @@ class PlainMLP:
         self._down = down
         self._activation = activation
 
-    def __call__(self, hidden: Tensor, adapter: BlockAdapter | None) -> Tensor:
+    def __call__(self, hidden: Tensor, adapters: Sequence[AdapterRows]) -> Tensor:
         """Return what is to be added to the hidden states."""
-        return self._down(self._activation(self._up(hidden, adapter)), adapter)
+        return self._down(self._activation(self._up(hidden, adapters)), adapters)
 
 
 class GatedMLP:
@@ -50,13 +50,13 @@ class GatedMLP:
         self._down = down
         self._activation = activation
 
-    def __call__(self, hidden: Tensor, adapter: BlockAdapter | None) -> Tensor:
+    def __call__(self, hidden: Tensor, adapters: Sequence[AdapterRows]) -> Tensor:
         """Return what is to be added to the hidden states."""
-        gate, up = self._gate_up(hidden, adapter).chunk(2, -1)
+        gate, up = self._gate_up(hidden, adapters).chunk(2, -1)
         opened = self._activation(gate)
         # Autograd keeps both factors, so only without it the product may overwrite one.
         gated = opened * up if torch.is_grad_enabled() else opened.mul_(up)
-        return self._down(gated, adapter)
+        return self._down(gated, adapters)
 
 
 class MixtureOfExperts:
@@ -70,14 +70,14 @@ class MixtureOfExperts:
         self._experts = tuple(experts)
         self._top_k = top_k
 
-    def __call__(self, hidden: Tensor, adapter: BlockAdapter | None) -> Tensor:
+    def __call__(self, hidden: Tensor, adapters: Sequence[AdapterRows]) -> Tensor:
         """Return what is to be added to the hidden states; runs only experts that were chosen."""
-        rows = hidden.reshape(-1, hidden.shape[-1])
-        likes, chosen = softmax(self._router(rows, adapter).float(), -1).topk(self._top_k, -1)
+        likes, chosen = softmax(self._router(hidden, adapters).float(), -1).topk(self._top_k, -1)
         shares = likes / likes.sum(-1, keepdim=True)
-        mixed = torch.zeros_like(rows)
+        mixed = torch.zeros_like(hidden)
         for index in sorted(set(chosen.flatten().tolist())):
             row, place = torch.where(chosen == index)
-            output = self._experts[index](rows[row], adapter) * shares[row, place, None]
+            own = select_rows(adapters, row) if adapters else ()
+            output = self._experts[index](hidden[row], own) * shares[row, place, None]
             mixed.index_add_(0, row, output.to(mixed.dtype))
-        return mixed.view(hidden.shape)
+        return mixed

@@ -70,11 +70,16 @@ class RopeTable:
         self._device = device
         self._cos, self._sin = self._compute(_FIRST_POSITIONS)
 
-    def rows(self, start: int, end: int) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines of positions [start, end), each [end - start, 1, head_dim]."""
+    def rows(self, positions: Tensor, end: int) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines, each [num_positions, 1, head_dim].
+
+        Args:
+            positions: int64 [num_positions], each less than `end`.
+            end: how far the table must reach.
+        """
         if end > len(self._cos):
             self._cos, self._sin = self._compute(max(end, 2 * len(self._cos)))
-        return self._cos[start:end], self._sin[start:end]
+        return self._cos.index_select(0, positions), self._sin.index_select(0, positions)
 
     @torch.inference_mode(mode=False)  # whoever makes it grow, autograd may save its rows
     def _compute(self, num_positions: int) -> tuple[Tensor, Tensor]:
@@ -95,7 +100,7 @@ def rotate_in_place(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
     """Rotate heads by their positions.
 
     Args:
-        heads: [batch, num_tokens, num_heads, head_dim], overwritten.
+        heads: [num_tokens, num_heads, head_dim], overwritten.
         cos: [num_tokens, 1, head_dim], from `RopeTable.rows`, as is `sin`.
         sin: see `cos`.
     """

@@ -1,33 +1,38 @@
 """A span of blocks that belong to one server, and running a step through them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
-from swarm_server.engine.adaptable_linear import BlockAdapter
-from swarm_server.engine.attention import ChunkContext, KVWriter
-from swarm_server.engine.chunk_positions import ChunkPositions, PositionTables
+from swarm_server.engine.adaptable_linear import AdapterRows, BlockAdapter
+from swarm_server.engine.batch import AdapterRange
+from swarm_server.engine.block_context import BlockContext
+from swarm_server.engine.chunk_masks import ChunkMasks
 from swarm_server.engine.decoder_block import BlockShape
+from swarm_server.engine.dense_attention import DenseAttention
+from swarm_server.engine.positions import BatchPositions, PositionTables
 from swarm_server.kv.session_kv import SessionKV
 
 
 class Block(Protocol):
     """One transformer layer with its weights."""
 
-    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
-        """Return the hidden states after this block, [batch, num_tokens, hidden_size].
+    @property
+    def window(self) -> int | None:
+        """How many tokens a token sees, itself included; None is all before it."""
 
-        Differentiable with respect to `hidden` where autograd is on and `kv` allows it.
+    def run(self, hidden: Tensor, context: BlockContext) -> Tensor:
+        """Return the hidden states after this block, [num_tokens, hidden_size].
+
+        Differentiable with respect to `hidden` where autograd is on and the attention allows it.
 
         Args:
-            hidden: of the chunk; not to be changed.
-            kv: where the session's keys and values are.
-            kv_index: number of this block there.
-            context: of the step, with this block's part of its adapter.
+            hidden: of the batch; not to be changed.
+            context: of the batch, with what is this block's of it.
         """
 
 
@@ -52,7 +57,7 @@ class Step:
 
 
 class Span:
-    """Consecutive blocks with their weights. `run` is for the compute thread only."""
+    """Consecutive blocks with their weights. For the compute thread only."""
 
     def __init__(
         self,
@@ -70,8 +75,24 @@ class Span:
         self.dtype = dtype
         self.device = device
         self.adapters = dict(adapters or {})
+        self.tables = PositionTables(shape.head_dim, dtype=dtype, device=device)
         self._layers = tuple(layers)
-        self._tables = PositionTables(shape.head_dim, dtype=dtype, device=device)
+
+    @property
+    def windows(self) -> list[int | None]:
+        """The window of every block, for `KVLayout`."""
+        return [layer.window for layer in self._layers]
+
+    def layers(self, blocks: BlockRange) -> Sequence[Block]:
+        """Return some of our blocks, in order."""
+        return self._layers[blocks.start - self.blocks.start : blocks.end - self.blocks.start]
+
+    def adapter_rows(self, block_index: int, adapters: Sequence[AdapterRange]) -> list[AdapterRows]:
+        """Return a block's parts of adapters; its index counts from the start of the model."""
+        place = block_index - self.blocks.start
+        return [
+            AdapterRows(part.start, part.end, self.adapters[part.name][place]) for part in adapters
+        ]
 
     def new_kv(self, blocks: BlockRange, *, batch_size: int, max_length: int) -> SessionKV:
         """Return an empty KV cache for a session over `blocks`, which are among ours."""
@@ -94,32 +115,24 @@ class Span:
         """
         if step.hypo_ids is not None:
             kv.reorder(step.hypo_ids)
+        batch_size, num_tokens, _ = step.hidden.shape
         hidden = step.hidden.to(self.device, self.dtype)
-        num_tokens = hidden.shape[1]
         if num_tokens == 0:
             return hidden.cpu()
-        layers = self.layers(blocks, kv.position, num_tokens, step.adapter)
+        masks = ChunkMasks(kv.position, num_tokens, self.tables)
+        indexes = torch.arange(masks.position, masks.end, device=self.device).repeat(batch_size)
+        positions = BatchPositions(indexes, masks.end, self.tables)
+        adapters = () if step.adapter is None else (AdapterRange(0, len(indexes), step.adapter),)
         kv.extend(num_tokens)
-        for index, (layer, context) in enumerate(layers):
+        for index, layer in enumerate(self.layers(blocks)):
             if step.prompts is not None:
                 hidden = with_prompts(hidden, step.prompts[index])
-            hidden = layer.run(hidden, kv, index, context)
+            attention = DenseAttention(kv, index, masks)
+            parts = self.adapter_rows(blocks.start + index, adapters)
+            context = BlockContext(positions, attention, parts)
+            hidden = layer.run(hidden.flatten(0, 1), context).view(hidden.shape)
         kv.advance()
         return hidden.cpu()
-
-    def layers(
-        self, blocks: BlockRange, position: int, num_tokens: int, adapter: str | None
-    ) -> list[tuple[Block, ChunkContext]]:
-        """Return some of our blocks, each with its context for `num_tokens` from `position` on.
-
-        `adapter` is one of `adapters`, or None for the base.
-        """
-        context = ChunkContext(ChunkPositions(position, num_tokens, self._tables))
-        places = range(blocks.start - self.blocks.start, blocks.end - self.blocks.start)
-        if adapter is None:
-            return [(self._layers[place], context) for place in places]
-        parts = self.adapters[adapter]
-        return [(self._layers[place], replace(context, adapter=parts[place])) for place in places]
 
 
 def with_prompts(hidden: Tensor, prompts: Tensor) -> Tensor:

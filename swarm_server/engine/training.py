@@ -12,6 +12,11 @@ import torch
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
+from swarm_server.engine.batch import AdapterRange
+from swarm_server.engine.block_context import BlockContext
+from swarm_server.engine.chunk_masks import ChunkMasks
+from swarm_server.engine.dense_attention import DenseAttention
+from swarm_server.engine.positions import BatchPositions
 from swarm_server.engine.span import Span, with_prompts
 
 _MAX_SAVED_BYTES: Final = 512 * 1024 * 1024
@@ -25,7 +30,7 @@ class ChunkOnlyKV:
     """Keys and values of a chunk at position 0, which is the whole sequence; kept nowhere."""
 
     def write(self, _block_index: int, keys_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the chunk's own; see `engine.attention.KVWriter`. Differentiable."""
+        """Return the chunk's own; see `engine.dense_attention.KVWriter`. Differentiable."""
         keys, values = keys_values.transpose(1, 2).chunk(2, 1)
         return keys, values
 
@@ -107,10 +112,17 @@ class _Layers:
         adapter: str | None,
     ) -> None:
         self.inputs = hidden.to(span.device, span.dtype)
-        self._layers = span.layers(blocks, 0, hidden.shape[1], adapter)
+        batch_size, num_tokens, _ = hidden.shape
+        self._span = span
+        self._blocks = blocks
+        self._layers = span.layers(blocks)
+        positions = torch.arange(num_tokens, device=span.device).repeat(batch_size)
+        self._positions = BatchPositions(positions, num_tokens, span.tables)
+        self._masks = ChunkMasks(0, num_tokens, span.tables)
+        self._adapters = [] if adapter is None else [AdapterRange(0, len(positions), adapter)]
         self._prompts = prompts
         if prompts is not None:
-            batched = prompts.expand(-1, hidden.shape[0], -1, -1)
+            batched = prompts.expand(-1, batch_size, -1, -1)
             self._prompts = batched.to(span.device, span.dtype)
 
     def prompts_of(self, index: int) -> Tensor | None:
@@ -119,10 +131,14 @@ class _Layers:
 
     def run(self, index: int, hidden: Tensor, prompts: Tensor | None) -> Tensor:
         """Return the hidden states after the block of this index."""
-        layer, context = self._layers[index]
         if prompts is not None:
             hidden = with_prompts(hidden, prompts)
-        return layer.run(hidden, ChunkOnlyKV(), index, context)
+        context = BlockContext(
+            self._positions,
+            DenseAttention(ChunkOnlyKV(), index, self._masks),
+            self._span.adapter_rows(self._blocks.start + index, self._adapters),
+        )
+        return self._layers[index].run(hidden.flatten(0, 1), context).view(hidden.shape)
 
 
 @dataclass(frozen=True, slots=True)

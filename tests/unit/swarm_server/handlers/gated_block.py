@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from swarm_server.engine.attention import ChunkContext, KVWriter
+from swarm_server.engine.block_context import BlockContext
 
 
 @dataclass
@@ -16,8 +16,9 @@ class GatedBlock:
     started: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
     fails: bool = False
+    window: int | None = None
 
-    def run(self, hidden: Tensor, kv: KVWriter, kv_index: int, context: ChunkContext) -> Tensor:
+    def run(self, hidden: Tensor, context: BlockContext) -> Tensor:
         self.started.set()
         self.go_on.wait()
         if self.fails:

@@ -6,12 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_server.engine.alibi import Alibi
-from swarm_server.engine.chunk_positions import ChunkPositions, PositionTables
-from swarm_server.engine.rope import Rope
+from swarm_server.engine.block_context import Scoring
+from swarm_server.engine.chunk_masks import ChunkMasks
+from swarm_server.engine.positions import PositionTables
 
 
-def make_chunk(position: int, num_tokens: int) -> ChunkPositions:
-    return ChunkPositions(position, num_tokens, PositionTables(8, dtype=torch.float32))
+def make_chunk(position: int, num_tokens: int) -> ChunkMasks:
+    return ChunkMasks(position, num_tokens, PositionTables(8, dtype=torch.float32))
+
+
+def alibi_of(num_heads: int) -> Scoring:
+    return Scoring(1.0, alibi=Alibi(num_heads))
 
 
 @given(
@@ -27,7 +32,7 @@ def test_a_token_sees_itself_and_the_window_before(
     first = chunk.first_key(window)
     num_keys = position + num_tokens - first
 
-    mask = chunk.mask(window)
+    mask = chunk.mask(Scoring(1.0, window))
 
     if mask is None:  # everything for one token, plainly causal for a chunk
         assert num_tokens == 1 or first == position
@@ -42,25 +47,26 @@ def test_a_token_sees_itself_and_the_window_before(
 
 
 def test_one_mask_serves_all_blocks_of_a_step() -> None:
-    """Masks and rotary rows are made once."""
+    """It is made once for each way to score."""
     chunk = make_chunk(3, 4)
 
-    assert chunk.mask(2) is chunk.mask(2)
-    assert chunk.rotary(Rope())[0] is chunk.rotary(Rope())[0]
-    assert chunk.alibi_mask(Alibi(2)) is chunk.alibi_mask(Alibi(2))
+    assert chunk.mask(Scoring(1.0, 2)) is chunk.mask(Scoring(1.0, 2))
+    assert chunk.mask(alibi_of(2)) is chunk.mask(alibi_of(2))
 
 
 def test_alibi_hides_later_keys_and_favours_near_ones() -> None:
     """Biases grow with the key's position; what a token must not see is minus infinity."""
-    mask = make_chunk(1, 2).alibi_mask(Alibi(2))
+    mask = make_chunk(1, 2).mask(alibi_of(2))
 
+    assert mask is not None
     assert mask[0].tolist() == [[0.0, 0.0625, -torch.inf], [0.0, 0.0625, 0.125]]
 
 
 def test_one_token_needs_no_row_of_its_own() -> None:
     """Its biases are the table's."""
-    mask = make_chunk(3, 1).alibi_mask(Alibi(2))
+    mask = make_chunk(3, 1).mask(alibi_of(2))
 
+    assert mask is not None
     assert mask.shape == (2, 1, 4)
     assert torch.isfinite(mask).all()
 

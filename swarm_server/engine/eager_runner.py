@@ -1,0 +1,79 @@
+"""Runs ragged batches through a span's own blocks, one operation after the other."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from swarm_protocol.identifiers import BlockRange
+from swarm_server.engine.batch import PromptedSegment, RaggedBatch
+from swarm_server.engine.block_context import BlockContext
+from swarm_server.engine.kernels import load_decode_kernel
+from swarm_server.engine.page_storage import PageStorage
+from swarm_server.engine.paged_attention import PagedAttention
+from swarm_server.engine.positions import BatchPositions
+from swarm_server.engine.segments import Segment
+from swarm_server.engine.span import Span
+
+
+class EagerRunner:
+    """A `SpanRunner` for every family, dtype and device; the reference for faster ones."""
+
+    def __init__(self, span: Span, storage: PageStorage, *, has_kernel: bool = True) -> None:
+        """Take the parts.
+
+        Args:
+            span: whose blocks run.
+            storage: of its pages.
+            has_kernel: whether decode rows may go through the C kernel, where it can be built.
+        """
+        self._span = span
+        self._storage = storage
+        self._kernel = None
+        kernel = load_decode_kernel() if has_kernel and span.device == "cpu" else None
+        if kernel is not None and span.dtype in kernel.dtypes:
+            self._kernel = kernel
+
+    @torch.inference_mode()
+    def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
+        """Return the hidden states after `blocks`; see `SpanRunner.run`."""
+        span = self._span
+        hidden = batch.hidden.to(span.device, span.dtype)
+        positions = self._positions(batch.segments)
+        attention = PagedAttention(batch.segments, self._storage, span.tables, self._kernel)
+        for index, layer in enumerate(span.layers(blocks), blocks.start):
+            if batch.prompts:
+                prompts = _prompts_of_block(batch.prompts, index - blocks.start)
+                hidden = _with_prompts(hidden, batch.segments, prompts)
+            context = BlockContext(
+                positions,
+                attention.of_block(index - span.blocks.start),
+                span.adapter_rows(index, batch.adapters),
+            )
+            hidden = layer.run(hidden, context)
+        return hidden.cpu()
+
+    def _positions(self, segments: Sequence[Segment]) -> BatchPositions:
+        positions = [
+            position for segment in segments for position in range(segment.position, segment.length)
+        ]
+        end = max(segment.length for segment in segments)
+        device = self._span.device
+        return BatchPositions(torch.tensor(positions, device=device), end, self._span.tables)
+
+
+def _prompts_of_block(
+    prompts: Sequence[PromptedSegment], block_index: int
+) -> list[tuple[int, Tensor]]:
+    return [(prompted.segment_index, prompted.prompts[block_index]) for prompted in prompts]
+
+
+def _with_prompts(
+    hidden: Tensor, segments: Sequence[Segment], prompts: Sequence[tuple[int, Tensor]]
+) -> Tensor:
+    """Return a copy of `hidden` with prompts added to the first tokens of their segments."""
+    hidden = hidden.clone()
+    for segment_index, added in prompts:
+        start = segments[segment_index].start
+        hidden[start : start + len(added)] += added.to(hidden)
+    return hidden
