@@ -28,9 +28,9 @@ class SessionRequest:
 class StepResult:
     """What a step has given.
 
-    `hidden` is [num_rows, num_tokens, hidden_size] in the span's dtype, on the CPU. `queue_ms` is
-    the time from submission to the end in which the step was not computed, `compute_ms` that of
-    the batches that it was part of; `num_batch_rows` are the rows of the last one, its own included.
+    `hidden` is [num_rows, num_tokens, hidden_size] in the span's dtype, on the CPU. `compute_ms` is
+    the time of the batches that the step was part of, `queue_ms` the rest of its time in the
+    engine; `num_batch_rows` counts the rows of the last batch, its own included.
     """
 
     hidden: Tensor

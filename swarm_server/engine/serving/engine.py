@@ -1,0 +1,235 @@
+"""The engine: steps of many sessions, computed together in batches.
+
+    submit ──> tickets ──> plan ──> pages ──> compute thread ──> outputs ──> futures
+                  ^                                                 │
+                  └── slices that are left, preempted sessions <────┘
+
+One batch runs at a time. Everything but the computing itself happens on the event loop, so pages
+and sessions need no locks: what a running batch uses is left alone until it ends.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from itertools import count
+from time import perf_counter
+from typing import Final
+
+from torch import Tensor
+
+from swarm_protocol.logs import get_logger
+from swarm_server.engine.compute_thread import ComputeThread
+from swarm_server.engine.serving.batch_maker import BatchMaker
+from swarm_server.engine.serving.inputs import InputChunk
+from swarm_server.engine.serving.limits import EngineCounters, EngineLimits
+from swarm_server.engine.serving.requests import SessionRequest, StepResult
+from swarm_server.engine.serving.running_batch import Member, PagedSpan, RunningBatch
+from swarm_server.engine.serving.session import EngineSession
+from swarm_server.engine.serving.work import Work
+from swarm_server.errors import BatchFailedError, NotFiniteError
+from swarm_server.kv import KVMemory
+from swarm_server.kv.session_pages import SessionPages
+
+log = get_logger(__name__)
+
+_RETRY_S: Final = 0.05
+"""How often steps that wait for pages are looked at, beside whenever a batch ends."""
+
+_IDLE_CHECK_S: Final = 1.0
+
+
+class Engine:
+    """Runs the sessions of a server. All calls are for its event loop."""
+
+    def __init__(
+        self,
+        span: PagedSpan,
+        memory: KVMemory,
+        compute: ComputeThread,
+        limits: EngineLimits,
+        *,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        """Begin without sessions.
+
+        Args:
+            span: computes batches, on the compute thread.
+            memory: its pages.
+            compute: the thread.
+            limits: see there.
+            clock: in seconds.
+        """
+        self.counters = EngineCounters()
+        self._span = span
+        self._memory = memory
+        self._compute = compute
+        self._clock = clock
+        self._batches = BatchMaker(memory, limits, self.counters, clock)
+        self._session_ids = count()
+        self._running: RunningBatch | None = None
+        self._started_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_woken = False
+
+    @property
+    def num_free_tokens(self) -> int:
+        """Tokens of one sequence for which there are pages."""
+        return self._memory.num_tokens_available
+
+    def open(self, request: SessionRequest) -> EngineSession:
+        """Return a new session at position 0, without pages yet. It must be closed."""
+        session = EngineSession(
+            self,
+            next(self._session_ids),
+            request,
+            SessionPages(self._memory, request.num_rows),
+            self._span.hidden_size,
+        )
+        session.stepped_at = self._clock()
+        self._batches.sessions[session.session_id] = session
+        return session
+
+    def enqueue(self, session: EngineSession, chunk: InputChunk) -> asyncio.Future[StepResult]:
+        """Let a session compute a chunk that it has checked; for `EngineSession`."""
+        future: asyncio.Future[StepResult] = asyncio.get_running_loop().create_future()
+        now = session.stepped_at = self._clock()
+        if chunk.hidden.shape[1] == 0:
+            future.set_result(StepResult(chunk.hidden.to("cpu", self._span.dtype), 0.0, 0.0, 0))
+            return future
+        session.work = Work(
+            ticket_id=self._batches.next_ticket_id(),
+            chunk=chunk,
+            num_rows=session.pages.num_rows,
+            start=session.pages.length,
+            future=future,
+            submitted_at=now,
+        )
+        self._batches.add(session, session.work)
+        self._wake()
+        return future
+
+    def leave(self, session: EngineSession) -> None:
+        """Forget a session; for `EngineSession`."""
+        self._batches.drop(session)
+        if not session.is_in_batch:
+            self._free(session)
+
+    def check_integrity(self) -> None:
+        """Assert that no page is lost and no step forgotten; between batches."""
+        assert self._running is None
+        self._batches.check_integrity()
+
+    def close(self) -> None:
+        """Stop looking after sessions; a batch that runs ends by itself."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wake(self) -> None:
+        """Begin a batch once all that is ready on the loop has come in."""
+        if not self._is_woken and self._running is None:
+            self._is_woken = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._is_woken = False
+        if self._running is not None:
+            return
+        batch = self._batches.next_batch()
+        if batch is None:
+            self._set_timer()
+            return
+        loop = asyncio.get_running_loop()
+        self._running, self._started_at = batch, self._clock()
+        running = self._compute.submit(lambda: batch.compute(self._span))
+        running.add_done_callback(lambda done: loop.call_soon_threadsafe(self._end, done))
+
+    def _set_timer(self) -> None:
+        """Look again later: for pages if a step lacks them, else whether all is well."""
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        if self._batches.has_work:
+            self._timer = loop.call_later(_RETRY_S, self._wake)
+        else:
+            self._timer = loop.call_later(_IDLE_CHECK_S, self._check_idle)
+
+    def _check_idle(self) -> None:
+        if self._running is None and not self._batches.has_work:
+            self.check_integrity()
+
+    def _end(self, done: Future[list[Tensor | None]]) -> None:
+        """Take what a batch has given, and begin the next before anybody hears of it."""
+        batch, finished_at = self._running, self._clock()
+        assert batch is not None
+        took_s = finished_at - self._started_at
+        self._running = None
+        finished = list[Work]()
+        error = CancelledError() if done.cancelled() else done.exception()
+        if error is None:
+            for member, outputs in zip(batch.members, done.result(), strict=True):
+                self._take(member, outputs, took_s, finished)
+        else:
+            self._fail(batch, error)
+        self._count(batch, took_s)
+        self._begin()
+        num_rows = batch.num_rows
+        for work in finished:
+            if not work.future.done():
+                work.future.set_result(work.result(finished_at, num_rows))
+
+    def _take(
+        self, member: Member, outputs: Tensor | None, took_s: float, finished: list[Work]
+    ) -> None:
+        """Note what a slice has given; its work is added to `finished` with its last one."""
+        session, work = member.session, member.work
+        session.is_in_batch = False
+        if session.is_closed:
+            self._free(session)
+            return
+        self._batches.ended(member, is_done=outputs is not None)
+        if outputs is None:
+            session.fail(NotFiniteError())
+            return
+        session.pages.settle()
+        work.add_outputs(outputs, member.end, took_s)
+        if member.end == work.chunk.end:
+            session.finish()
+            session.stepped_at = self._clock()
+            finished.append(work)
+
+    def _fail(self, batch: RunningBatch, cause: BaseException) -> None:
+        """End every step of a batch; their sessions are as before."""
+        self.counters.num_failed_batches += 1
+        log.error("batch_failed", num_rows=batch.num_rows, exc_info=cause)
+        for member in batch.members:
+            session = member.session
+            session.is_in_batch = False
+            if session.is_closed:
+                self._free(session)
+                continue
+            self._batches.ended(member, is_done=False)
+            session.pages.truncate(member.start)
+            error = BatchFailedError()
+            error.__cause__ = cause
+            session.fail(error)
+
+    def _free(self, session: EngineSession) -> None:
+        session.pages.release()
+        del self._batches.sessions[session.session_id]
+        session.on_freed()
+
+    def _count(self, batch: RunningBatch, took_s: float) -> None:
+        counters = self.counters
+        num_tokens, num_prefill = batch.count_tokens(), batch.count_tokens(only_prefill=True)
+        counters.num_batches += 1
+        counters.num_rows += batch.num_rows
+        counters.num_tokens += num_tokens
+        counters.num_prefill_tokens += num_prefill
+        log.debug(
+            "batch_computed",
+            num_rows=batch.num_rows,
+            num_tokens=num_tokens,
+            num_prefill_tokens=num_prefill,
+            pages_available=self._memory.num_available,
+            took_ms=round(1e3 * took_s, 2),
+        )

@@ -1,0 +1,118 @@
+"""Hidden states that sessions have sent, kept so that they can be computed again."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+_MAX_SMALL: Final = 32
+"""So many small chunks in a row are joined to one."""
+
+_SMALL_TOKENS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class InputChunk:
+    """Hidden states of consecutive tokens that begin at `position`. Never overwritten.
+
+    `hidden` is [any number, num_tokens, hidden_size]; row i of the session is `hidden[rows[i]]`, or
+    `hidden[i]` without `rows`. `prompts` [num_blocks, as hidden or 1, num_prompt_tokens,
+    hidden_size] belong to the first tokens.
+    """
+
+    position: int
+    hidden: Tensor
+    prompts: Tensor | None = None
+    rows: tuple[int, ...] | None = None
+
+    @property
+    def end(self) -> int:
+        """The position after its last token."""
+        return self.position + self.hidden.shape[1]
+
+    def cut(self, start: int, end: int) -> "InputChunk":
+        """Return what falls into positions [start, end), which it overlaps."""
+        first, last = max(start - self.position, 0), min(end, self.end) - self.position
+        prompts = None if self.prompts is None else self.prompts[:, :, first:last]
+        if prompts is not None and prompts.shape[2] == 0:
+            prompts = None
+        return InputChunk(self.position + first, self.hidden[:, first:last], prompts, self.rows)
+
+    def reorder(self, rows: Sequence[int]) -> "InputChunk":
+        """Return the chunk with other rows; its tensors stay as they are."""
+        old = range(self.hidden.shape[0]) if self.rows is None else self.rows
+        return replace(self, rows=tuple(old[row] for row in rows))
+
+    def hidden_rows(self) -> Tensor:
+        """Return [num_rows, num_tokens, hidden_size] in the order of the session's rows."""
+        return self.hidden if self.rows is None else self.hidden[list(self.rows)]
+
+    def prompts_of(self, row: int) -> Tensor | None:
+        """Return the prompts of a row of the session, [num_blocks, P, hidden_size]."""
+        if self.prompts is None:
+            return None
+        if self.prompts.shape[1] == 1:
+            return self.prompts[:, 0]
+        return self.prompts[:, row if self.rows is None else self.rows[row]]
+
+    def compact(self) -> "InputChunk":
+        """Return the chunk in memory of its own, if it is part of something larger."""
+        hidden, prompts = self.hidden, self.prompts
+        if hidden.untyped_storage().nbytes() > hidden.nbytes:
+            hidden = hidden.clone()
+        if prompts is not None and prompts.untyped_storage().nbytes() > prompts.nbytes:
+            prompts = prompts.clone()
+        return replace(self, hidden=hidden, prompts=prompts)
+
+
+def cut_chunks(chunks: Sequence[InputChunk], start: int, end: int) -> Iterator[InputChunk]:
+    """Yield the parts of consecutive chunks that fall into positions [start, end)."""
+    for chunk in chunks:
+        if chunk.position < end and start < chunk.end:
+            yield chunk.cut(start, end)
+
+
+class KeptInputs:
+    """All inputs of a session from position `start` to `end`, in order."""
+
+    def __init__(self) -> None:
+        self.start = 0
+        self.chunks: list[InputChunk] = []
+        self._num_small = 0  # chunks at the end that may be joined
+
+    @property
+    def end(self) -> int:
+        """The position after the last token."""
+        return self.chunks[-1].end if self.chunks else self.start
+
+    def begin_at(self, position: int) -> None:
+        """Begin an empty record later: what comes before is not known here."""
+        assert not self.chunks
+        self.start = position
+
+    def append(self, chunk: InputChunk) -> None:
+        """Add a chunk that begins at `end`."""
+        assert chunk.position == self.end
+        self.chunks.append(chunk.compact())
+        is_small = chunk.prompts is None and chunk.hidden.shape[1] <= _SMALL_TOKENS
+        self._num_small = self._num_small + 1 if is_small else 0
+        if self._num_small == _MAX_SMALL:
+            small = self.chunks[-_MAX_SMALL:]
+            joined = torch.cat([chunk.hidden_rows() for chunk in small], 1)
+            self.chunks[-_MAX_SMALL:] = [InputChunk(small[0].position, joined)]
+            self._num_small = 0
+
+    def truncate(self, position: int) -> None:
+        """Forget all from `position` on."""
+        while self.chunks and self.chunks[-1].position >= position:
+            self.chunks.pop()
+            self._num_small = max(0, self._num_small - 1)
+        if self.chunks and self.chunks[-1].end > position:
+            self.chunks[-1] = self.chunks[-1].cut(0, position)
+        self.start = min(self.start, position)
+
+    def reorder(self, rows: Sequence[int]) -> None:
+        """Let row i continue what row `rows[i]` has been."""
+        self.chunks = [chunk.reorder(rows) for chunk in self.chunks]

@@ -1,0 +1,74 @@
+"""One batch of slices, from the moment that they have pages until they are computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from swarm_protocol.identifiers import BlockRange
+from swarm_server.engine.batch import SpanRunner
+from swarm_server.engine.serving.assembly import Piece, assemble, split_outputs
+from swarm_server.engine.serving.session import EngineSession
+from swarm_server.engine.serving.work import Work
+from swarm_server.kv import PageCopy
+
+
+class PageContents(Protocol):
+    """The memory behind the pages."""
+
+    def copy_pages(self, copies: Sequence[PageCopy]) -> None:
+        """Copy whole pages, one copy after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class PagedSpan:
+    """A span and its pages, ready to compute; outputs come in `dtype`."""
+
+    runner: SpanRunner
+    contents: PageContents
+    hidden_size: int
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A slice of a batch: tokens [start, end) of a session, for a step of it."""
+
+    session: EngineSession
+    work: Work
+    start: int
+    end: int
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
+class RunningBatch:
+    """Slices that are computed together; members of one adapter stand side by side."""
+
+    blocks: BlockRange
+    members: Sequence[Member]
+    copies: Sequence[PageCopy]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all members."""
+        return sum(len(member.piece.tables) for member in self.members)
+
+    def count_tokens(self, *, only_prefill: bool = False) -> int:
+        """Return the tokens of all rows."""
+        return sum(
+            len(member.piece.tables) * (member.end - member.start)
+            for member in self.members
+            if not only_prefill or member.work.is_prefill
+        )
+
+    @torch.inference_mode()
+    def compute(self, span: PagedSpan) -> list[Tensor | None]:
+        """Return each member's outputs; see `split_outputs`. For the compute thread."""
+        span.contents.copy_pages(self.copies)
+        pieces = [member.piece for member in self.members]
+        assembled = assemble(pieces, span.dtype)
+        outputs = span.runner.run(self.blocks, assembled.batch)
+        return split_outputs(outputs, pieces, assembled.places)

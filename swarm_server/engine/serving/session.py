@@ -1,0 +1,200 @@
+"""One session of the engine: its pages, its kept inputs, and the step that it makes."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from swarm_server.engine.serving.assembly import Piece
+from swarm_server.engine.serving.inputs import InputChunk, KeptInputs, cut_chunks
+from swarm_server.engine.serving.requests import SessionRequest, StepResult
+from swarm_server.engine.serving.work import Work
+from swarm_server.engine.span import Step
+from swarm_server.errors import (
+    InvalidPositionError,
+    InvalidStepError,
+    MaxLengthExceededError,
+    StepUnfinishedError,
+)
+from swarm_server.kv.session_pages import SessionPages
+
+
+class _Queue(Protocol):
+    """The engine, as its sessions see it."""
+
+    def enqueue(self, session: "EngineSession", chunk: InputChunk) -> asyncio.Future[StepResult]:
+        """Let a session compute a chunk of inputs."""
+
+    def leave(self, session: "EngineSession") -> None:
+        """Forget a session; free its pages when no batch uses them."""
+
+
+def _do_nothing() -> None:
+    pass
+
+
+class EngineSession:
+    """A session in the engine; made by `Engine.open`. For the event loop only.
+
+    `position` counts tokens as callers see them; pages may hold fewer for a while, after a
+    preemption, and what they lack is computed again from the kept inputs.
+    """
+
+    def __init__(
+        self,
+        queue: _Queue,
+        session_id: int,
+        request: SessionRequest,
+        pages: SessionPages,
+        hidden_size: int,
+    ) -> None:
+        self.session_id = session_id
+        self.request = request
+        self.position = 0
+        self.pages = pages
+        self.work: Work | None = None
+        self.is_in_batch = False
+        self.is_closed = False
+        self.stepped_at = 0.0
+        self.on_freed: Callable[[], None] = _do_nothing
+        self._queue = queue
+        self._hidden_size = hidden_size
+        self._inputs = KeptInputs()
+
+    def submit(self, step: Step, *, position: int) -> asyncio.Future[StepResult]:
+        """Make a step from `position` on; what the session had beyond it is forgotten.
+
+        Rows are those of `step.hidden`; with `hypo_ids` their number may change. A step without
+        tokens is done at once. Tensors of the step must not change until it is done.
+
+        Returns:
+            A future. It fails with NotFiniteError (nothing of the step is kept), KVMemoryError
+            (no pages in time) or BatchFailedError (the device has failed).
+
+        Raises:
+            StepUnfinishedError: the one before is not done.
+            InvalidPositionError, MaxLengthExceededError, InvalidStepError: nothing has changed.
+        """
+        assert not self.is_closed
+        if self.work is not None:
+            raise StepUnfinishedError
+        self._check(step, position)
+        self._roll_back(position)
+        if step.hypo_ids is not None:
+            self._reorder(step.hypo_ids.tolist())
+        if step.prompts is not None:
+            self.pages.forget_prefix()
+        return self._queue.enqueue(self, InputChunk(position, step.hidden, step.prompts))
+
+    def match_prefix(self, hashes: Sequence[bytes]) -> int:
+        """Begin with tokens that the prefix cache has; return their number, the new position.
+
+        Only for a session that has made no step; one of several rows gets nothing. Pages that are
+        computed for hashes not known yet are kept for others.
+
+        Args:
+            hashes: 16 bytes for each whole page of the prompt, chained; equal hashes mean equal
+                inputs of whoever may share them. Blocks and adapter are added here.
+        """
+        assert self.position == 0
+        assert self.work is None
+        self.position = self.pages.match_prefix([self._own_hash(each) for each in hashes])
+        self._inputs.begin_at(self.position)
+        return self.position
+
+    def close(self, on_freed: Callable[[], None] = _do_nothing) -> None:
+        """End the session at once. Idempotent.
+
+        A step that waits is cancelled. One that is being computed goes on to the end of its batch;
+        then the pages are free, and `on_freed` is called.
+        """
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self.on_freed = on_freed
+        if self.work is not None:
+            self.work.future.cancel()
+        self._queue.leave(self)
+
+    def piece(self, start: int, end: int) -> Piece:
+        """Return what computes tokens [start, end), for which `pages` have room."""
+        assert self.work is not None
+        chunks = list(cut_chunks([*self._inputs_from(start), self.work.chunk], start, end))
+        return Piece(chunks, self.pages.tables(), self.request.adapter)
+
+    def finish(self) -> None:
+        """Count the step as made; all of it is in the pages."""
+        assert self.work is not None
+        self._inputs.append(self.work.chunk)
+        self.position = self.work.chunk.end
+        self.work = None
+
+    def fail(self, error: Exception) -> None:
+        """Give the step up; the session is as if it had not been made."""
+        assert self.work is not None
+        self.pages.truncate(min(self.pages.length, self.position))
+        if not self.work.future.done():
+            self.work.future.set_exception(error)
+        self.work = None
+
+    def _inputs_from(self, start: int) -> Iterable[InputChunk]:
+        return self._inputs.chunks if start < self.position else ()
+
+    def _check(self, step: Step, position: int) -> None:
+        request, hidden = self.request, step.hidden
+        if not 0 <= position <= self.position:
+            raise InvalidPositionError(position, self.position)
+        if hidden.dim() != 3 or hidden.shape[2] != self._hidden_size:
+            expected = f"[batch, num_tokens, {self._hidden_size}]"
+            raise InvalidStepError.shape("hidden states", expected, hidden.shape)
+        num_rows, num_tokens, _ = hidden.shape
+        if position + num_tokens > request.max_length:
+            raise MaxLengthExceededError(position, num_tokens, request.max_length)
+        if step.hypo_ids is not None:
+            self._check_hypo_ids(step.hypo_ids, num_rows)
+        elif num_rows != self.pages.num_rows:
+            expected = f"[{self.pages.num_rows}, num_tokens, {self._hidden_size}]"
+            raise InvalidStepError.shape("hidden states", expected, hidden.shape)
+        if step.prompts is not None:
+            self._check_prompts(step.prompts, num_rows, num_tokens)
+
+    def _check_hypo_ids(self, hypo_ids: Tensor, num_rows: int) -> None:
+        if hypo_ids.dtype != torch.int64 or hypo_ids.shape != (num_rows,):
+            raise InvalidStepError.shape("hypo ids", f"[{num_rows}]", hypo_ids.shape)
+        if not 1 <= num_rows <= self.request.num_rows:
+            raise InvalidStepError(f"a session of {self.request.num_rows} rows got {num_rows}")
+        if int(hypo_ids.min()) < 0 or int(hypo_ids.max()) >= self.pages.num_rows:
+            raise InvalidStepError(f"hypo ids must be in 0..{self.pages.num_rows - 1}")
+
+    def _check_prompts(self, prompts: Tensor, num_rows: int, num_tokens: int) -> None:
+        num_blocks = len(self.request.blocks)
+        fits = (
+            prompts.dim() == 4
+            and prompts.shape[0] == num_blocks
+            and prompts.shape[1] in (1, num_rows)
+            and prompts.shape[2] <= num_tokens
+            and prompts.shape[3] == self._hidden_size
+        )
+        if not fits:
+            size = self._hidden_size
+            expected = f"[{num_blocks}, 1 or {num_rows}, at most {num_tokens}, {size}]"
+            raise InvalidStepError.shape("prompts", expected, prompts.shape)
+
+    def _roll_back(self, position: int) -> None:
+        if position < self.position:
+            self.pages.truncate(position)
+            self._inputs.truncate(position)
+            self.position = position
+
+    def _reorder(self, rows: list[int]) -> None:
+        if rows != list(range(self.pages.num_rows)):
+            self.pages.reorder(rows)
+            self._inputs.reorder(rows)
+
+    def _own_hash(self, prefix_hash: bytes) -> bytes:
+        request = self.request
+        salt = f"{request.blocks} {request.adapter or ''}".encode()
+        return blake2b(salt + prefix_hash, digest_size=16).digest()

@@ -1,0 +1,278 @@
+"""Sessions in the engine: batches, positions, failures, and what is free afterwards."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import torch
+
+from swarm_server.engine.span import Step
+from swarm_server.errors import (
+    BatchFailedError,
+    InvalidPositionError,
+    InvalidStepError,
+    MaxLengthExceededError,
+    NotFiniteError,
+    StepUnfinishedError,
+)
+from tests.unit.swarm_server.engine.serving.running_sums import (
+    Bench,
+    run_step,
+    running_engine,
+    tokens,
+)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with running_engine() as bench:
+        yield bench
+        bench.assert_all_is_free()
+
+
+async def test_a_session_continues_where_it_was(bench: Bench) -> None:
+    """However its tokens are cut into steps."""
+    session = bench.open()
+
+    outputs = [await run_step(session, tokens(*step)) for step in ([1, 2, 3], [4], [5, 6])]
+
+    assert outputs == [[1, 3, 6], [10], [15, 21]]
+    assert session.position == 6
+
+
+async def test_steps_submitted_together_run_in_one_batch(bench: Bench) -> None:
+    """And are answered together."""
+    sessions = [bench.open() for _ in range(3)]
+
+    futures = [session.submit(Step(tokens(7)), position=0) for session in sessions]
+    results = await asyncio.gather(*futures)
+
+    assert [result.num_batch_rows for result in results] == [3, 3, 3]
+    assert len(bench.span.batches) == 1
+
+
+async def test_steps_that_come_during_a_batch_run_in_the_next(bench: Bench) -> None:
+    """Sessions join and leave between batches."""
+    first, second, third = (bench.open() for _ in range(3))
+    bench.span.go_on.clear()
+    running = first.submit(Step(tokens(1)), position=0)
+    await bench.wait_started()
+    waiting = [session.submit(Step(tokens(1)), position=0) for session in (second, third)]
+    bench.span.go_on.set()
+
+    assert (await running).num_batch_rows == 1
+    assert [result.num_batch_rows for result in await asyncio.gather(*waiting)] == [2, 2]
+
+
+async def test_a_long_prefill_is_cut_beside_a_chat(bench: Bench) -> None:
+    """Its outputs come in one piece all the same."""
+    chat, prefill = bench.open(), bench.open()
+    await run_step(chat, tokens(1))
+
+    outputs = await run_step(prefill, tokens(*range(40)))
+
+    assert outputs == torch.arange(40.0).cumsum(0).tolist()
+    assert [len(batch.hidden) for batch in bench.span.batches] == [1, 16, 16, 8]
+    assert bench.engine.counters.num_prefill_tokens == 40
+
+
+async def test_rolling_back_forgets_what_came_after(bench: Bench) -> None:
+    """To the middle, and to the start."""
+    session = bench.open()
+    await run_step(session, tokens(1, 2, 3, 4, 5, 6))
+
+    assert await run_step(session, tokens(10), position=2) == [13]
+    assert session.position == 3
+    assert await run_step(session, tokens(1), position=0) == [1]
+
+
+async def test_rows_may_continue_others(bench: Bench) -> None:
+    """They share pages until they differ, and keep their own tokens."""
+    session = bench.open(num_rows=3)
+    await run_step(session, tokens(1, 2, num_rows=3))
+
+    step = Step(tokens(5, num_rows=3), hypo_ids=torch.tensor([2, 0, 0]))
+    result = await session.submit(step, position=2)
+
+    assert result.hidden[:, 0, 0].tolist() == [403 + 5, 3 + 105, 3 + 205]
+
+
+async def test_the_number_of_rows_may_change(bench: Bench) -> None:
+    """Within what was asked for at the start."""
+    session = bench.open(num_rows=3)
+    await run_step(session, tokens(1, num_rows=3))
+    fewer = Step(tokens(5), hypo_ids=torch.tensor([1]))
+
+    assert await run_step(session, fewer) == [106]
+    more = Step(tokens(0, num_rows=2), hypo_ids=torch.tensor([0, 0]))
+    result = await session.submit(more, position=2)
+    assert result.hidden[:, 0, 0].tolist() == [106, 206]
+
+
+async def test_a_step_without_tokens_may_reorder(bench: Bench) -> None:
+    """It is done at once."""
+    session = bench.open(num_rows=2)
+    await run_step(session, tokens(1, num_rows=2))
+
+    step = Step(torch.empty(2, 0, 2), hypo_ids=torch.tensor([1, 0]))
+    result = await session.submit(step, position=1)
+
+    assert result.hidden.shape == (2, 0, 2)
+    assert await run_step(session, tokens(0, num_rows=2)) == [101]
+
+
+async def test_prompts_go_to_the_first_tokens_of_a_step(bench: Bench) -> None:
+    """Also where a step is cut in the middle of them."""
+    chat, session = bench.open(), bench.open()
+    await run_step(chat, tokens(1))
+    prompts = torch.ones(1, 1, 18, 2)
+
+    outputs = await run_step(session, Step(tokens(*[0] * 20), prompts=prompts))
+
+    assert outputs == [*range(1, 19), 18, 18]
+
+
+async def test_sessions_of_an_adapter_stand_side_by_side(bench: Bench) -> None:
+    """Whatever order they come in."""
+    names = ["ab", None, "c", "ab", None]
+    sessions = [bench.open(adapter=name) for name in names]
+
+    outputs = await asyncio.gather(*(run_step(session, tokens(1)) for session in sessions))
+
+    assert outputs == [[3], [1], [2], [3], [1]]
+    assert [(r.start, r.end, r.name) for r in bench.span.batches[0].adapters] == [
+        (2, 4, "ab"),
+        (4, 5, "c"),
+    ]
+
+
+async def test_a_poisoned_row_fails_alone(bench: Bench) -> None:
+    """Its neighbours' outputs are those that they would have been; so is its own next step."""
+    poisoned, neighbour = bench.open(), bench.open()
+    await run_step(poisoned, tokens(1))
+    steps = [
+        poisoned.submit(Step(tokens(torch.nan)), position=1),
+        neighbour.submit(Step(tokens(4)), position=0),
+    ]
+
+    failure, result = await asyncio.gather(*steps, return_exceptions=True)
+
+    assert isinstance(failure, NotFiniteError)
+    assert not isinstance(result, BaseException)
+    assert result.hidden[0, 0, 0] == 4
+    assert poisoned.position == 1
+    assert await run_step(poisoned, tokens(1)) == [2]
+
+
+async def test_a_failing_device_ends_the_batch_and_not_the_engine(bench: Bench) -> None:
+    """With an error that says to try again; sessions are as they were."""
+    sessions = [bench.open(), bench.open()]
+    for session in sessions:
+        await run_step(session, tokens(1, 2))
+    bench.span.failure = torch.OutOfMemoryError("no memory")
+    steps = [session.submit(Step(tokens(3)), position=1) for session in sessions]
+
+    failures = await asyncio.gather(*steps, return_exceptions=True)
+    bench.span.failure = None
+
+    assert all(isinstance(failure, BatchFailedError) for failure in failures)
+    assert BatchFailedError.retryable
+    assert await run_step(sessions[0], tokens(3)) == [4]
+
+
+async def test_wrong_steps_are_refused_before_they_change_anything(bench: Bench) -> None:
+    """Shapes, rows, lengths and positions."""
+    session = bench.open(max_length=4, num_rows=2)
+    await run_step(session, tokens(1, 2, num_rows=2))
+    good = tokens(1, num_rows=2)
+
+    for step, position, error in [
+        (Step(torch.zeros(2, 1, 3)), 2, InvalidStepError),
+        (Step(torch.zeros(2, 2)), 2, InvalidStepError),
+        (Step(tokens(1)), 2, InvalidStepError),
+        (Step(good, hypo_ids=torch.tensor([0, 2])), 2, InvalidStepError),
+        (Step(tokens(1, num_rows=3), hypo_ids=torch.tensor([0, 1, 1])), 2, InvalidStepError),
+        (Step(good, prompts=torch.zeros(2, 1, 1, 2)), 2, InvalidStepError),
+        (Step(good), 3, InvalidPositionError),
+        (Step(good), -1, InvalidPositionError),
+        (Step(tokens(1, 2, 3, num_rows=2)), 2, MaxLengthExceededError),
+    ]:
+        with pytest.raises(error):
+            session.submit(step, position=position)
+
+    assert await run_step(session, good) == [4]
+
+
+async def test_a_session_makes_one_step_at_a_time(bench: Bench) -> None:
+    """A second one is refused, the first goes on."""
+    session = bench.open()
+    first = session.submit(Step(tokens(1)), position=0)
+
+    with pytest.raises(StepUnfinishedError):
+        session.submit(Step(tokens(2)), position=0)
+
+    assert (await first).hidden[0, 0, 0] == 1
+
+
+async def test_closing_cancels_a_step_that_waits(bench: Bench) -> None:
+    """Its pages are free at once."""
+    running, waiting = bench.open(), bench.open()
+    bench.span.go_on.clear()
+    first = running.submit(Step(tokens(1)), position=0)
+    await bench.wait_started()
+    second = waiting.submit(Step(tokens(1)), position=0)
+    freed = []
+
+    waiting.close(lambda: freed.append("waiting"))
+    assert freed == ["waiting"]
+    assert second.cancelled()
+    bench.span.go_on.set()
+
+    await first
+    assert len(bench.span.batches) == 1
+
+
+async def test_closing_during_a_batch_frees_pages_when_it_ends(bench: Bench) -> None:
+    """Not before: the compute thread still writes there."""
+    session, freed = bench.open(), asyncio.Event()
+    bench.span.go_on.clear()
+    session.submit(Step(tokens(1)), position=0)
+    await bench.wait_started()
+
+    session.close(freed.set)
+    session.close()
+    assert not freed.is_set()
+    assert bench.memory.num_available == 31
+    bench.span.go_on.set()
+    await freed.wait()
+
+    assert bench.memory.num_available == 32
+
+
+async def test_a_result_says_what_it_cost(bench: Bench) -> None:
+    """Waiting and computing, in milliseconds."""
+    session = bench.open()
+    bench.span.go_on.clear()
+    future = session.submit(Step(tokens(1)), position=0)
+    await bench.wait_started()
+    bench.clock.now = 0.25
+    bench.span.go_on.set()
+
+    result = await future
+
+    assert (result.queue_ms, result.compute_ms) == (0, 250)
+
+
+async def test_caller_cancels_the_wait_for_a_step(bench: Bench) -> None:
+    """The step goes on, and the session with it."""
+    session = bench.open()
+    bench.span.go_on.clear()
+    future = session.submit(Step(tokens(1)), position=0)
+    await bench.wait_started()
+
+    future.cancel()
+    bench.span.go_on.set()
+    await run_step(bench.open(), tokens(1))
+
+    assert session.position == 1
+    assert await run_step(session, tokens(1)) == [2]

@@ -1,0 +1,97 @@
+"""Inputs kept to be computed again."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from swarm_server.engine.serving.inputs import InputChunk, KeptInputs, cut_chunks
+
+
+def hidden(first: int, num_tokens: int, num_rows: int = 1) -> Tensor:
+    """Return [num_rows, num_tokens, 1], numbered from `first`; rows differ by 1000."""
+    rows = torch.arange(num_rows).view(-1, 1) * 1000.0
+    return (rows + torch.arange(first, first + num_tokens)).unsqueeze(-1)
+
+
+def read(inputs: KeptInputs, start: int, end: int) -> list[list[float]]:
+    """Return the rows of some positions."""
+    parts = [part.hidden_rows() for part in cut_chunks(inputs.chunks, start, end)]
+    rows: list[list[float]] = torch.cat(parts, 1).squeeze(-1).tolist()
+    return rows
+
+
+def test_many_small_chunks_become_one() -> None:
+    """A long generation does not leave a chunk per token."""
+    inputs = KeptInputs()
+    for position in range(100):
+        inputs.append(InputChunk(position, hidden(position, 1)))
+
+    assert len(inputs.chunks) == 3 + 4
+    assert read(inputs, 0, 100) == [list(range(100))]
+
+
+def test_a_chunk_does_not_hold_the_frame_that_it_came_in() -> None:
+    """Other sessions' rows would stay in memory with it."""
+    inputs, frame = KeptInputs(), hidden(0, 50)
+
+    inputs.append(InputChunk(0, frame[:, 10:11]))
+
+    assert inputs.chunks[0].hidden.untyped_storage().nbytes() == 4
+
+
+def test_prompts_are_cut_with_their_tokens() -> None:
+    """In the middle, and behind them."""
+    chunk = InputChunk(5, hidden(5, 6), prompts=torch.arange(3.0).view(1, 1, 3, 1))
+
+    middle, behind = chunk.cut(6, 9), chunk.cut(8, 11)
+
+    assert middle.prompts is not None
+    assert middle.prompts.flatten().tolist() == [1, 2]
+    assert (middle.position, middle.end) == (6, 9)
+    assert behind.prompts is None
+
+
+def test_rows_take_their_prompts_with_them() -> None:
+    """Unless all rows have the same."""
+    own = InputChunk(0, hidden(0, 1, 2), prompts=torch.tensor([1.0, 2.0]).view(1, 2, 1, 1))
+    shared = InputChunk(0, hidden(0, 1, 2), prompts=torch.ones(1, 1, 1, 1))
+
+    prompts = own.reorder([1, 1]).reorder([0]).prompts_of(0)
+
+    assert prompts is not None
+    assert prompts.item() == 2
+    assert shared.reorder([1, 0]).prompts_of(1) is not None
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.integers(1, 40),
+        st.floats(0, 1),
+        st.lists(st.integers(0, 1), min_size=2, max_size=2),
+    ),
+    max_size=60,
+)
+
+
+@given(OPERATIONS)
+def test_contents_follow_any_order_of_calls(operations: list[int | float | list[int]]) -> None:
+    """An int appends, a float truncates, a list reorders two rows."""
+    inputs, expected = KeptInputs(), hidden(0, 0, 2)
+    for operation in operations:
+        end = expected.shape[1]
+        if isinstance(operation, float):
+            inputs.truncate(int(operation * end))
+            expected = expected[:, : int(operation * end)]
+        elif isinstance(operation, list):
+            inputs.reorder(operation)
+            expected = expected[operation]
+        else:
+            new = hidden(end, operation, 2)
+            inputs.append(InputChunk(end, new))
+            expected = torch.cat((expected, new), 1)
+        end = expected.shape[1]
+        assert inputs.end == end
+        if end > 0:
+            start = end // 3
+            assert read(inputs, start, end) == expected[:, start:, 0].tolist()
