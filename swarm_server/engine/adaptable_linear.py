@@ -61,11 +61,11 @@ class AdaptableLinear:
 
     def __init__(self, name: str, base: Linear) -> None:
         self._name = name
-        self._base = base
+        self.base = base
 
     def __call__(self, rows: Tensor, adapters: Sequence[AdapterRows]) -> Tensor:
         """Return [num_rows, num_outputs] for rows [num_rows, num_inputs]: a tensor of its own."""
-        product = self._base(rows)
+        product = self.base(rows)
         for part in adapters:
             weights = part.weights.get(self._name)
             if weights is not None:

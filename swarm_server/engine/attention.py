@@ -55,36 +55,36 @@ class Attention:
             qk_norm: over [..., num_heads + num_kv_heads, head_dim], before rotation; only with a
                 rope.
         """
-        self._shape = shape
+        self.shape = shape
         self._scoring = shape.scoring
-        self._qkv = qkv
-        self._out = out
-        self._qk_norm = qk_norm
+        self.qkv = qkv
+        self.out = out
+        self.qk_norm = qk_norm
 
     @property
     def window(self) -> int | None:
         """See `Scoring.window`."""
-        return self._shape.window
+        return self.shape.window
 
     def run(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """Return what is to be added to the hidden states; see `engine.span.Block.run`."""
-        shape = self._shape
-        heads = self._qkv(hidden, context.adapters).view(len(hidden), -1, shape.head_dim)
+        shape = self.shape
+        heads = self.qkv(hidden, context.adapters).view(len(hidden), -1, shape.head_dim)
         heads = self._with_positions(heads, context.positions)
         queries, keys_values = heads[:, : shape.num_heads], heads[:, shape.num_heads :]
         outputs = context.attention.attend(queries, keys_values, self._scoring)
-        return self._out(outputs, context.adapters)
+        return self.out(outputs, context.adapters)
 
     def _with_positions(self, heads: Tensor, positions: BatchPositions) -> Tensor:
         """Norm and rotate queries and keys; overwrites `heads` where autograd does not watch."""
-        rope, num_rotated = self._shape.rope, self._shape.num_heads + self._shape.num_kv_heads
+        rope, num_rotated = self.shape.rope, self.shape.num_heads + self.shape.num_kv_heads
         if rope is None:
             return heads
         cos, sin = positions.rotary(rope)
         queries_keys = heads[:, :num_rotated]
-        if self._qk_norm is None and not torch.is_grad_enabled():
+        if self.qk_norm is None and not torch.is_grad_enabled():
             rotate_in_place(queries_keys, cos, sin)
             return heads
-        if self._qk_norm is not None:
-            queries_keys = self._qk_norm(queries_keys)
+        if self.qk_norm is not None:
+            queries_keys = self.qk_norm(queries_keys)
         return torch.cat((rotate(queries_keys, cos, sin), heads[:, num_rotated:]), 1)

@@ -34,11 +34,11 @@ class DecoderBlock:
 
     def __init__(self, parts: BlockParts) -> None:
         self.window = parts.attention.window
-        self._parts = parts
+        self.parts = parts
 
     def run(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """Return the hidden states after this block; see `engine.span.Block.run`."""
-        parts = self._parts
+        parts = self.parts
         normed = parts.attention_norm(hidden)
         hidden = hidden + parts.attention.run(normed, context)
         return hidden + parts.mlp(parts.mlp_norm(hidden), context.adapters)
@@ -49,11 +49,11 @@ class NormedResidualBlock:
 
     def __init__(self, parts: BlockParts) -> None:
         self.window = parts.attention.window
-        self._parts = parts
+        self.parts = parts
 
     def run(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """Return the hidden states after this block; see `engine.span.Block.run`."""
-        parts = self._parts
+        parts = self.parts
         normed = parts.attention_norm(hidden)
         hidden = parts.mlp_norm(normed + parts.attention.run(normed, context))
         return hidden + parts.mlp(hidden, context.adapters)
@@ -64,13 +64,13 @@ class SandwichBlock:
 
     def __init__(self, parts: BlockParts, *, after_attention: Norm, after_mlp: Norm) -> None:
         self.window = parts.attention.window
-        self._parts = parts
+        self.parts = parts
         self._after_attention = after_attention
         self._after_mlp = after_mlp
 
     def run(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """Return the hidden states after this block; see `engine.span.Block.run`."""
-        parts = self._parts
+        parts = self.parts
         normed = parts.attention_norm(hidden)
         attended = parts.attention.run(normed, context)
         hidden = hidden + self._after_attention(attended)
@@ -84,11 +84,11 @@ class ParallelBlock:
     def __init__(self, parts: BlockParts) -> None:
         """Take the parts; where both norms are the same object, it is computed once."""
         self.window = parts.attention.window
-        self._parts = parts
+        self.parts = parts
 
     def run(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """Return the hidden states after this block; see `engine.span.Block.run`."""
-        parts = self._parts
+        parts = self.parts
         normed = parts.attention_norm(hidden)
         is_shared = parts.mlp_norm is parts.attention_norm
         mlp_normed = normed if is_shared else parts.mlp_norm(hidden)

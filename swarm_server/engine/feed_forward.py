@@ -46,17 +46,17 @@ class GatedMLP:
     def __init__(
         self, gate_up: AdaptableLinear, down: AdaptableLinear, activation: Activation = silu
     ) -> None:
-        self._gate_up = gate_up
-        self._down = down
-        self._activation = activation
+        self.gate_up = gate_up
+        self.down = down
+        self.activation = activation
 
     def __call__(self, hidden: Tensor, adapters: Sequence[AdapterRows]) -> Tensor:
         """Return what is to be added to the hidden states."""
-        gate, up = self._gate_up(hidden, adapters).chunk(2, -1)
-        opened = self._activation(gate)
+        gate, up = self.gate_up(hidden, adapters).chunk(2, -1)
+        opened = self.activation(gate)
         # Autograd keeps both factors, so only without it the product may overwrite one.
         gated = opened * up if torch.is_grad_enabled() else opened.mul_(up)
-        return self._down(gated, adapters)
+        return self.down(gated, adapters)
 
 
 class MixtureOfExperts:

@@ -34,8 +34,20 @@ def make_linear(weight: Tensor, bias: Tensor | None = None) -> Linear:
     caller should let go of the weight.
     """
     if not _can_pack(weight):
-        return lambda rows: linear(rows, weight, bias)
+        return PlainLinear(weight, bias)
     return _PackedLinear(weight, bias)
+
+
+class PlainLinear:
+    """The product of torch's own. Kernels that do without it read its parts."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight = weight
+        self.bias = bias
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the product; see `Linear`."""
+        return linear(rows, self.weight, self.bias)
 
 
 class _PackedLinear:

@@ -13,13 +13,13 @@ class RMSNorm:
     """Scale to unit root mean square, in float32, rounded before the weight (Llama and kin)."""
 
     def __init__(self, weight: Tensor, eps: float) -> None:
-        self._weight = weight
-        self._eps = eps
+        self.weight = weight
+        self.eps = eps
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Return `hidden`, normed over its last axis."""
         exact = hidden.float()
-        return self._weight * (exact * _inverse_rms(exact, self._eps)).to(hidden.dtype)
+        return self.weight * (exact * _inverse_rms(exact, self.eps)).to(hidden.dtype)
 
 
 class OffsetRMSNorm:
