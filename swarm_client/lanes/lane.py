@@ -44,7 +44,7 @@ class Lane:
     """An open stream; `run` must be running. All methods belong to one event loop."""
 
     def __init__(self, peer: PeerId, stream: CallStream, hello: HelloReply) -> None:
-        self.hello = hello
+        self._hello = hello
         self._peer = peer
         self._stream = stream
         # half of a frame is left for deep prompts and everything else
@@ -67,12 +67,17 @@ class Lane:
     @property
     def dtype(self) -> torch.dtype:
         """See `SharedStream`, as for all that it has."""
-        return self.hello.dtype
+        return self._hello.dtype
 
     @property
     def max_step_tokens(self) -> int:
         """As the server said."""
         return self._outbox.max_step_tokens
+
+    @property
+    def page_size(self) -> int:
+        """As the server said."""
+        return self._hello.page_size
 
     def session(self, hop: Hop, terms: SessionTerms) -> LaneHopSession:
         """Return a new session in this lane; the server hears of it when it is used."""
@@ -165,7 +170,7 @@ class Lane:
         Those of sessions that have left are nobody's.
         """
         hidden = frame.hidden
-        if hidden.shape[1] != self.hello.hidden_size or hidden.dtype != self.hello.dtype:
+        if hidden.shape[1] != self._hello.hidden_size or hidden.dtype != self._hello.dtype:
             raise PeerMisbehavedError(
                 self._peer, f"its hidden states are {hidden.shape[1]} values of {hidden.dtype}"
             )

@@ -6,14 +6,16 @@ Knows what a step becomes on the lane, and checks what comes back; knows no fram
 import asyncio
 import secrets
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from hashlib import blake2b
+from typing import TypeVar
 
 import torch
 
 from swarm_client.lanes.outbox import LaneStep
+from swarm_client.lanes.shared_stream import SharedStream
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
-from swarm_protocol.dialect import TOKEN_BYTES, Opening
+from swarm_protocol.dialect import HASH_BYTES, TOKEN_BYTES, Opening, PushTarget, hash_prefixes
 from swarm_protocol.errors import (
     DeadlineExceededError,
     PeerError,
@@ -24,40 +26,25 @@ from swarm_protocol.errors import (
 Answer = TypeVar("Answer")
 
 
-class SharedStream(Protocol):
-    """What a session needs of its lane."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of hidden states, both ways."""
-
-    @property
-    def max_step_tokens(self) -> int:
-        """Tokens over all rows that one step may have."""
-
-    def open(self, opening: Opening) -> None:
-        """Announce a session, with the next frames."""
-
-    def submit(self, step: LaneStep) -> None:
-        """Send a step, in one frame with all others of this moment."""
-
-    def cancel(self, session_id: int) -> None:
-        """Say that nobody waits for the session's step any more."""
-
-    def leave(self, session_id: int) -> None:
-        """Give the session's place up; the server frees its memory."""
-
-
 class LaneHopSession:
-    """A `HopSession` in a lane. The server hears of it with its first step, or by `open`."""
+    """A `HopSession` in a lane. The server hears of it when it is used.
+
+    Attributes:
+        session_id: its number in the lane.
+        number: of its latest step; the server takes larger ones only.
+        push_target: where the server is to send outputs of steps that want it. To be set before
+            it is used.
+    """
 
     def __init__(self, lane: SharedStream, hop: Hop, session_id: int, terms: SessionTerms) -> None:
+        self.session_id = session_id
+        self.number = 0
+        self.push_target: PushTarget | None = None
         self._lane = lane
         self._hop = hop
-        self._id = session_id
         self._terms = terms
+        self._token = secrets.token_bytes(TOKEN_BYTES)
         self._is_announced = False
-        self._number = 0  # of the latest step
         self._shape = torch.Size()
         self._opened: asyncio.Future[int] | None = None
         self._output: asyncio.Future[HopOutput] | None = None
@@ -65,13 +52,8 @@ class LaneHopSession:
         self._has_left = False
 
     @property
-    def session_id(self) -> int:
-        """Its number in the lane."""
-        return self._id
-
-    @property
     def hop(self) -> Hop:
-        """See `HopSession`, as for all that follows."""
+        """See `HopSession`, as for the next two."""
         return self._hop
 
     @property
@@ -84,41 +66,85 @@ class LaneHopSession:
         """As the server said in its hello, and not more than settings allow."""
         return min(self._terms.max_step_tokens, self._lane.max_step_tokens)
 
-    async def open(self, *, prefix_hashes: Sequence[bytes]) -> int:
-        """Open the session now, for one row; return the tokens of the prefix that are cached.
+    @property
+    def is_usable(self) -> bool:
+        """Whether it has neither failed nor been left."""
+        return self._failure is None and not self._has_left
 
-        Raises:
-            PeerError, DeadlineExceededError: as `step` does.
-        """
+    def as_target(self) -> PushTarget:
+        """Return how the server before has to address steps for it."""
+        return PushTarget(self._hop.peer, self._token, self._hop.blocks)
+
+    async def match_prefix(self, token_ids: Sequence[int]) -> int:
+        """Open the session now, for one row; a prefix without a whole page is not asked for."""
         self._check_usable()
+        salt = blake2b(self._terms.tenant.encode(), digest_size=HASH_BYTES).digest()
+        hashes = hash_prefixes(token_ids, self._lane.page_size, salt)
+        if not hashes:
+            return 0
         self._opened = asyncio.get_running_loop().create_future()
-        self._announce(num_rows=1, prefix_hashes=prefix_hashes)
-        return await self._wait_for(self._opened)
+        self._announce(num_rows=1, prefix_hashes=hashes)
+        num_cached = await self.wait_for(self._opened)
+        if num_cached > len(token_ids):
+            raise PeerMisbehavedError(self._hop.peer, f"it cannot hold {num_cached} tokens")
+        return num_cached
 
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         """Submit one step and wait for its output, which is in the server's dtype."""
+        output = self.expect(self.number + 1, inputs.hidden.shape)
+        self.submit(inputs, position)
+        return await self.wait_for(output)
+
+    def expect(self, number: int, shape: torch.Size) -> asyncio.Future[HopOutput]:
+        """Return the output to be of a step, of which the server hears soon.
+
+        Args:
+            number: larger than those before.
+            shape: of the hidden states.
+
+        Raises:
+            PeerError: the session has failed, or the step is too large.
+        """
         self._check_usable()
-        self._shape = inputs.hidden.shape
-        num_rows, num_tokens, hidden_size = self._shape
-        if num_rows * num_tokens > self._lane.max_step_tokens:  # deep prompts cannot be cut
-            raise PeerRefusedError(self._hop.peer, f"{num_tokens} tokens are too many for a step")
+        if shape[0] * shape[1] > self._lane.max_step_tokens:  # deep prompts cannot be cut
+            raise PeerRefusedError(self._hop.peer, f"{shape[1]} tokens are too many for a step")
         if not self._is_announced:
-            self._announce(num_rows=num_rows)
-        self._number += 1
+            self._announce(num_rows=shape[0])
+        self.number, self._shape = number, shape
         self._output = asyncio.get_running_loop().create_future()
+        return self._output
+
+    def submit(self, inputs: StepInputs, position: int, *, wants_push: bool = False) -> None:
+        """Send the step whose output is expected."""
+        num_rows, num_tokens, hidden_size = self._shape
+        prompts, dtype = inputs.prompts, self._lane.dtype
         self._lane.submit(
             LaneStep(
-                session_id=self._id,
-                number=self._number,
+                session_id=self.session_id,
+                number=self.number,
                 position=position,
                 num_rows=num_rows,
                 num_tokens=num_tokens,
-                hidden=inputs.hidden.to(self._lane.dtype).reshape(-1, hidden_size),
-                prompts=None if inputs.prompts is None else inputs.prompts.to(self._lane.dtype),
+                hidden=inputs.hidden.to(dtype).reshape(-1, hidden_size),
+                prompts=None if prompts is None else prompts.to(dtype),
                 hypo_ids=inputs.hypo_ids,
+                wants_push=wants_push,
             )
         )
-        return await self._wait_for(self._output)
+
+    async def wait_for(self, answer: asyncio.Future[Answer]) -> Answer:
+        """Wait for an answer of the server; see `step`."""
+        timeout_s = self._terms.step_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError as error:
+            raise DeadlineExceededError(
+                f"peer {self._hop.peer}: no reply within {timeout_s:g} s"
+            ) from error
+        finally:
+            if answer.cancelled():
+                self._lane.cancel(self.session_id)
 
     async def close(self) -> None:
         """Leave; the server frees the memory when it has read the next frame."""
@@ -128,7 +154,7 @@ class LaneHopSession:
         """Leave."""
         if not self._has_left:
             self._has_left = True
-            self._lane.leave(self._id)
+            self._lane.leave(self.session_id)
 
     def take_opened(self, cached_tokens: int) -> None:
         """The server has opened the session."""
@@ -137,7 +163,7 @@ class LaneHopSession:
 
     def take_output(self, number: int, output: HopOutput) -> None:
         """The server has run a step; the output of one that was given up is ignored."""
-        if self._output is None or self._output.done() or number != self._number:
+        if self._output is None or self._output.done() or number != self.number:
             return
         if output.hidden.shape == self._shape:
             self._output.set_result(output)
@@ -151,6 +177,7 @@ class LaneHopSession:
         for awaited in (self._opened, self._output):
             if awaited is not None and not awaited.done():
                 awaited.set_exception(error)
+                awaited.exception()  # nobody has to ask: steps to come are told as well
 
     def _check_usable(self) -> None:
         assert not self._has_left
@@ -161,26 +188,14 @@ class LaneHopSession:
         self._is_announced = True
         self._lane.open(
             Opening(
-                session_id=self._id,
+                session_id=self.session_id,
                 blocks=self._hop.blocks,
                 max_length=self._terms.max_length,
                 num_rows=num_rows,
+                token=self._token,
                 tenant=self._terms.tenant,
-                token=secrets.token_bytes(TOKEN_BYTES),
                 adapter=self._terms.active_adapter,
                 prefix_hashes=tuple(prefix_hashes),
+                push_to=self.push_target,
             )
         )
-
-    async def _wait_for(self, answer: asyncio.Future[Answer]) -> Answer:
-        timeout_s = self._terms.step_timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await answer
-        except TimeoutError as error:
-            raise DeadlineExceededError(
-                f"peer {self._hop.peer}: no reply within {timeout_s:g} s"
-            ) from error
-        finally:
-            if answer.cancelled():
-                self._lane.cancel(self._id)

@@ -5,12 +5,14 @@ greeted again until it has failed.
 """
 
 import asyncio
+from collections.abc import Sequence
 from traceback import format_exception
 
+from swarm_client.lanes.chained_session import chain_sessions
 from swarm_client.lanes.lane import Lane
 from swarm_client.lanes.lane_session import LaneHopSession
 from swarm_client.routing import Hop
-from swarm_client.session.hop_session import SessionTerms
+from swarm_client.session.hop_session import HopSession, SessionTerms
 from swarm_protocol.dialect import VERSION, HelloReply, HelloRequest
 from swarm_protocol.dialect.methods import HELLO, STEPS
 from swarm_protocol.errors import (
@@ -64,6 +66,10 @@ class Lanes:
             if lane.is_open:
                 return lane.session(hop, terms)
             self._drop(hop.peer, opening)
+
+    def chain(self, sessions: Sequence[HopSession]) -> Sequence[HopSession]:
+        """Return sessions of consecutive hops, whose servers send outputs on to each other."""
+        return chain_sessions(sessions)
 
     def forget(self, peer: PeerId) -> None:
         """Greet this peer anew next time: it may be stuck, or come back as another program.

@@ -8,6 +8,7 @@ import torch
 from swarm_client.errors import PeerFullError
 from swarm_client.lanes.outbox import LaneStep, Mail
 from swarm_protocol.dialect import (
+    WANTS_PUSH,
     Failure,
     StepEntry,
     StepExtras,
@@ -37,7 +38,14 @@ def encode_mail(mail: Mail) -> Iterator[bytes]:
 
 def _steps_frame(steps: tuple[LaneStep, ...]) -> StepsFrame:
     entries = [
-        StepEntry(step.session_id, step.number, step.position, step.num_rows, step.num_tokens)
+        StepEntry(
+            step.session_id,
+            step.number,
+            step.position,
+            step.num_rows,
+            step.num_tokens,
+            WANTS_PUSH if step.wants_push else 0,
+        )
         for step in steps
     ]
     hidden = steps[0].hidden if len(steps) == 1 else torch.cat([step.hidden for step in steps])

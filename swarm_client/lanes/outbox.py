@@ -24,6 +24,7 @@ class LaneStep:
         hidden: `[num_rows * num_tokens, hidden_size]`, row by row, in the server's dtype.
         prompts: deep prompts of the hop's blocks, in the server's dtype; see `StepInputs`.
         hypo_ids: see `StepInputs`.
+        wants_push: the server is to send the outputs on to the next one.
     """
 
     session_id: int
@@ -34,6 +35,7 @@ class LaneStep:
     hidden: Tensor
     prompts: Tensor | None = None
     hypo_ids: Tensor | None = None
+    wants_push: bool = False
 
     @property
     def size(self) -> int:

@@ -38,6 +38,9 @@ class OwnDialect(Protocol):
             PeerError, NodeError: as `Dialler.dial` collects and raises them.
         """
 
+    def chain(self, sessions: Sequence[HopSession]) -> Sequence[HopSession]:
+        """Return new sessions of consecutive hops, whose servers may talk to each other."""
+
 
 class Dialler:
     """Opens sessions on servers of one model, with one adapter or none."""
@@ -93,7 +96,7 @@ class Dialler:
         if failures:
             _abandon(opened)
             return DialledRoute(failures=failures)
-        return DialledRoute(hops=[opened[hop] for hop in route])
+        return DialledRoute(hops=self._own_dialect.chain([opened[hop] for hop in route]))
 
     async def _dial_hop(self, hop: Hop, terms: SessionTerms) -> HopSession:
         timeout_s = self._settings.connect_timeout_s

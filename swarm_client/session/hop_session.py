@@ -3,6 +3,7 @@
 Knows neither the other hops nor what to do about a failure.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,6 +83,18 @@ class HopSession(Protocol):
     @property
     def max_step_tokens(self) -> int:
         """Tokens over all rows that one step may have."""
+
+    async def match_prefix(self, token_ids: Sequence[int]) -> int:
+        """Let the server begin with what it has cached; return how many tokens that are.
+
+        To be called before anything else. 0 for a server that shares no prefixes.
+
+        Args:
+            token_ids: that the session is going to run, from position 0 on, in its only row.
+
+        Raises:
+            PeerError, DeadlineExceededError: as `step`.
+        """
 
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         """Run tokens through the hop's blocks and append them to its KV cache.

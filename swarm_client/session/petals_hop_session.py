@@ -4,6 +4,7 @@ Knows how a step looks on the wire (PETALS_PROTOCOL §3) and checks what comes b
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from math import isfinite
 from typing import Final
@@ -73,6 +74,10 @@ class PetalsHopSession:
     def max_step_tokens(self) -> int:
         """Servers have no way to say it; this is what settings and frames allow."""
         return self._max_step_tokens
+
+    async def match_prefix(self, token_ids: Sequence[int]) -> int:
+        """The dialect has no names for prefixes."""
+        return 0
 
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         """Send one request and wait for its reply; the output is in the server's dtype."""

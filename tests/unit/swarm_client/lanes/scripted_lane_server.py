@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from swarm_client.session.hop_session import SessionTerms
 from swarm_protocol.dialect import (
+    WANTS_PUSH,
     CancelFrame,
     CloseFrame,
     Failure,
@@ -21,11 +23,13 @@ from swarm_protocol.dialect import (
     Opening,
     OutputEntry,
     OutputsFrame,
+    StepEntry,
     StepsFrame,
     decode_request,
     encode_failed,
     encode_opened,
     encode_outputs,
+    split_rows,
 )
 from swarm_protocol.dialect.methods import HELLO, STEPS
 from swarm_protocol.identifiers import BlockRange, PeerId
@@ -64,6 +68,8 @@ class ScriptedLaneServer:
         refused: sessions by which codes to fail, in order; empty is none.
         openings, steps, closed, cancelled: everything received, in order.
         num_hellos: how often it was greeted.
+        may_answer: steps wait for it.
+        neighbour: gets the outputs of steps that want a push; None: they get lost.
     """
 
     def __init__(self, network: MemoryNetwork, name: str) -> None:
@@ -77,6 +83,9 @@ class ScriptedLaneServer:
         self.closed: list[int] = []
         self.cancelled: list[int] = []
         self.num_hellos = 0
+        self.neighbour: ScriptedLaneServer | None = None
+        self._stream: ServedStream | None = None
+        self._seen: set[tuple[ServedStream, int, int]] = set()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
@@ -100,7 +109,18 @@ class ScriptedLaneServer:
         self.num_hellos += 1
         return self.hello.to_wire()
 
+    async def take_pushed(self, session_token: bytes, entry: StepEntry, hidden: Tensor) -> None:
+        """Run a step that another server sends."""
+        by_token = {opening.token: opening for opening in self.openings}
+        while session_token not in by_token:  # it is on its way
+            await asyncio.sleep(0)
+            by_token = {opening.token: opening for opening in self.openings}
+        assert self._stream is not None
+        entry = entry._replace(session_id=by_token[session_token].session_id)
+        await self._answer(self._stream, StepsFrame([entry], hidden))
+
     async def _serve(self, stream: ServedStream) -> None:
+        self._stream = stream
         while (data := await stream.receive()) is not None:
             match decode_request(data):
                 case OpenFrame(openings):
@@ -108,9 +128,7 @@ class ScriptedLaneServer:
                     await self._answer_openings(stream, openings)
                 case StepsFrame() as frame:
                     self.steps.append(frame)
-                    await self.may_answer.wait()
-                    if (outputs := self.transform(self._run(frame))) is not None:
-                        await stream.send(encode_outputs(outputs))
+                    await self._answer(stream, frame)
                 case CloseFrame(session_ids):
                     self.closed += session_ids
                 case CancelFrame(session_ids):
@@ -127,6 +145,26 @@ class ScriptedLaneServer:
             await stream.send(encode_failed(failures))
         if opened:
             await stream.send(encode_opened(opened))
+
+    async def _answer(self, stream: ServedStream, frame: StepsFrame) -> None:
+        """Answer the steps; all of a frame are new, or none."""
+        await self.may_answer.wait()
+        steps = {(stream, entry.session_id, entry.step) for entry in frame.entries}
+        if steps <= self._seen:
+            return
+        self._seen |= steps
+        outputs = self._run(frame)
+        await self._push(frame, outputs.hidden)
+        if (changed := self.transform(outputs)) is not None:
+            await stream.send(encode_outputs(changed))
+
+    async def _push(self, frame: StepsFrame, hidden: Tensor) -> None:
+        targets = {opening.session_id: opening.push_to for opening in self.openings}
+        for entry, rows in zip(frame.entries, split_rows(frame.entries, hidden), strict=True):
+            target = targets[entry.session_id]
+            if entry.flags & WANTS_PUSH and target is not None and self.neighbour is not None:
+                assert target.peer == self.neighbour.peer
+                await self.neighbour.take_pushed(target.token, entry, rows.flatten(0, 1))
 
     def _run(self, frame: StepsFrame) -> OutputsFrame:
         blocks = self.openings[0].blocks

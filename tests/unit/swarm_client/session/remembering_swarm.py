@@ -88,6 +88,9 @@ class RememberingSession:
             kept = kept[inputs.hypo_ids]
         self._inputs = torch.cat([kept, inputs.hidden], dim=1)
 
+    async def match_prefix(self, token_ids: Sequence[int]) -> int:
+        return 0
+
     async def close(self) -> None:
         self.abandon()
 

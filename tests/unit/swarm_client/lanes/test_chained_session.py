@@ -1,0 +1,163 @@
+"""Sessions whose servers send outputs on to each other, against scripted servers."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+import torch
+
+from swarm_client.lanes import Lanes
+from swarm_client.routing import Hop
+from swarm_client.session.hop_session import HopOutput, HopSession, StepInputs
+from swarm_protocol.errors import PeerRefusedError
+from swarm_protocol.identifiers import BlockRange
+from swarm_protocol.memory_node import MemoryNetwork
+from tests.unit.swarm_client.lanes.scripted_lane_server import TERMS, ScriptedLaneServer
+from tests.unit.swarm_client.scripted_server import FACTS, expected_output
+from tests.unit.swarm_client.scripted_swarm import eventually, hidden_states
+from tests.unit.swarm_client.session.remembering_swarm import RememberingSwarm
+
+SPANS = [BlockRange(0, 1), BlockRange(1, 2), BlockRange(2, 4)]
+
+
+@dataclass
+class Row:
+    """Three servers, and a session on each, chained."""
+
+    servers: Sequence[ScriptedLaneServer]
+    sessions: Sequence[HopSession]
+
+    async def run(self, num_tokens: int, position: int) -> list[HopOutput]:
+        """Take a step along all of them."""
+        outputs: list[HopOutput] = []
+        hidden = hidden_states(num_tokens)
+        for session in self.sessions:
+            outputs.append(await session.step(StepInputs(hidden), position=position))
+            hidden = outputs[-1].hidden
+        return outputs
+
+    def num_sent(self) -> list[int]:
+        """Return how many steps we have sent to each server ourselves."""
+        return [len(server.steps) for server in self.servers]
+
+
+def lanes_of(network: MemoryNetwork) -> Lanes:
+    return Lanes(
+        network.node("client"),
+        dht_prefix=FACTS.dht_prefix,
+        hidden_size=FACTS.hidden_size,
+        timeout_s=5,
+    )
+
+
+@asynccontextmanager
+async def chained_row(max_tokens_of_second: int = 64) -> AsyncIterator[Row]:
+    network = MemoryNetwork()
+    servers = [await ScriptedLaneServer.start(network, f"s{index}") for index in range(3)]
+    for server, neighbour in pairwise(servers):
+        server.neighbour = neighbour
+    servers[1].says(max_frame_tokens=max_tokens_of_second)
+    lanes = lanes_of(network)
+    sessions = []
+    for server, blocks in zip(servers, SPANS, strict=True):
+        session = await lanes.session(Hop(server.peer, blocks), TERMS)
+        assert session is not None
+        sessions.append(session)
+    yield Row(servers, lanes.chain(sessions))
+    await lanes.close()
+    for node in network.nodes.values():
+        await node.close()
+
+
+async def test_only_the_first_server_is_sent_a_step() -> None:
+    """The outputs of all come back: they are the inputs that a successor would need."""
+    async with chained_row() as row:
+        for position, num_tokens in ((0, 4), (4, 1), (5, 1)):
+            outputs = await row.run(num_tokens, position)
+
+            for output, end in zip(outputs, (1, 2, 4), strict=True):
+                expected = expected_output(hidden_states(num_tokens), BlockRange(0, end))
+                assert torch.equal(output.hidden, expected)
+        assert row.num_sent() == [3, 0, 0]
+        assert [len(server.openings) for server in row.servers] == [1, 1, 1]
+
+
+async def test_outputs_that_do_not_arrive_are_sent_by_us() -> None:
+    """From there on the servers push again."""
+    async with chained_row() as row:
+        row.servers[0].neighbour = None
+
+        outputs = await row.run(2, 0)
+
+        assert torch.equal(outputs[-1].hidden, expected_output(hidden_states(2)))
+        assert row.num_sent() == [1, 1, 0]
+
+
+async def test_pushes_that_get_lost_again_and_again_are_not_waited_for() -> None:
+    """Then each server is sent its inputs by us at once."""
+    async with chained_row() as row:
+        row.servers[0].neighbour = None
+        for position in range(3):
+            await row.run(1, position)
+
+        await row.run(1, 3)
+
+        entries = [server.steps[-1].entries[0] for server in row.servers[:2]]
+        assert [entry.flags for entry in entries] == [0, 1]
+        assert row.num_sent() == [4, 4, 0]
+
+
+async def test_deep_prompts_are_never_pushed() -> None:
+    """A server has only those of its own blocks."""
+    async with chained_row() as row:
+        hidden = hidden_states(2)
+        for session in row.sessions:
+            prompts = torch.zeros(len(session.hop.blocks), 1, 1, FACTS.hidden_size)
+            output = await session.step(StepInputs(hidden, prompts), position=0)
+            hidden = output.hidden
+
+        assert row.num_sent() == [1, 1, 1]
+
+
+async def test_a_step_too_large_for_a_later_server_is_not_pushed_to_it() -> None:
+    """It comes to that in parts, sent by us."""
+    async with chained_row(max_tokens_of_second=3) as row:
+        first, second, _ = row.sessions
+        output = await first.step(StepInputs(hidden_states(4)), position=0)
+
+        for position in (0, 2):
+            part = output.hidden[:, position : position + 2]
+            await second.step(StepInputs(part), position=position)
+
+        assert row.servers[0].steps[0].entries[0].flags == 0
+        assert row.num_sent() == [1, 2, 0]
+
+
+async def test_a_failure_in_the_middle_is_told_to_whoever_asks_that_hop() -> None:
+    """The hop before has its outputs; nobody else is told."""
+    async with chained_row() as row:
+        row.servers[1].refused = ["not_served"]
+        first, second, _ = row.sessions
+        output = await first.step(StepInputs(hidden_states(1)), position=0)
+        await eventually(lambda: not row.servers[1].refused)
+
+        with pytest.raises(PeerRefusedError):
+            await second.step(StepInputs(output.hidden), position=0)
+
+
+async def test_sessions_are_chained_only_if_all_are_in_lanes() -> None:
+    """A server of the Petals dialect could not be told where to send its outputs."""
+    network = MemoryNetwork()
+    server = await ScriptedLaneServer.start(network, "server")
+    lanes = lanes_of(network)
+    in_lane = await lanes.session(Hop(server.peer, SPANS[0]), TERMS)
+    swarm = RememberingSwarm(["1:2"])
+    dialled = await swarm.dial((Hop(swarm.servers[0].peer, SPANS[1]),), max_length=9)
+    assert in_lane is not None
+    sessions = [in_lane, *dialled.hops]
+
+    assert lanes.chain(sessions) is sessions
+
+    await lanes.close()
