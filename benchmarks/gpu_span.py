@@ -1,0 +1,241 @@
+"""How fast does a GPU put rows through a span, and where do the milliseconds go?
+
+Random bfloat16 blocks in the shape of Llama 3 8B, all on one GPU, no transport. A step is timed as
+the engine calls it, copies from and to the CPU included; beside it are the bare matrix products
+in a CUDA graph, and transformers' own layers run eagerly.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+from torch.profiler import ProfilerActivity, profile
+from transformers import DynamicCache, LlamaConfig, LlamaModel
+
+from benchmarks.report import print_report
+from swarm_protocol.identifiers import BlockRange
+from swarm_server.engine.batch import RaggedBatch
+from swarm_server.engine.cuda.attention import Heads
+from swarm_server.engine.cuda.fused_block import FusedBlock
+from swarm_server.engine.cuda.fused_span import FusedSpan, GraphRunner
+from swarm_server.engine.segments import Segment
+
+GPU: Final = torch.device("cuda")
+PAGE_SIZE: Final = 64
+STEPS: Final = ((1, 1000), (1, 8000), (16, 1000), (64, 1000), (64, 4000))
+"""Rows of a decode step, and the tokens that each has before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanShape:
+    """Sizes of the blocks; the defaults are those of Llama 3 8B."""
+
+    num_blocks: int = 32
+    hidden_size: int = 4096
+    intermediate_size: int = 14336
+    num_heads: int = 32
+    num_kv_heads: int = 8
+    head_dim: int = 128
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--blocks", type=int, default=32)
+    parser.add_argument("--profile", action="store_true", help="where a step's time goes, too")
+    arguments = parser.parse_args()
+    shape = SpanShape(num_blocks=arguments.blocks)
+    with torch.inference_mode():
+        results = measure(shape, with_profile=arguments.profile)
+        torch.cuda.empty_cache()
+        results.update(measure_transformers(shape))
+    print_report(
+        "gpu_span", {"gpu": torch.cuda.get_device_name(), "shape": asdict(shape), **results}
+    )
+
+
+def measure(shape: SpanShape, *, with_profile: bool) -> dict[str, object]:
+    """Measure decode steps, chunks and both together; milliseconds, medians."""
+    num_pages = max(rows * (tokens // PAGE_SIZE + 2) for rows, tokens in STEPS)
+    span = random_span(shape, num_pages)
+    started_at = time.perf_counter()
+    runner = GraphRunner(span, NoRunner())
+    runner.warm_up()
+    results: dict[str, object] = {"warm_up_s": round(time.perf_counter() - started_at, 2)}
+    for num_rows, num_tokens in STEPS:
+        step = Step(shape, [(num_tokens, 1)] * num_rows, runner)
+        name = f"decode_{num_rows}_of_{num_tokens}"
+        results[f"{name}_ms"] = median_ms(step.run)
+        results[f"{name}_products_ms"] = products_ms(span, num_rows)
+        if with_profile:
+            results[f"{name}_profile"] = kernels(step.run)
+    for num_tokens in (128, 512, 2048):
+        chunk = Step(shape, [(0, num_tokens)], runner)
+        results[f"prefill_{num_tokens}_ms"] = median_ms(chunk.run, 5)
+    mixed = Step(shape, [(1000, 1)] * 32 + [(1000, 256)], runner)
+    results["decode_32_with_chunk_256_ms"] = median_ms(mixed.run, 5)
+    return results
+
+
+class NoRunner:
+    """Stands where batches go that the span covers not; none does here."""
+
+    def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
+        """Fail."""
+        raise NotImplementedError
+
+
+class Step:
+    """A step of sequences that each have some tokens, and compute some."""
+
+    def __init__(
+        self, shape: SpanShape, sequences: list[tuple[int, int]], runner: GraphRunner
+    ) -> None:
+        self._runner = runner
+        self._blocks = BlockRange(0, shape.num_blocks)
+        segments, row, page = [], 0, 0
+        for position, num_rows in sequences:
+            num_pages = -(-(position + num_rows) // PAGE_SIZE)
+            table = range(page, page + num_pages)
+            segments.append(Segment(row, row + num_rows, position, (list(table),)))
+            row, page = row + num_rows, page + num_pages
+        hidden = torch.randn(row, shape.hidden_size).bfloat16()
+        self._batch = RaggedBatch(hidden, tuple(segments))
+
+    def run(self) -> None:
+        """Run it; the outputs are on the CPU then."""
+        self._runner.run(self._blocks, self._batch)
+
+
+def random_span(shape: SpanShape, num_pages: int) -> FusedSpan:
+    """Return blocks with random weights, and pages full of random keys and values."""
+    pages = torch.randn(
+        shape.num_blocks,
+        num_pages,
+        PAGE_SIZE,
+        2 * shape.num_kv_heads,
+        shape.head_dim,
+        device=GPU,
+        dtype=torch.bfloat16,
+    )
+    exponents = torch.arange(0, shape.head_dim, 2, device=GPU) / shape.head_dim
+    blocks = [random_block(shape) for _ in range(shape.num_blocks)]
+    return FusedSpan(BlockRange(0, shape.num_blocks), blocks, list(pages), 10000.0**-exponents)
+
+
+def random_block(shape: SpanShape) -> FusedBlock:
+    """Return a block with random weights."""
+    heads = Heads(shape.num_heads, shape.num_kv_heads, shape.head_dim, shape.head_dim**-0.5)
+    width = heads.num_heads * heads.head_dim
+    kv_width = heads.num_kv_heads * heads.head_dim
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+
+    def weight(*sizes: int) -> Tensor:
+        return torch.randn(sizes, device=GPU, dtype=torch.bfloat16) * 0.02
+
+    return FusedBlock(
+        heads=heads,
+        norm_eps=1e-5,
+        attention_norm=torch.ones(hidden, device=GPU, dtype=torch.bfloat16),
+        qkv=weight(width + 2 * kv_width, hidden),
+        qkv_bias=None,
+        out=weight(hidden, width),
+        mlp_norm=torch.ones(hidden, device=GPU, dtype=torch.bfloat16),
+        gate_up=weight(2 * inner, hidden),
+        gate_up_bias=None,
+        down=weight(hidden, inner),
+    )
+
+
+def products_ms(span: FusedSpan, num_rows: int) -> float:
+    """Return the time of multiplying rows with all weights, and nothing else, as one graph."""
+    weights = [
+        weight
+        for block in span.blocks
+        for weight in (block.qkv, block.out, block.gate_up, block.down)
+    ]
+    rows = {
+        width: torch.randn(num_rows, width, device=GPU, dtype=torch.bfloat16)
+        for width in {weight.shape[1] for weight in weights}
+    }
+
+    def multiply() -> None:
+        for weight in weights:
+            linear(rows[weight.shape[1]], weight)
+
+    multiply()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        multiply()
+    return median_ms(graph.replay)
+
+
+def measure_transformers(shape: SpanShape) -> dict[str, object]:
+    """Measure transformers' layers on the same shapes, eagerly."""
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.num_blocks,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        dtype=torch.bfloat16,
+    )
+    with GPU:
+        model = LlamaModel(config).to(torch.bfloat16).eval()
+    results: dict[str, object] = {}
+    for num_rows, num_tokens in STEPS:
+        if num_rows * num_tokens > 100_000:
+            continue
+        cache = DynamicCache(config=config)
+        prompt = torch.randn(
+            num_rows, num_tokens, shape.hidden_size, device=GPU, dtype=torch.bfloat16
+        )
+        for rows in prompt.split(125, dim=1):
+            model(inputs_embeds=rows, past_key_values=cache, use_cache=True)
+        token = prompt[:, :1]
+
+        def step(token: Tensor = token, cache: DynamicCache = cache) -> None:
+            model(inputs_embeds=token, past_key_values=cache, use_cache=True)
+
+        results[f"transformers_{num_rows}_of_{num_tokens}_ms"] = median_ms(step, 10)
+        del cache, prompt, token, step
+        torch.cuda.empty_cache()
+    return results
+
+
+def median_ms(step: Callable[[], object], num_runs: int = 30) -> float:
+    """Return the time of a call, after two that warm up, up to the end of the GPU's work."""
+    return round(statistics.median(list(times_ms(step, num_runs))[2:]), 3)
+
+
+def times_ms(step: Callable[[], object], num_runs: int) -> Iterator[float]:
+    """Yield the time of one call after the other."""
+    for _ in range(num_runs + 2):
+        torch.cuda.synchronize()
+        started_at = time.perf_counter()
+        step()
+        torch.cuda.synchronize()
+        yield 1000 * (time.perf_counter() - started_at)
+
+
+def kernels(step: Callable[[], None]) -> dict[str, float]:
+    """Return the milliseconds of one step by kernel, the dearest first."""
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        step()
+    events = sorted(profiler.key_averages(), key=lambda event: -event.device_time_total)
+    return {
+        f"{event.key[:60]} x{event.count}": round(event.device_time_total / 1000, 3)
+        for event in events[:14]
+    }
+
+
+if __name__ == "__main__":
+    main()

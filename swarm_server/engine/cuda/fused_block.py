@@ -1,0 +1,47 @@
+"""A block of the Llama kind as few kernels: ten of them, four of which are matrix products."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import linear
+
+from swarm_server.engine.cuda.attention import Heads, Rows, RowsAttention, rotate_and_store
+from swarm_server.engine.cuda.row_kernels import gate, rms_norm
+
+
+@dataclass(frozen=True, slots=True)
+class FusedBlock:
+    """Weights of one block, [num_outputs, num_inputs], on the GPU.
+
+    `qkv` is queries, then keys, then values; `gate_up` the gate, then the factor it opens, with
+    SiLU. Norms are RMS norms before attention and before the MLP.
+    """
+
+    heads: Heads
+    norm_eps: float
+    attention_norm: Tensor
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    out: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    gate_up_bias: Tensor | None
+    down: Tensor
+
+    def run(self, hidden: Tensor, rows: Rows, pages: Tensor, attention: RowsAttention) -> None:
+        """Put rows through the block, in place; their keys and values go into their pages.
+
+        Args:
+            hidden: [num_rows, hidden_size], overwritten.
+            rows: where they stand.
+            pages: of this block.
+            attention: made for these rows.
+        """
+        normed = rms_norm(hidden, self.attention_norm, self.norm_eps)
+        qkv = linear(normed, self.qkv, self.qkv_bias)
+        rotate_and_store(qkv, pages, rows, self.heads)
+        attended = attention.attend(qkv, pages, rows, self.heads)
+        hidden.addmm_(attended, self.out.t())  # the sum is part of the product
+        normed = rms_norm(hidden, self.mlp_norm, self.norm_eps)
+        gated = gate(linear(normed, self.gate_up, self.gate_up_bias))
+        hidden.addmm_(gated, self.down.t())

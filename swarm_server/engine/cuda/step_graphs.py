@@ -1,0 +1,70 @@
+"""Steps captured as CUDA graphs: one launch for all kernels of a step."""
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import torch
+from torch import Tensor
+
+from swarm_protocol.identifiers import BlockRange
+from swarm_server.engine.cuda.attention import ChunkAttention, DecodeAttention, RowsAttention
+from swarm_server.engine.cuda.buckets import Bucket
+from swarm_server.engine.cuda.fused_span import FusedSpan
+from swarm_server.engine.cuda.step_inputs import StepInputs
+from swarm_server.engine.cuda.step_numbers import StepNumbers
+
+_Key: TypeAlias = tuple[BlockRange, Bucket]
+
+_MAX_GRAPHS: Final = 128
+
+
+class StepGraphs:
+    """Graphs of some ranges of blocks and buckets. They share inputs, so one runs at a time."""
+
+    def __init__(self, span: FusedSpan) -> None:
+        self._span = span
+        self._inputs = StepInputs(span.hidden_size, dtype=span.dtype, device=span.device)
+        self._graphs: dict[_Key, torch.cuda.CUDAGraph] = {}
+        self._attentions: dict[Bucket, RowsAttention] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def capture(self, blocks: BlockRange, bucket: Bucket) -> bool:
+        """Have a graph for these; False when there are too many graphs already."""
+        key = (blocks, bucket)
+        if key not in self._graphs and len(self._graphs) < _MAX_GRAPHS:
+            self._graphs[key] = self._capture(lambda: self._step(blocks, bucket))
+        return key in self._graphs
+
+    def run(
+        self, blocks: BlockRange, bucket: Bucket, hidden: Tensor, numbers: StepNumbers
+    ) -> Tensor:
+        """Run a step whose graph is captured; returns [num_rows, hidden_size] on the CPU."""
+        self._inputs.send(hidden, numbers, bucket)
+        self._graphs[blocks, bucket].replay()
+        return self._inputs.receive(len(hidden))
+
+    def _capture(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        self._inputs.clear()  # the run before the capture, which builds kernels, stores nothing
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            step()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            step()
+        return graph
+
+    def _step(self, blocks: BlockRange, bucket: Bucket) -> None:
+        inputs, num_rows = self._inputs, bucket.num_rows
+        if bucket not in self._attentions:
+            self._attentions[bucket] = self._attention(bucket)
+        rows = self._span.rows(
+            inputs.positions[:num_rows], inputs.table_starts[:num_rows], inputs.page_ids
+        )
+        self._span.run(blocks, inputs.hidden[:num_rows], rows, self._attentions[bucket])
+
+    def _attention(self, bucket: Bucket) -> RowsAttention:
+        if bucket.num_tiles:
+            return ChunkAttention(self._inputs.tiles[: bucket.num_tiles])
+        return DecodeAttention(bucket.num_rows, self._span.heads, self._span.device)

@@ -1,0 +1,65 @@
+"""What a step tells the GPU, at addresses that never change, so that graphs can read it."""
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from swarm_server.engine.cuda.buckets import LARGEST, MAX_PAGES, Bucket
+from swarm_server.engine.cuda.step_numbers import StepNumbers
+
+FILLER: Final = -1
+"""Position of a row that only fills up a bucket: it stores nothing and sees nothing."""
+
+_STARTS: Final = LARGEST.num_rows
+_TILES: Final = 2 * LARGEST.num_rows
+_PAGES: Final = _TILES + 4 * LARGEST.num_tiles
+"""Where table starts, tiles and page ids begin among the numbers; positions come first."""
+
+
+class StepInputs:
+    """Hidden states and numbers of one step at a time, for the largest bucket.
+
+    `hidden` is [num_rows, hidden_size]; for the others see `StepNumbers`. They travel through
+    memory that the GPU reads by itself, the numbers in one copy.
+    """
+
+    def __init__(self, hidden_size: int, *, dtype: torch.dtype, device: torch.device) -> None:
+        self._staged_numbers = torch.zeros(_PAGES + MAX_PAGES, dtype=torch.int32, pin_memory=True)
+        self._host_numbers = self._staged_numbers.numpy()
+        self._numbers = torch.zeros_like(self._staged_numbers, device=device)
+        self.positions = self._numbers[:_STARTS]
+        self.table_starts = self._numbers[_STARTS:_TILES]
+        self.tiles = self._numbers[_TILES:_PAGES].view(-1, 4)
+        self.page_ids = self._numbers[_PAGES:]
+        shape = (LARGEST.num_rows, hidden_size)
+        self._staged_hidden = torch.empty(shape, dtype=dtype, pin_memory=True)
+        self.hidden = torch.zeros(shape, dtype=dtype, device=device)
+        self.clear()
+
+    def clear(self) -> None:
+        """Make all rows fillers, and all tiles empty."""
+        self._numbers.zero_()
+        self.positions.fill_(FILLER)
+
+    def send(self, hidden: Tensor, numbers: StepNumbers, bucket: Bucket) -> None:
+        """Queue the copies of a step, filled up to its bucket. The step before must have ended."""
+        num_rows, host = len(hidden), self._host_numbers
+        host[:num_rows] = numbers.positions
+        host[num_rows : bucket.num_rows] = FILLER
+        host[_STARTS : _STARTS + num_rows] = numbers.table_starts
+        tiles = host[_TILES : _TILES + 4 * bucket.num_tiles].reshape(-1, 4)
+        tiles[: len(numbers.tiles)] = numbers.tiles
+        tiles[len(numbers.tiles) :] = 0
+        used = _PAGES + len(numbers.page_ids)
+        host[_PAGES:used] = numbers.page_ids
+        self._numbers[:used].copy_(self._staged_numbers[:used], non_blocking=True)
+        self._staged_hidden[:num_rows] = hidden
+        self.hidden[:num_rows].copy_(self._staged_hidden[:num_rows], non_blocking=True)
+
+    def receive(self, num_rows: int) -> Tensor:
+        """Wait for the GPU and return what it left in `hidden`, [num_rows, hidden_size]."""
+        staged = self._staged_hidden[:num_rows]
+        staged.copy_(self.hidden[:num_rows], non_blocking=True)
+        torch.cuda.current_stream(self.hidden.device).synchronize()
+        return staged.clone()

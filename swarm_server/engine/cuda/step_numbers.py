@@ -1,0 +1,66 @@
+"""A batch as numbers for kernels: where each row stands, and where its pages are listed.
+
+segments    A (positions 70, 71)    B (position 3)
+positions   70  71  3               one for each row, which is a token of the batch
+starts      0   0   2               where the row's page table begins
+page ids    5   9   7               the tables, one after the other
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarm_server.engine.segments import Segment
+
+Numbers = NDArray[np.int32]
+
+MAX_LONE_ROWS: Final = 128
+"""With more rows, a step does not get faster by letting each go alone."""
+
+_MAX_LONE_ROWS_OF_SEGMENT: Final = 8
+"""With more, the pages of a sequence would be read too often."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepNumbers:
+    """Numbers of one step, for spans whose blocks all share one group of pages; int32.
+
+    `positions` and `table_starts` are [num_rows], `page_ids` [num_pages]. `tiles` [num_tiles, 4]
+    are runs of rows that attend together: first row, number of rows, position of the first, start
+    of the table. Without tiles every row attends alone.
+    """
+
+    positions: Numbers
+    table_starts: Numbers
+    page_ids: Numbers
+    tiles: Numbers
+
+
+def number_step(segments: Sequence[Segment], tile_rows: int) -> StepNumbers:
+    """Return the numbers of a step; a tile has up to `tile_rows` rows of one segment."""
+    tables = [segment.tables[0] for segment in segments]
+    ends = np.cumsum([len(table) for table in tables], dtype=np.int32)
+    starts = np.concatenate((np.zeros(1, np.int32), ends[:-1]))
+    counts = [segment.num_tokens for segment in segments]
+    goes_alone = sum(counts) <= MAX_LONE_ROWS and max(counts) <= _MAX_LONE_ROWS_OF_SEGMENT
+    return StepNumbers(
+        positions=np.concatenate(
+            [np.arange(each.position, each.length, dtype=np.int32) for each in segments]
+        ),
+        table_starts=np.repeat(starts, counts),
+        page_ids=np.concatenate([np.array(table, np.int32) for table in tables]),
+        tiles=_cut([] if goes_alone else segments, starts, tile_rows),
+    )
+
+
+def _cut(segments: Sequence[Segment], starts: Numbers, tile_rows: int) -> Numbers:
+    tiles = [
+        (row, min(tile_rows, segment.end - row), segment.position + row - segment.start, start)
+        for segment, start in zip(segments, starts.tolist(), strict=False)
+        for row in range(segment.start, segment.end, tile_rows)
+    ]
+    tiles.sort(key=lambda tile: -tile[2])  # the dearest go first, so that none is left over
+    return np.array(tiles, np.int32).reshape(-1, 4)
