@@ -13,13 +13,22 @@ from transformers import AutoModelForCausalLM
 
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine import Span, training
-from swarm_server.engine.span import Step
 from swarm_server.loading import load_span, open_model
 from tests.harness.tiny_families import FAMILIES, save_tiny_family
+from tests.unit.swarm_server.engine.paged_sequences import PagedSpan, Part, run_in_chunks
 
 TOLERANCE: Final = 1e-4  # float32 sums of some dozen products, in another order
 
 NUM_TOKENS: Final = 17  # several times the windows of the tiny models
+
+MIXED_BATCHES: Final = (
+    {0: 7},
+    {0: 1, 1: 5},
+    {2: 4, 0: 1, 1: 11},
+    {0: 3, 1: 1, 2: 1},
+    {2: 12, 0: 5},
+)
+"""How many tokens of which sequence go together: in all, `NUM_TOKENS` of each of three."""
 
 VARIANTS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = MappingProxyType(
     {
@@ -50,12 +59,6 @@ def load_all(directory: Path, dtype: torch.dtype = torch.float32) -> Span:
 def hidden_states(span: Span, batch: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, NUM_TOKENS, span.shape.hidden_size, generator=generator)
-
-
-def run_in_chunks(span: Span, hidden: Tensor, sizes: list[int]) -> Tensor:
-    kv = span.new_kv(span.blocks, batch_size=len(hidden), max_length=hidden.shape[1])
-    chunks = torch.split(hidden, sizes, dim=1)
-    return torch.cat([span.run(span.blocks, kv, Step(chunk)) for chunk in chunks], 1)
 
 
 def mean_error(outputs: Tensor, expected: Tensor) -> float:
@@ -98,6 +101,66 @@ def test_outputs_equal_transformers_however_they_are_cut(
     outputs = run_in_chunks(span, hidden, sizes)
 
     torch.testing.assert_close(outputs, reference.run(hidden), atol=TOLERANCE, rtol=0)
+
+
+@torch.no_grad()
+def test_torch_alone_equals_transformers_as_well(family: tuple[Path, Span, Reference]) -> None:
+    """Where there is no compiler for the kernel."""
+    _, span, reference = family
+    hidden = hidden_states(span, 2)
+
+    outputs = run_in_chunks(span, hidden, [11, 1, 1, 3, 1], has_kernel=False)
+
+    torch.testing.assert_close(outputs, reference.run(hidden), atol=TOLERANCE, rtol=0)
+
+
+@torch.no_grad()
+def test_sequences_do_not_notice_each_other(family: tuple[Path, Span, Reference]) -> None:
+    """Chunks and single tokens of three sequences that come and go, in the same batches."""
+    _, span, reference = family
+    hidden, paged = hidden_states(span, 3), PagedSpan(span)
+    sequences = [paged.new_sequence() for _ in hidden]
+    outputs: list[list[Tensor]] = [[] for _ in hidden]
+
+    for batch in MIXED_BATCHES:
+        parts = []
+        for row, num_tokens in batch.items():
+            start = sequences[row].length
+            parts.append(Part(sequences[row], hidden[row, start : start + num_tokens]))
+        for row, output in zip(batch, paged.run(*parts), strict=True):
+            outputs[row].append(output)
+
+    for row, expected in enumerate(reference.run(hidden)):
+        torch.testing.assert_close(torch.cat(outputs[row]), expected, atol=TOLERANCE, rtol=0)
+
+
+def greedy_tokens(span: Span, prompts: list[Tensor], num_tokens: int) -> Tensor:
+    """Continue all prompts in the same batches, with random embeddings: [batch, num_tokens]."""
+    generator = torch.Generator().manual_seed(5)
+    embeddings = torch.randn(64, span.shape.hidden_size, generator=generator)
+    paged = PagedSpan(span)
+    sequences = [paged.new_sequence() for _ in prompts]
+    hidden, tokens = prompts, list[Tensor]()
+    for _ in range(num_tokens):
+        parts = zip(sequences, hidden, strict=True)
+        outputs = paged.run(*[Part(*part) for part in parts])
+        chosen = torch.stack([output[-1] @ embeddings.T for output in outputs]).argmax(1)
+        hidden = [embeddings[None, token] for token in chosen]
+        tokens.append(chosen)
+    return torch.stack(tokens, 1)
+
+
+def test_greedy_tokens_do_not_depend_on_the_batch(family: tuple[Path, Span, Reference]) -> None:
+    """In float32, five sequences of different lengths choose what each chooses alone."""
+    _, span, _ = family
+    generator = torch.Generator().manual_seed(2)
+    size = span.shape.hidden_size
+    prompts = [torch.randn(length, size, generator=generator) for length in (1, 3, 9, 14, 2)]
+
+    together = greedy_tokens(span, prompts, 20)
+
+    alone = torch.cat([greedy_tokens(span, [prompt], 20) for prompt in prompts])
+    assert together.equal(alone)
 
 
 @torch.no_grad()
@@ -147,9 +210,8 @@ def test_nothing_but_the_wanted_block_is_read(family: tuple[Path, Span, Referenc
         save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
     hidden = hidden_states(span, 1)
-    kv, same_kv = (span.new_kv(blocks, batch_size=1, max_length=NUM_TOKENS) for _ in range(2))
-    outputs = alone.run(blocks, kv, Step(hidden))
-    expected = span.run(blocks, same_kv, Step(hidden))
+    outputs = run_in_chunks(alone, hidden, [NUM_TOKENS])
+    expected = run_in_chunks(span, hidden, [NUM_TOKENS], blocks=blocks)
     torch.testing.assert_close(outputs, expected, atol=TOLERANCE, rtol=0)
 
 

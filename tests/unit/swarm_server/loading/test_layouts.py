@@ -8,17 +8,17 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from swarm_protocol.identifiers import BlockRange
-from swarm_server.engine.span import Step
 from swarm_server.loading import load_span, open_model
 from swarm_server.loading.fused_qkv import fused_qkv_order
 from tests.harness.tiny_families import save_tiny_family
+from tests.unit.swarm_server.engine.paged_sequences import run_in_chunks
 
 
 def outputs_of(directory: Path) -> Tensor:
     model = open_model(str(directory))
     span = load_span(model, BlockRange(0, 4), dtype=torch.float32)
     hidden = torch.randn(1, 6, span.shape.hidden_size, generator=torch.Generator().manual_seed(1))
-    return span.run(span.blocks, span.new_kv(span.blocks, batch_size=1, max_length=6), Step(hidden))
+    return run_in_chunks(span, hidden, [6])
 
 
 def assert_same(outputs: Tensor, expected: Tensor) -> None:

@@ -1,0 +1,128 @@
+"""Ragged batches through a span: the same numbers as transformers, whatever goes together."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from swarm_protocol.identifiers import BlockRange
+from swarm_server.engine import Span
+from tests.unit.swarm_server.engine.paged_sequences import PagedSpan, Part, run_in_chunks
+from tests.unit.swarm_server.llama_models import ReferenceLlama, load_all, save_llama
+
+TOLERANCE = 1e-4  # float32 sums of a few dozen products, in another order than transformers'
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Span, ReferenceLlama]:
+    directory = tmp_path_factory.mktemp("llama")
+    reference = save_llama(directory)
+    return load_all(directory), reference
+
+
+def hidden_states(batch: int, num_tokens: int) -> Tensor:
+    return torch.randn(batch, num_tokens, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("sizes", [[70], [1] * 70, [64, 6], [1, 69], [3, 65, 2]])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_outputs_do_not_depend_on_the_cut(
+    model: tuple[Span, ReferenceLlama], sizes: list[int], batch: int
+) -> None:
+    """In one piece, in chunks across many pages, or token by token."""
+    span, reference = model
+    hidden = hidden_states(batch, 70)
+
+    outputs = run_in_chunks(span, hidden, sizes)
+
+    torch.testing.assert_close(outputs, reference.run(hidden), atol=TOLERANCE, rtol=0)
+
+
+def test_bfloat16_stays_near_float32(tmp_path: Path) -> None:
+    """The same weights in bfloat16 differ by its rounding, not more."""
+    reference = save_llama(tmp_path)
+    hidden = hidden_states(1, 9)
+
+    outputs = run_in_chunks(load_all(tmp_path, torch.bfloat16), hidden, [6, 1, 1, 1])
+
+    assert outputs.dtype == torch.bfloat16
+    expected = reference.run(hidden)
+    # 8 bits of mantissa, some thirty roundings on the way through three blocks.
+    assert (outputs.float() - expected).abs().max() < 0.03 * expected.abs().max()
+
+
+def test_blocks_may_be_run_apart(model: tuple[Span, ReferenceLlama]) -> None:
+    """The first two blocks, then the last, equal all."""
+    span, reference = model
+    hidden = hidden_states(1, 6)
+
+    middle = run_in_chunks(span, hidden, [6], blocks=BlockRange(0, 2))
+    outputs = run_in_chunks(span, middle, [6], blocks=BlockRange(2, 3))
+
+    torch.testing.assert_close(outputs, reference.run(hidden), atol=TOLERANCE, rtol=0)
+
+
+def test_deep_prompts_are_added_before_each_block(model: tuple[Span, ReferenceLlama]) -> None:
+    """Those of one segment join its first tokens; its neighbour and the given tensors stay."""
+    span, reference = model
+    hidden, prompts = hidden_states(2, 5), hidden_states(3, 2)
+    given = hidden.clone()
+    expected = hidden[:1]
+    for index in range(3):
+        prompted = torch.cat((expected[:, :2] + prompts[index], expected[:, 2:]), 1)
+        expected = run_in_chunks(span, prompted, [5], blocks=BlockRange(index, index + 1))
+    paged = PagedSpan(span)
+
+    plain, outputs = paged.run(
+        Part(paged.new_sequence(), hidden[1]),
+        Part(paged.new_sequence(), hidden[0], prompts=prompts),
+    )
+
+    torch.testing.assert_close(outputs, expected[0])
+    torch.testing.assert_close(plain, reference.run(hidden)[1], atol=TOLERANCE, rtol=0)
+    assert torch.equal(hidden, given)
+
+
+def test_a_fork_goes_its_own_way(model: tuple[Span, ReferenceLlama]) -> None:
+    """A beam continues a shared, partly filled page; the original is not disturbed."""
+    span, reference = model
+    hidden, other = hidden_states(1, 8)[0], hidden_states(2, 8)[1]
+    paged = PagedSpan(span)
+    first = paged.new_sequence()
+    paged.run(Part(first, hidden[:6]))
+    second = first.fork()
+
+    outputs = paged.run(Part(first, hidden[6:]), Part(second, other[6:]))
+
+    forked = torch.stack((hidden, torch.cat((hidden[:6], other[6:]))))
+    expected = reference.run(forked)[:, 6:]
+    torch.testing.assert_close(torch.stack(outputs), expected, atol=TOLERANCE, rtol=0)
+
+
+def test_truncation_rolls_back(model: tuple[Span, ReferenceLlama]) -> None:
+    """A sequence cut back to three tokens goes on as if the rest had never been."""
+    span, reference = model
+    hidden, other = hidden_states(1, 8)[0], hidden_states(2, 8)[1, 3:]
+    paged = PagedSpan(span)
+    sequence = paged.new_sequence()
+    paged.run(Part(sequence, hidden))
+
+    sequence.truncate(3)
+    (outputs,) = paged.run(Part(sequence, other))
+
+    expected = reference.run(torch.cat((hidden[:3], other))[None])[0, 3:]
+    torch.testing.assert_close(outputs, expected, atol=TOLERANCE, rtol=0)
+
+
+def test_not_a_number_stays_in_its_sequence(model: tuple[Span, ReferenceLlama]) -> None:
+    """A poisoned row leaves the other rows of its batches alone."""
+    span, reference = model
+    hidden = hidden_states(2, 4)
+    poisoned = hidden.clone()
+    poisoned[0, 1] = torch.nan
+
+    outputs = run_in_chunks(span, poisoned, [3, 1])
+
+    assert outputs[0, 1:].isnan().all()
+    torch.testing.assert_close(outputs[1], reference.run(hidden)[1], atol=TOLERANCE, rtol=0)
