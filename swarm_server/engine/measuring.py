@@ -7,7 +7,12 @@ from typing import Final
 
 import torch
 
-from swarm_server.engine.span import Span, Step
+from swarm_server.engine.batch import RaggedBatch
+from swarm_server.engine.eager_runner import EagerRunner
+from swarm_server.engine.page_storage import PageStorage
+from swarm_server.engine.segments import Segment
+from swarm_server.engine.span import Span
+from swarm_server.kv import KVLayout
 
 _DECODE_BUDGET_S: Final = 0.1
 _MAX_DECODE_STEPS: Final = 16
@@ -27,22 +32,45 @@ class SpanSpeed:
 
 
 def measure_speed(span: Span, *, clock: Callable[[], float] = perf_counter) -> SpanSpeed:
-    """Run a few steps of random hidden states; for the compute thread."""
+    """Run a few batches of zeros; for the compute thread."""
+    sequence = _Sequence(span, _PREFILL_TOKENS + _MAX_DECODE_STEPS + 1)
     num_blocks = len(span.blocks)
-    max_length = _PREFILL_TOKENS + _MAX_DECODE_STEPS + 1
-    kv = span.new_kv(span.blocks, batch_size=1, max_length=max_length)
-    chunk = torch.zeros(1, _PREFILL_TOKENS, span.shape.hidden_size)
-    token = chunk[:, :1]
-    span.run(span.blocks, kv, Step(token))  # the first run pays for torch's own preparations
+    sequence.run(1)  # the first run pays for torch's own preparations
     started_at = clock()
-    span.run(span.blocks, kv, Step(chunk))
+    sequence.run(_PREFILL_TOKENS)
     prefilled_at = clock()
     num_steps, took_s = 0, 0.0
     while num_steps < _MAX_DECODE_STEPS and took_s < _DECODE_BUDGET_S:
-        span.run(span.blocks, kv, Step(token))
+        sequence.run(1)
         num_steps += 1
         took_s = clock() - prefilled_at
     return SpanSpeed(
         decode_rps=num_steps * num_blocks / max(took_s, 1e-9),
         prefill_rps=_PREFILL_TOKENS * num_blocks / max(prefilled_at - started_at, 1e-9),
     )
+
+
+class _Sequence:
+    """A sequence in one large page of its own."""
+
+    def __init__(self, span: Span, max_length: int) -> None:
+        layout = KVLayout(span.windows, max_length)
+        storage = PageStorage(
+            layout,
+            layout.num_groups,
+            num_kv_heads=span.shape.num_kv_heads,
+            head_dim=span.shape.head_dim,
+            dtype=span.dtype,
+            device=span.device,
+        )
+        self._tables = [[group] for group in range(layout.num_groups)]
+        self._span = span
+        self._runner = EagerRunner(span, storage)
+        self._position = 0
+
+    def run(self, num_tokens: int) -> None:
+        """Put the next tokens through all blocks."""
+        hidden = torch.zeros(num_tokens, self._span.shape.hidden_size)
+        segment = Segment(0, num_tokens, self._position, self._tables)
+        self._runner.run(self._span.blocks, RaggedBatch(hidden, [segment]))
+        self._position += num_tokens
