@@ -23,6 +23,11 @@ class Caller:
         """Whom conversations belong to."""
         return f"address:{self.address_id}" if self.key_id is None else f"key:{self.key_id}"
 
+    @property
+    def tenant(self) -> str:
+        """Whose conversations may share what servers have computed; without keys, everybody's."""
+        return self.key_id or ""
+
 
 class Keyring:
     """The API keys callers may have; none at all means that nobody needs one."""

@@ -48,7 +48,7 @@ class ReadyConversation(ScriptedConversation):
 class ReadyEngine(ScriptedEngine):
     """Opens conversations that have every token ready."""
 
-    async def open(self, model_id: str, *, max_length: int) -> ReadyConversation:
+    async def open(self, model_id: str, *, max_length: int, tenant: str = "") -> ReadyConversation:
         """Open one of any length."""
         self.num_open += 1
         return ReadyConversation(self, model_id, max_length)

@@ -56,7 +56,12 @@ class RemoteModel:
         await self._servers.refresh()
 
     async def open_session(
-        self, *, max_length: int, batch_size: int = 1, blocks: BlockRange | None = None
+        self,
+        *,
+        max_length: int,
+        batch_size: int = 1,
+        blocks: BlockRange | None = None,
+        tenant: str = "",
     ) -> InferenceSession:
         """Open a session over the best route; when a server fails, over another one.
 
@@ -67,6 +72,8 @@ class RemoteModel:
             max_length: tokens that each row may have at most, >= 1.
             batch_size: rows that the caller means to use; helps to find servers with memory.
             blocks: those to run through; by default all.
+            tenant: on whose behalf. Servers are fair between tenants, and share the KV memory of
+                equal prefixes within one.
 
         Raises:
             NoRouteError: online servers do not cover the blocks.
@@ -76,7 +83,7 @@ class RemoteModel:
         if max_length < 1 or batch_size < 1:
             raise ValueError(f"a session needs room, got {max_length} tokens, {batch_size} rows")
         return await InferenceSession.open(
-            RouteSearch(self._servers, max_length=max_length),
+            RouteSearch(self._servers, max_length=max_length, tenant=tenant),
             check_blocks(blocks, self.facts),
             self.facts,
             self._settings,

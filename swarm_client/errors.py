@@ -88,9 +88,10 @@ class CapacityError(SwarmError):
 
 
 class PeerFullError(PeerRefusedError):
-    """A server says, in our own dialect, that it has no KV memory or too many sessions."""
+    """A server says, in our own dialect, that it has no KV memory or too many sessions.
 
-    code = "peer_full"
+    Sessions turn it into a `CapacityError`.
+    """
 
 
 class ServerBusyError(SwarmError):

@@ -26,7 +26,9 @@ async def reserved_conversation(
     """
     max_length = context_size(request.prompt_ids) + request.max_new_tokens
     await context.admission.reserve(account, caller, model_id, max_length)
-    conversation = await context.gateway.engine.open(model_id, max_length=max_length)
+    conversation = await context.gateway.engine.open(
+        model_id, max_length=max_length, tenant=caller.tenant
+    )
     try:
         yield conversation
     finally:

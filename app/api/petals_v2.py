@@ -105,7 +105,9 @@ class Talk:
     @asynccontextmanager
     async def _opened(self, record: ConversationRecord) -> AsyncIterator[Conversation]:
         with self._context.metrics.refusals():
-            conversation = await self._engine.open(record.model, max_length=record.max_length)
+            conversation = await self._engine.open(
+                record.model, max_length=record.max_length, tenant=self._caller.tenant
+            )
         try:
             yield conversation
         finally:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Final
 
 from torch import Tensor
 
@@ -17,9 +18,13 @@ from swarm_client.errors import (
     MaxLengthExceededError,
     RollbackUnsupportedError,
     SessionClosedError,
+    SessionLostError,
 )
 from swarm_client.generation.sampler import SamplerRow
 from swarm_client.session import InferenceSession
+
+_MAX_RESTARTS: Final = 3
+"""Of a session within one token, from token ids."""
 
 
 @dataclass(slots=True)
@@ -45,17 +50,21 @@ class SwarmConversation:
     One generation at a time.
     """
 
-    def __init__(self, model: ServedModel, session: InferenceSession) -> None:
+    def __init__(self, model: ServedModel, session: InferenceSession, *, tenant: str = "") -> None:
         self._model = model
+        self._tenant = tenant
         self._max_length = session.max_length
         self._session: InferenceSession | None = session  # None: to be opened anew, or closed
         self._token_ids: list[int] = []
         self._is_closed = False
 
     @classmethod
-    async def open(cls, model: ServedModel, *, max_length: int) -> "SwarmConversation":
+    async def open(
+        cls, model: ServedModel, *, max_length: int, tenant: str = ""
+    ) -> "SwarmConversation":
         """Open an inference session for it. Raises as `RemoteModel.open_session` does."""
-        return cls(model, await model.remote.open_session(max_length=max_length))
+        session = await model.remote.open_session(max_length=max_length, tenant=tenant)
+        return cls(model, session, tenant=tenant)
 
     @property
     def model_id(self) -> str:
@@ -110,14 +119,19 @@ class SwarmConversation:
             await self._roll_back(self.position - 1)
         if self._session is None:
             self._session = await self._reopen()
-        session = self._session
         return _Generation(
-            session=session,
-            hidden=await self._model.replicas.embed(self._token_ids[session.position :]),
+            session=self._session,
+            hidden=await self._embed_pending(self._session),
             row=SamplerRow(request.sampling, self._token_ids, Random(request.sampling.seed)),
             output=self._output_text(request),
             max_tokens=min(request.max_new_tokens, self._max_length - len(self._token_ids)),
         )
+
+    async def _embed_pending(self, session: InferenceSession) -> Tensor:
+        """Embed what is to be run; of a fresh session's tokens, servers may know the first ones."""
+        if session.position == 0:
+            await session.reuse_prefix(self._token_ids)
+        return await self._model.replicas.embed(self._token_ids[session.position :])
 
     def _append(self, prompt_ids: Sequence[int]) -> None:
         """The prompt must leave room for at least one new token."""
@@ -131,7 +145,9 @@ class SwarmConversation:
         self._token_ids += prompt_ids
 
     async def _reopen(self) -> InferenceSession:
-        session = await self._model.remote.open_session(max_length=self._max_length)
+        session = await self._model.remote.open_session(
+            max_length=self._max_length, tenant=self._tenant
+        )
         if self._is_closed:  # meanwhile
             await session.close()
             raise SessionClosedError
@@ -160,13 +176,25 @@ class SwarmConversation:
 
     async def _step(self, generation: _Generation) -> TokenTimings:
         """Run pending tokens through all blocks, and append the token that follows."""
-        hidden = await generation.session.step(generation.hidden)
+        hidden = await self._run(generation)
         token = await self._model.replicas.sample(hidden[0, -1], generation.row)
         self._token_ids.append(token.token_id)
         generation.hidden = token.embedding
         generation.num_tokens += 1
         hops_ms = tuple(hop.took_ms for hop in generation.session.last_step.hops)
         return TokenTimings(token.queue_ms, hops_ms, token.head_ms)
+
+    async def _run(self, generation: _Generation) -> Tensor:
+        """Run pending tokens; a session that servers have lost for good is begun anew."""
+        for _ in range(_MAX_RESTARTS):
+            try:
+                return await generation.session.step(generation.hidden)
+            except SessionLostError:
+                if self._is_closed or not generation.session.is_closed:
+                    raise
+            generation.session = self._session = await self._reopen()
+            generation.hidden = await self._embed_pending(generation.session)
+        return await generation.session.step(generation.hidden)
 
     async def _cut_output(self, cut: Cut, num_tokens: int) -> None:
         """End the context with the stop text, so that the next prompt follows right behind it.

@@ -57,7 +57,7 @@ class SwarmEngine:
             raise UnknownModelError(name, self.models)
         return self.models[name]
 
-    async def open(self, model_id: str, *, max_length: int) -> SwarmConversation:
+    async def open(self, model_id: str, *, max_length: int, tenant: str = "") -> SwarmConversation:
         """Open a conversation; see `Engine.open`. Raises as `RemoteModel.open_session` does, too.
 
         Raises:
@@ -68,7 +68,7 @@ class SwarmEngine:
         model = self.model(model_id)
         if max_length > model.facts.max_positions:
             raise PromptTooLongError(max_length, model.facts.max_positions)
-        return await SwarmConversation.open(model, max_length=max_length)
+        return await SwarmConversation.open(model, max_length=max_length, tenant=tenant)
 
     async def close(self) -> None:
         """Stop the canaries and the replicas; conversations fail at their next token. Idempotent.

@@ -119,8 +119,10 @@ class Conversation(Protocol):
 class Engine(Protocol):
     """Opens conversations with models."""
 
-    async def open(self, model_id: str, *, max_length: int) -> Conversation:
+    async def open(self, model_id: str, *, max_length: int, tenant: str = "") -> Conversation:
         """Open a conversation of at most `max_length` tokens.
+
+        Conversations of one tenant share what servers have computed for equal beginnings.
 
         Raises:
             UnknownModelError: no such model here.

@@ -76,8 +76,10 @@ class LaneHopSession:
         return PushTarget(self._hop.peer, self._token, self._hop.blocks)
 
     async def match_prefix(self, token_ids: Sequence[int]) -> int:
-        """Open the session now, for one row; a prefix without a whole page is not asked for."""
+        """Open the session now, for one row, if there is a whole page to ask for."""
         self._check_usable()
+        if self._is_announced:
+            return 0
         salt = blake2b(self._terms.tenant.encode(), digest_size=HASH_BYTES).digest()
         hashes = hash_prefixes(token_ids, self._lane.page_size, salt)
         if not hashes:

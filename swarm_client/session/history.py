@@ -26,6 +26,12 @@ class History:
         self._row_order: Tensor | None = None  # of rolled-back steps: applies after the last one
         self.checkpoint()
 
+    def skip(self, num_tokens: int) -> None:
+        """Begin behind tokens whose inputs were never known."""
+        self.num_tokens = num_tokens
+        self.forget()
+        self.checkpoint()
+
     def append(self, step: StepInputs) -> None:
         """Keep the inputs of a step that has succeeded; they must not be changed afterwards."""
         self.num_tokens += step.num_tokens

@@ -27,6 +27,17 @@ class StepInputs:
     prompts: Tensor | None = None
     hypo_ids: Tensor | None = None
 
+    @classmethod
+    def copied(
+        cls, hidden: Tensor, prompts: Tensor | None, hypo_ids: Tensor | None
+    ) -> "StepInputs":
+        """Return inputs from any device, which the caller's later changes do not reach."""
+        return cls(
+            hidden.detach().to("cpu", copy=True),
+            None if prompts is None else prompts.detach().to("cpu", copy=True),
+            None if hypo_ids is None else hypo_ids.cpu(),
+        )
+
     @property
     def num_tokens(self) -> int:
         """Tokens of each row."""
@@ -87,7 +98,7 @@ class HopSession(Protocol):
     async def match_prefix(self, token_ids: Sequence[int]) -> int:
         """Let the server begin with what it has cached; return how many tokens that are.
 
-        To be called before anything else. 0 for a server that shares no prefixes.
+        0 for a session that has begun, and for a server that shares no prefixes.
 
         Args:
             token_ids: that the session is going to run, from position 0 on, in its only row.

@@ -6,8 +6,7 @@ been sent; the other hops go on and notice nothing. What to send to whom is deci
 """
 
 import asyncio
-from collections.abc import Iterable
-from time import perf_counter
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import torch
@@ -17,6 +16,7 @@ from swarm_client.errors import MaxLengthExceededError, SessionClosedError, Sess
 from swarm_client.models.facts import ModelFacts
 from swarm_client.routing import Route
 from swarm_client.session.chunks import can_be_cut, cut_into_chunks
+from swarm_client.session.hop_calls import exchange, match_prefix
 from swarm_client.session.hop_session import HopSession, StepInputs
 from swarm_client.session.losses import Losses, loss_of
 from swarm_client.session.route_search import RouteSearch
@@ -94,6 +94,19 @@ class InferenceSession:
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
+    async def reuse_prefix(self, token_ids: Sequence[int]) -> None:
+        """Begin at the position up to which all servers have cached the tokens to come.
+
+        The last one is left to be run. What went into the others is not known here, so the loss
+        of a server ends the session.
+
+        Args:
+            token_ids: of the only row, from position 0 on. Without effect after the first step.
+        """
+        assert self.position == 0
+        num_cached = await match_prefix(self._hops, token_ids)
+        self._hops.skip(min(num_cached, len(token_ids) - 1))
+
     def roll_back(self, position: int) -> None:
         """Forget all tokens from `position` on. Nothing is sent before the next step.
 
@@ -145,11 +158,7 @@ class InferenceSession:
             SessionClosedError: it was closed before, or while this step was on its way.
         """
         self._check_step(hidden, prompts, hypo_ids)
-        inputs = StepInputs(
-            _own_copy(hidden),
-            None if prompts is None else _own_copy(prompts),
-            None if hypo_ids is None else hypo_ids.cpu(),
-        )
+        inputs = StepInputs.copied(hidden, prompts, hypo_ids)
         self._is_stepping = True
         try:
             output = await self._run(inputs)
@@ -240,7 +249,7 @@ class InferenceSession:
                 start = hop.blocks.end
                 continue
             try:
-                hidden = await _exchange(hop, inputs)
+                hidden = await exchange(hop, inputs)
             except (PeerError, DeadlineExceededError) as error:
                 await self._mend(hop, error, len(hidden), losses)
             else:
@@ -281,18 +290,6 @@ class InferenceSession:
             raise SessionClosedError
         if replay is not None:
             await self._run_chunks(hop.blocks, replay, losses, self._settings.max_step_tokens)
-
-
-async def _exchange(hop: SessionHop, inputs: StepInputs) -> Tensor:
-    started_at = perf_counter()
-    output = await hop.session.step(inputs, position=hop.history.num_tokens)
-    hop.step_finished(inputs, output, (perf_counter() - started_at) * 1e3)
-    return output.hidden
-
-
-def _own_copy(tensor: Tensor) -> Tensor:
-    """Return it on the CPU, where the caller's later changes do not reach it."""
-    return tensor.detach().to("cpu", copy=True)
 
 
 def _abandon(sessions: Iterable[HopSession]) -> None:

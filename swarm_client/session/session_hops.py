@@ -115,6 +115,14 @@ class SessionHops:
         """Whether every hop could be replaced."""
         return all(hop.history.is_complete for hop in self)
 
+    def skip(self, num_tokens: int) -> None:
+        """The KV caches hold the first tokens of one row already, whose inputs nobody knows."""
+        if num_tokens:
+            for hop in self:
+                hop.history.skip(num_tokens)
+            self.position = num_tokens
+            self._num_cached_rows = 1
+
     def roll_back(self, position: int) -> None:
         """Forget the tokens from `position` on; see `InferenceSession.roll_back`."""
         if not 0 <= position <= self.position:

@@ -201,7 +201,9 @@ class ScriptedEngine:
             raise UnknownModelError(name, self.models)
         return self.demo
 
-    async def open(self, model_id: str, *, max_length: int) -> ScriptedConversation:
+    async def open(
+        self, model_id: str, *, max_length: int, tenant: str = ""
+    ) -> ScriptedConversation:
         """Open a conversation and count it."""
         if self.open_error is not None:
             raise self.open_error

@@ -32,9 +32,10 @@ from swarm_protocol.dialect import (
     split_rows,
 )
 from swarm_protocol.dialect.methods import HELLO, STEPS
-from swarm_protocol.identifiers import BlockRange, PeerId
+from swarm_protocol.identifiers import BlockRange, PeerId, make_uid
 from swarm_protocol.memory_node import MemoryNetwork
-from swarm_protocol.node import ServedStream
+from swarm_protocol.node import RecordEntry, ServedStream
+from swarm_protocol.records import ServerRecord, ServerState
 from tests.unit.swarm_client.scripted_server import FACTS
 
 TERMS = SessionTerms(
@@ -95,6 +96,18 @@ class ScriptedLaneServer:
         await server.node.serve_unary(HELLO, server._greet)
         await server.node.serve_stream(STEPS, server._serve)
         return server
+
+    async def announce(self, blocks: str) -> None:
+        """Let clients find it in the DHT."""
+        span = BlockRange.parse(blocks)
+        record = ServerRecord(
+            state=ServerState.ONLINE, throughput=1.0, start_block=span.start, end_block=span.end
+        )
+        entries = [
+            RecordEntry(make_uid(FACTS.dht_prefix, index), self.peer, record.to_wire())
+            for index in range(span.start, span.end)
+        ]
+        await self.node.store(entries, ttl_s=60)
 
     @property
     def peer(self) -> PeerId:

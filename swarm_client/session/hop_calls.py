@@ -1,0 +1,39 @@
+"""Calls to the servers of a session, and what they change in its hops."""
+
+import asyncio
+from collections.abc import Sequence
+from time import perf_counter
+
+from torch import Tensor
+
+from swarm_client.session.hop_session import StepInputs
+from swarm_client.session.session_hops import SessionHop, SessionHops
+from swarm_protocol.errors import DeadlineExceededError, PeerError
+
+
+async def exchange(hop: SessionHop, inputs: StepInputs) -> Tensor:
+    """Run a step, or a chunk of it, through one hop.
+
+    Raises:
+        PeerError, DeadlineExceededError: see `HopSession.step`.
+    """
+    started_at = perf_counter()
+    output = await hop.session.step(inputs, position=hop.history.num_tokens)
+    hop.step_finished(inputs, output, (perf_counter() - started_at) * 1e3)
+    return output.hidden
+
+
+async def match_prefix(hops: SessionHops, token_ids: Sequence[int]) -> int:
+    """Return how many of the tokens to come all servers have cached.
+
+    A server that fails has none; the first step finds another one.
+    """
+
+    async def match(hop: SessionHop) -> int:
+        try:
+            return await hop.session.match_prefix(token_ids)
+        except (PeerError, DeadlineExceededError):
+            hop.is_usable = False
+            return 0
+
+    return min(await asyncio.gather(*map(match, hops)))
