@@ -6,61 +6,52 @@ in a CUDA graph, and transformers' own layers run eagerly.
 """
 
 import argparse
-import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 from torch.profiler import ProfilerActivity, profile
-from transformers import DynamicCache, LlamaConfig, LlamaModel
 
+from benchmarks.gpu_transformers import LLAMA_8B, measure_transformers, median_ms
+from benchmarks.random_llama import LlamaShape
 from benchmarks.report import print_report
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.batch import RaggedBatch
 from swarm_server.engine.cuda.attention import Heads
 from swarm_server.engine.cuda.fused_block import FusedBlock
-from swarm_server.engine.cuda.fused_span import FusedSpan, GraphRunner
+from swarm_server.engine.cuda.fused_span import FusedSpan
+from swarm_server.engine.cuda.graph_runner import GraphRunner
 from swarm_server.engine.segments import Segment
 
 GPU: Final = torch.device("cuda")
 PAGE_SIZE: Final = 64
 STEPS: Final = ((1, 1000), (1, 8000), (16, 1000), (64, 1000), (64, 4000))
 """Rows of a decode step, and the tokens that each has before."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpanShape:
-    """Sizes of the blocks; the defaults are those of Llama 3 8B."""
-
-    num_blocks: int = 32
-    hidden_size: int = 4096
-    intermediate_size: int = 14336
-    num_heads: int = 32
-    num_kv_heads: int = 8
-    head_dim: int = 128
+LARGEST: Final = STEPS[-1]
+"""Keys and values of transformers, which it copies in every step, have no room for this one."""
+HEAD_DIM: Final = 128
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--blocks", type=int, default=32)
     parser.add_argument("--profile", action="store_true", help="where a step's time goes, too")
     arguments = parser.parse_args()
-    shape = SpanShape(num_blocks=arguments.blocks)
+    shape = LLAMA_8B
     with torch.inference_mode():
         results = measure(shape, with_profile=arguments.profile)
-        torch.cuda.empty_cache()
-        results.update(measure_transformers(shape))
+    torch.cuda.empty_cache()
+    results.update(measure_transformers(shape, [step for step in STEPS if step != LARGEST]))
     print_report(
         "gpu_span", {"gpu": torch.cuda.get_device_name(), "shape": asdict(shape), **results}
     )
 
 
-def measure(shape: SpanShape, *, with_profile: bool) -> dict[str, object]:
+def measure(shape: LlamaShape, *, with_profile: bool) -> dict[str, object]:
     """Measure decode steps, chunks and both together; milliseconds, medians."""
     num_pages = max(rows * (tokens // PAGE_SIZE + 2) for rows, tokens in STEPS)
     span = random_span(shape, num_pages)
@@ -95,7 +86,7 @@ class Step:
     """A step of sequences that each have some tokens, and compute some."""
 
     def __init__(
-        self, shape: SpanShape, sequences: list[tuple[int, int]], runner: GraphRunner
+        self, shape: LlamaShape, sequences: list[tuple[int, int]], runner: GraphRunner
     ) -> None:
         self._runner = runner
         self._blocks = BlockRange(0, shape.num_blocks)
@@ -113,25 +104,25 @@ class Step:
         self._runner.run(self._blocks, self._batch)
 
 
-def random_span(shape: SpanShape, num_pages: int) -> FusedSpan:
+def random_span(shape: LlamaShape, num_pages: int) -> FusedSpan:
     """Return blocks with random weights, and pages full of random keys and values."""
     pages = torch.randn(
         shape.num_blocks,
         num_pages,
         PAGE_SIZE,
         2 * shape.num_kv_heads,
-        shape.head_dim,
+        HEAD_DIM,
         device=GPU,
         dtype=torch.bfloat16,
     )
-    exponents = torch.arange(0, shape.head_dim, 2, device=GPU) / shape.head_dim
+    exponents = torch.arange(0, HEAD_DIM, 2, device=GPU) / HEAD_DIM
     blocks = [random_block(shape) for _ in range(shape.num_blocks)]
     return FusedSpan(BlockRange(0, shape.num_blocks), blocks, list(pages), 10000.0**-exponents)
 
 
-def random_block(shape: SpanShape) -> FusedBlock:
+def random_block(shape: LlamaShape) -> FusedBlock:
     """Return a block with random weights."""
-    heads = Heads(shape.num_heads, shape.num_kv_heads, shape.head_dim, shape.head_dim**-0.5)
+    heads = Heads(shape.num_heads, shape.num_kv_heads, HEAD_DIM, HEAD_DIM**-0.5)
     width = heads.num_heads * heads.head_dim
     kv_width = heads.num_kv_heads * heads.head_dim
     hidden, inner = shape.hidden_size, shape.intermediate_size
@@ -174,56 +165,6 @@ def products_ms(span: FusedSpan, num_rows: int) -> float:
     with torch.cuda.graph(graph):
         multiply()
     return median_ms(graph.replay)
-
-
-def measure_transformers(shape: SpanShape) -> dict[str, object]:
-    """Measure transformers' layers on the same shapes, eagerly."""
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.num_blocks,
-        num_attention_heads=shape.num_heads,
-        num_key_value_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
-        dtype=torch.bfloat16,
-    )
-    with GPU:
-        model = LlamaModel(config).to(torch.bfloat16).eval()
-    results: dict[str, object] = {}
-    for num_rows, num_tokens in STEPS:
-        if num_rows * num_tokens > 100_000:
-            continue
-        cache = DynamicCache(config=config)
-        prompt = torch.randn(
-            num_rows, num_tokens, shape.hidden_size, device=GPU, dtype=torch.bfloat16
-        )
-        for rows in prompt.split(125, dim=1):
-            model(inputs_embeds=rows, past_key_values=cache, use_cache=True)
-        token = prompt[:, :1]
-
-        def step(token: Tensor = token, cache: DynamicCache = cache) -> None:
-            model(inputs_embeds=token, past_key_values=cache, use_cache=True)
-
-        results[f"transformers_{num_rows}_of_{num_tokens}_ms"] = median_ms(step, 10)
-        del cache, prompt, token, step
-        torch.cuda.empty_cache()
-    return results
-
-
-def median_ms(step: Callable[[], object], num_runs: int = 30) -> float:
-    """Return the time of a call, after two that warm up, up to the end of the GPU's work."""
-    return round(statistics.median(list(times_ms(step, num_runs))[2:]), 3)
-
-
-def times_ms(step: Callable[[], object], num_runs: int) -> Iterator[float]:
-    """Yield the time of one call after the other."""
-    for _ in range(num_runs + 2):
-        torch.cuda.synchronize()
-        started_at = time.perf_counter()
-        step()
-        torch.cuda.synchronize()
-        yield 1000 * (time.perf_counter() - started_at)
 
 
 def kernels(step: Callable[[], None]) -> dict[str, float]:
