@@ -24,6 +24,7 @@ from swarm_protocol.records import ServerRecord, ServerState
 from swarm_server.announcing import Announced, Announcer
 from swarm_server.engine import ComputeThread, Span
 from swarm_server.engine.measuring import SpanSpeed, measure_speed
+from swarm_server.engine.serving import Engine
 from swarm_server.handlers import (
     Admission,
     InferenceHandler,
@@ -38,6 +39,7 @@ from swarm_server.kv import KVBudget
 from swarm_server.loading import load_span
 from swarm_server.planning import ServingPlan, choose_blocks, read_plan
 from swarm_server.record import describe_model, describe_server, own_version
+from swarm_server.serving_engine import build_engine
 from swarm_server.settings import ServerSettings
 
 log = get_logger(__name__)
@@ -69,6 +71,7 @@ class BlockServer:
         self._budget = KVBudget(
             num_slots=settings.kv_tokens * len(blocks),
             slot_bytes=2 * shape.num_kv_heads * shape.head_dim * plan.dtype.itemsize,
+            overcommit=settings.kv_overcommit,
         )
         self._admission = Admission(self._budget, max_sessions=settings.max_sessions)
         self._training = TrainingAdmission(
@@ -76,6 +79,7 @@ class BlockServer:
         )
         self._pusher = Pusher(node, plan.dht_prefix)
         self._inference: InferenceHandler | None = None
+        self._engine: Engine | None = None
         model = describe_model(settings.model, plan.model.num_blocks)
         self._announcer = Announcer(
             node,
@@ -119,7 +123,7 @@ class BlockServer:
 
     @property
     def kv_tokens_left(self) -> int:
-        """Tokens for which KV memory is free in all blocks."""
+        """Tokens for which KV memory may still be promised, in all blocks."""
         return self._budget.slots_left // len(self.blocks)
 
     async def drain(self) -> None:
@@ -135,6 +139,8 @@ class BlockServer:
             self._inference.end_all()
         self._training.end_all()
         await self._wait_idle(_END_TIMEOUT_S)
+        if self._engine is not None:
+            self._engine.close()
         await self._pusher.close()
         await self._compute.close()
 
@@ -147,8 +153,9 @@ class BlockServer:
     async def _go_online(self) -> None:
         started_at = perf_counter()
         await self._announcer.publish(ServerState.JOINING)
-        span = await self._compute.run(self._load)
-        await self._register_handlers(span)
+        span, engine = await self._compute.run(self._load)
+        self._engine = engine
+        await self._register_handlers(span, engine)
         await self._announcer.publish(ServerState.ONLINE)
         self._announcing = asyncio.create_task(self._announcer.keep_announcing())
         log.info(
@@ -159,7 +166,7 @@ class BlockServer:
             took_ms=round((perf_counter() - started_at) * 1000),
         )
 
-    def _load(self) -> Span:
+    def _load(self) -> tuple[Span, Engine]:
         plan = self._plan
         span = load_span(
             plan.model,
@@ -169,9 +176,9 @@ class BlockServer:
             adapters=plan.adapters,
         )
         self._speed = measure_speed(span)
-        return span
+        return span, build_engine(span, self._compute, self._settings, self._speed)
 
-    async def _register_handlers(self, span: Span) -> None:
+    async def _register_handlers(self, span: Span, engine: Engine) -> None:
         settings = self._settings
         served = ServedModel(
             dht_prefix=self.dht_prefix,
@@ -182,9 +189,7 @@ class BlockServer:
             adapters=frozenset(span.adapters),
         )
         timeouts = SessionTimeouts(settings.step_timeout_s, settings.session_timeout_s)
-        self._inference = InferenceHandler(
-            served, span, self._compute, self._admission, timeouts, self._pusher
-        )
+        self._inference = InferenceHandler(served, engine, self._admission, timeouts, self._pusher)
         info = InfoHandler(
             served,
             dtype=span.dtype,

@@ -37,8 +37,26 @@ class ServerSettings(BaseModel):
     kv_tokens: int = Field(
         default=16384, ge=1, le=1 << 30, description="KV memory: tokens of all sessions together."
     )
+    kv_overcommit: float = Field(
+        default=4.0,
+        ge=1,
+        le=64,
+        description="How many times the KV memory is promised to sessions.",
+    )
+    page_size: int = Field(
+        default=64, ge=1, le=4096, description="Tokens of one page of KV memory."
+    )
+    page_wait_s: float = Field(
+        default=30.0, ge=0, le=3600, description="How long a step may wait for pages at least."
+    )
     max_batch_tokens: int = Field(
         default=2048, ge=1, le=1 << 20, description="Most tokens of one step, over all its rows."
+    )
+    max_batch_rows: int = Field(
+        default=256, ge=1, le=65536, description="Most rows that are decoded together."
+    )
+    max_chunk_ms: float = Field(
+        default=50.0, gt=0, le=10000, description="How long a chunk of a prompt may hold up others."
     )
     inference_max_length: int = Field(
         default=8192, ge=1, le=1 << 24, description="Most tokens of one row of a session."

@@ -19,11 +19,11 @@ from swarm_protocol.identifiers import PeerId
 from swarm_protocol.logs import get_logger
 from swarm_protocol.messages import ExpertResponse
 from swarm_protocol.node import ServedStream
-from swarm_server.engine import ComputeThread, Span
+from swarm_server.engine.serving import Engine, SessionRequest
 from swarm_server.errors import ServerDrainingError, SessionExpiredError, StepFailedError
 from swarm_server.handlers.admission import Admission
 from swarm_server.handlers.live_session import LiveSession
-from swarm_server.handlers.opening import ServedModel, read_opening
+from swarm_server.handlers.opening import Opening, ServedModel, read_opening
 from swarm_server.handlers.pusher import Pusher
 from swarm_server.handlers.session import ServedSession
 from swarm_server.handlers.session_frames import SessionFrames, parse_frame
@@ -40,20 +40,18 @@ class SessionTimeouts:
 
 
 class InferenceHandler:
-    """Serves inference sessions on one span."""
+    """Serves inference sessions on one engine."""
 
     def __init__(
         self,
         model: ServedModel,
-        span: Span,
-        compute: ComputeThread,
+        engine: Engine,
         admission: Admission,
         timeouts: SessionTimeouts,
         pusher: Pusher,
     ) -> None:
         self._model = model
-        self._span = span
-        self._compute = compute
+        self._engine = engine
         self._admission = admission
         self._timeouts = timeouts
         self._pusher = pusher
@@ -123,8 +121,10 @@ class InferenceHandler:
         if request is None:
             return
         opening = read_opening(request, self._model)
-        session = ServedSession(opening, self._span, self._compute)
         release = await self._admission.admit(opening)
+        session = ServedSession(
+            opening, self._engine.open(_session_request(opening, stream.caller))
+        )
         try:
             with self._reachable(
                 opening.session_id, LiveSession(session, frames, self._pusher)
@@ -151,3 +151,14 @@ class InferenceHandler:
             yield live
         finally:
             del self._sessions[session_id]
+
+
+def _session_request(opening: Opening, caller: PeerId) -> SessionRequest:
+    return SessionRequest(
+        blocks=opening.blocks,
+        num_rows=opening.batch_size,
+        max_length=opening.max_length,
+        tenant=caller,
+        adapter=opening.adapter,
+        wait_s=opening.wait_s,
+    )

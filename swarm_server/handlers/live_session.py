@@ -7,9 +7,9 @@ time; replies leave in their order. Source: PETALS_PROTOCOL §3.5 and §3.7.
 import asyncio
 from typing import Final
 
-from swarm_protocol.errors import MalformedMessageError
+from swarm_protocol.errors import SwarmError
 from swarm_protocol.logs import get_logger
-from swarm_server.errors import RequestRefusedError, StepFailedError
+from swarm_server.errors import StepFailedError
 from swarm_server.handlers.pusher import Pusher
 from swarm_server.handlers.session import Outcome, ServedSession
 from swarm_server.handlers.session_frames import SessionFrames
@@ -40,7 +40,9 @@ class LiveSession:
             while request is not None:
                 async with self._turn:
                     self._frames.check()
-                    await self._answer(request, await self._session.step(request))
+                    checked = self._session.accept(request)
+                    if checked is not None:
+                        await self._answer(request, await self._session.run(checked))
                 request = await self._frames.receive()
         finally:
             pushes = list(self._pushes)
@@ -55,7 +57,7 @@ class LiveSession:
 
         Raises:
             RequestRefusedError, MalformedMessageError: the step fails a check; the session goes on.
-            StepFailedError: it cannot be computed; that ends the session.
+            SwarmError: it cannot be computed; that ends the session.
         """
         if len(self._pushes) >= _MAX_PUSHES:
             return
@@ -67,22 +69,24 @@ class LiveSession:
             task.result()
 
     async def _take(self, request: StepRequest) -> None:
-        try:
-            async with self._turn:
-                self._frames.check()
-                await self._answer(request, await self._session.take_push(request))
-                self._frames.postpone()
-        except (RequestRefusedError, MalformedMessageError):
-            raise
-        except Exception as error:
-            log.exception("pushed_step_crashed")
-            failure = StepFailedError()
-            self._frames.fail(failure)
-            raise failure from error
+        async with self._turn:
+            self._frames.check()
+            checked = self._session.accept_push(request)
+            if checked is None:
+                return
+            try:
+                await self._answer(request, await self._session.run(checked))
+            except SwarmError as error:
+                self._frames.fail(error)
+                raise
+            except Exception as error:
+                log.exception("pushed_step_crashed")
+                failure = StepFailedError()
+                self._frames.fail(failure)
+                raise failure from error
+            self._frames.postpone()
 
-    async def _answer(self, request: StepRequest, outcome: Outcome | None) -> None:
-        if outcome is None:
-            return
+    async def _answer(self, request: StepRequest, outcome: Outcome) -> None:
         await self._frames.send(outcome.hidden)
         if not outcome.has_prompts:
             self._pusher.push(request, outcome.hidden)

@@ -1,16 +1,14 @@
-"""One inference session on the server: its KV cache, and its steps on the compute thread."""
+"""One inference session of the Petals dialect: which of its steps may run, and what they give."""
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from swarm_protocol.errors import MalformedMessageError
-from swarm_server.engine import ComputeThread, Span
+from swarm_server.engine.serving import EngineSession
 from swarm_server.engine.span import Step
 from swarm_server.errors import CopiesDisagreeError
 from swarm_server.handlers.opening import Opening
@@ -32,7 +30,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _CheckedStep:
+class CheckedStep:
     """A step that may run, from this position on."""
 
     step: Step
@@ -40,41 +38,37 @@ class _CheckedStep:
 
 
 class ServedSession:
-    """Runs the steps of one session, one at a time: whoever calls waits for the one before."""
+    """The steps of one session, one at a time: whoever calls waits for the one before."""
 
-    def __init__(self, opening: Opening, span: Span, compute: ComputeThread) -> None:
+    def __init__(self, opening: Opening, computed: EngineSession) -> None:
+        """Take over a session of the engine, opened for `opening`."""
         self._opening = opening
-        self._span = span
-        self._compute = compute
+        self._computed = computed
         self._rules = SessionRules(
             opening.uid, batch_size=opening.batch_size, max_length=opening.max_length
         )
-        self._kv = span.new_kv(
-            opening.blocks, batch_size=opening.batch_size, max_length=opening.max_length
-        )
-        self._running: Future[Tensor] | None = None
         self._unconfirmed: dict[str, Step] = {}  # pushed steps whose copy has not come yet
 
     @property
     def position(self) -> int:
         """Tokens in the KV cache."""
-        return self._kv.position
+        return self._computed.position
 
-    async def step(self, request: StepRequest) -> Outcome | None:
-        """Run a step of the caller; None for a repeated one, which gets no reply.
+    def accept(self, request: StepRequest) -> CheckedStep | None:
+        """Return a step of the caller, to be run; None for a repeated one, which gets no reply.
 
         Raises:
             RequestRefusedError, MalformedMessageError: the step fails a check, or differs from
-                what was pushed in its name; nothing has run.
+                what was pushed in its name.
         """
         self._rules.check_uid(request.uid)
         if self._rules.is_repeated(request.metadata.step_id):
             self._confirm(request)
             return None
-        return await self._run(self._check(request))
+        return self._check(request)
 
-    async def take_push(self, request: StepRequest) -> Outcome | None:
-        """Run a step that another server has pushed; None when it has run already.
+    def accept_push(self, request: StepRequest) -> CheckedStep | None:
+        """Return a step that another server has pushed; None when it has run already.
 
         Raises:
             RequestRefusedError, MalformedMessageError: the step fails a check; nothing has changed.
@@ -90,24 +84,29 @@ class ServedSession:
         self._unconfirmed[step_id] = checked.step
         if len(self._unconfirmed) > _MAX_UNCONFIRMED:
             self._unconfirmed.pop(next(iter(self._unconfirmed)))
-        return await self._run(checked)
+        return checked
+
+    async def run(self, checked: CheckedStep) -> Outcome:
+        """Run a step that has been accepted.
+
+        Raises:
+            SwarmError: of `EngineSession.submit`.
+        """
+        result = await self._computed.submit(checked.step, position=checked.position)
+        return Outcome(result.hidden, has_prompts=checked.step.prompts is not None)
 
     def close(self, release: Callable[[], None]) -> None:
-        """Call `release` when no step uses the KV cache any more.
+        """End the session; `release` is called when no step uses its KV memory any more.
 
         That is now, or, if the caller has left in the middle of a step, when that step ends.
         """
-        loop = asyncio.get_running_loop()
-        if self._running is None or self._running.done():
-            release()
-        else:
-            self._running.add_done_callback(lambda _: loop.call_soon_threadsafe(release))
+        self._computed.close(release)
 
-    def _check(self, request: StepRequest) -> _CheckedStep:
+    def _check(self, request: StepRequest) -> CheckedStep:
         step = read_step(request, self._opening.structure, self._opening.limits)
-        position = self._rules.starting_position(request.metadata, self._kv.position)
+        position = self._rules.starting_position(request.metadata, self.position)
         self._rules.check_step(step.hidden.shape[0], step.hidden.shape[1], position)
-        return _CheckedStep(replace(step, adapter=self._opening.adapter), position)
+        return CheckedStep(step, position)
 
     def _confirm(self, request: StepRequest) -> None:
         """Compare the caller's copy with a step that was pushed."""
@@ -118,15 +117,6 @@ class ServedSession:
         own = read_step(request, self._opening.structure, self._opening.limits)
         if not _are_copies(own, pushed):
             raise CopiesDisagreeError(step_id)
-
-    async def _run(self, checked: _CheckedStep) -> Outcome:
-        self._running = self._compute.submit(lambda: self._compute_step(checked))
-        hidden = await asyncio.wrap_future(self._running)
-        return Outcome(hidden, has_prompts=checked.step.prompts is not None)
-
-    def _compute_step(self, checked: _CheckedStep) -> Tensor:
-        self._kv.truncate(checked.position)
-        return self._span.run(self._opening.blocks, self._kv, checked.step)
 
 
 def _are_copies(one: Step, other: Step) -> bool:

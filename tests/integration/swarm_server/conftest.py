@@ -7,14 +7,16 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from swarm_server.settings import ServerSettings
 from tests.harness.server_swarm import server_swarm
 from tests.integration.swarm_server.tiny_swarm import Reference, Swarm
 
 
 @pytest.fixture
 async def swarm(tiny_llama: Path) -> AsyncIterator[Swarm]:
-    """Blocks 0:2 and 2:4 on two servers."""
-    async with server_swarm(tiny_llama, ["0:2", "2:4"]) as (network, servers):
+    """Blocks 0:2 and 2:4 on two servers, which promise no more KV memory than they have."""
+    settings = ServerSettings(model="-", dtype="float32", threads=1, kv_overcommit=1.0)
+    async with server_swarm(tiny_llama, ["0:2", "2:4"], settings) as (network, servers):
         yield Swarm(network.node("caller"), servers)
 
 

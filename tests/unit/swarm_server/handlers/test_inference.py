@@ -14,8 +14,6 @@ from swarm_protocol.messages import ExpertRequest
 from swarm_protocol.metadata import InferenceMetadata
 from swarm_protocol.node import CallStream
 from swarm_protocol.tensor_codec import encode_tensor
-from swarm_server.engine import ComputeThread, Span
-from swarm_server.engine.decoder_block import BlockShape
 from swarm_server.handlers import (
     Admission,
     InferenceHandler,
@@ -24,17 +22,18 @@ from swarm_server.handlers import (
     SessionTimeouts,
 )
 from swarm_server.kv import KVBudget
-from tests.unit.swarm_server.handlers.gated_block import GatedBlock
-
-SHAPE = BlockShape(4, 1, 4)
+from tests.unit.swarm_server.engine.serving.running_sums import (
+    HIDDEN_SIZE,
+    RunningSums,
+    running_engine,
+)
 
 
 @dataclass
 class Bench:
-    """A handler on one gated block."""
+    """A handler on an engine whose span waits to be let through."""
 
-    block: GatedBlock
-    compute: ComputeThread
+    span: RunningSums
     budget: KVBudget
     admission: Admission
     handler: InferenceHandler
@@ -44,35 +43,33 @@ class Bench:
         """Open a session and send its first step."""
         stream = await self.caller.open_stream(self.caller.peer_id, "infer")
         metadata = InferenceMetadata(max_length=max_length, alloc_timeout_s=wait_s)
-        tensors = [encode_tensor(torch.zeros(1, 1, 4))]
+        tensors = [encode_tensor(torch.zeros(1, 1, HIDDEN_SIZE))]
         request = ExpertRequest(uid="m.0", tensors=tensors, metadata=metadata.to_wire())
         await stream.send(request.SerializeToString())
         return stream
 
     async def wait_started(self) -> None:
-        await asyncio.to_thread(self.block.started.wait)
+        await asyncio.to_thread(self.span.started.wait)
 
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    block, compute = GatedBlock(), ComputeThread(1)
-    span = Span(BlockRange(0, 1), [block], SHAPE, dtype=torch.float32)
-    budget = KVBudget(num_slots=10, slot_bytes=32)
-    admission = Admission(budget, max_sessions=4)
-    node = MemoryNetwork().node("one")
-    handler = InferenceHandler(
-        ServedModel("m", BlockRange(0, 1), hidden_size=4, max_length=10, max_batch_tokens=10),
-        span,
-        compute,
-        admission,
-        SessionTimeouts(step_s=10, session_s=10),
-        Pusher(node, "m"),
-    )
-    await node.serve_stream("infer", handler.serve)
-    yield Bench(block, compute, budget, admission, handler, node)
-    block.go_on.set()
-    await node.close()
-    await compute.close()
+    async with running_engine() as engine:
+        engine.span.go_on.clear()
+        budget = KVBudget(num_slots=10, slot_bytes=32)
+        admission = Admission(budget, max_sessions=4)
+        node = MemoryNetwork().node("one")
+        handler = InferenceHandler(
+            ServedModel("m", BlockRange(0, 1), HIDDEN_SIZE, max_length=10, max_batch_tokens=10),
+            engine.engine,
+            admission,
+            SessionTimeouts(step_s=10, session_s=10),
+            Pusher(node, "m"),
+        )
+        await node.serve_stream("infer", handler.serve)
+        yield Bench(engine.span, budget, admission, handler, node)
+        engine.span.go_on.set()
+        await node.close()
 
 
 async def settle() -> None:
@@ -83,7 +80,7 @@ async def settle() -> None:
 
 async def test_leaving_between_steps_frees_memory_at_once(bench: Bench) -> None:
     """The handler waits for the next message."""
-    bench.block.go_on.set()
+    bench.span.go_on.set()
     stream = await bench.send_step()
     await stream.receive()
     assert bench.budget.slots_left == 0
@@ -102,14 +99,14 @@ async def test_leaving_during_a_step_frees_memory_when_it_ends(bench: Bench) -> 
     stream.close()
     await settle()
     assert (bench.admission.num_sessions, bench.budget.slots_left) == (1, 0)
-    bench.block.go_on.set()
+    bench.span.go_on.set()
     await bench.admission.wait_idle()
 
     assert bench.budget.slots_left == 10
 
 
 async def test_a_step_that_has_not_begun_is_dropped(bench: Bench) -> None:
-    """A caller who leaves the queue of the compute thread holds nothing."""
+    """A caller who leaves the engine's queue holds nothing."""
     await bench.send_step(max_length=5)
     await bench.wait_started()
     queued = await bench.send_step(max_length=5)
@@ -145,7 +142,7 @@ async def test_ending_all_frees_memory_when_the_running_step_ends(bench: Bench) 
     bench.handler.end_all()
     with pytest.raises(PeerRefusedError, match="shutting down"):
         await stream.receive()
-    bench.block.go_on.set()
+    bench.span.go_on.set()
     await bench.admission.wait_idle()
 
     assert bench.budget.slots_left == 10
@@ -153,8 +150,8 @@ async def test_ending_all_frees_memory_when_the_running_step_ends(bench: Bench) 
 
 async def test_a_fault_of_ours_is_not_told_to_the_caller(bench: Bench) -> None:
     """It gets a plain sentence; the cause goes to our log."""
-    bench.block.fails = True
-    bench.block.go_on.set()
+    bench.span.failure = RuntimeError("a secret of ours")
+    bench.span.go_on.set()
 
     stream = await bench.send_step()
     with pytest.raises(PeerRefusedError, match="the server failed to compute this step") as caught:

@@ -44,6 +44,18 @@ async def test_more_than_there_is_is_refused_without_waiting() -> None:
         await make_budget().reserve(11, wait_s=1000)
 
 
+async def test_more_may_be_promised_than_there_is() -> None:
+    """To several sessions, but to none more than all."""
+    budget = KVBudget(num_slots=10, slot_bytes=8, overcommit=2.5)
+
+    await budget.reserve(10, wait_s=0)
+    await budget.reserve(10, wait_s=0)
+
+    assert budget.slots_left == 5
+    with pytest.raises(KVMemoryError, match=r"allocate 88 bytes, max cache size = 80 bytes"):
+        await budget.reserve(11, wait_s=0)
+
+
 async def test_waiting_ends_with_the_text_of_a_full_cache() -> None:
     """After the wait the text says so, and nothing is held."""
     budget = make_budget()

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any  # of fields that a test sets
 
 import torch
 from torch import Tensor
@@ -89,8 +90,9 @@ class Bench:
     clock: Clock
     sessions: list[EngineSession] = field(default_factory=list)
 
-    def open(self, request: SessionRequest = REQUEST, **changes: object) -> EngineSession:
-        session = self.engine.open(replace(request, **changes))  # type: ignore[arg-type]
+    def open(self, **changes: Any) -> EngineSession:
+        """Open a session of one row, or with other fields of a request."""
+        session = self.engine.open(replace(REQUEST, **changes))
         self.sessions.append(session)
         return session
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any  # of fields that a test sets
 
 import pytest
 import torch
@@ -140,7 +141,7 @@ async def test_an_equal_prefix_is_computed_once() -> None:
 
 
 @pytest.mark.parametrize("change", [{"adapter": "x"}, {"num_rows": 2}])
-async def test_other_sessions_share_no_prefix(change: dict[str, object]) -> None:
+async def test_other_sessions_share_no_prefix(change: dict[str, Any]) -> None:
     """Other weights, or several rows."""
     async with running_engine() as bench:
         first = bench.open()
