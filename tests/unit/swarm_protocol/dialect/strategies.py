@@ -1,5 +1,7 @@
 """Frames that are right, for hypothesis."""
 
+from random import Random
+
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
@@ -138,17 +140,20 @@ replies = st.one_of(
 )
 
 
-@st.composite
-def damaged(draw: st.DrawFn, frames: st.SearchStrategy[bytes]) -> bytes:
-    """Draw a frame that was right before some of its bytes were changed, cut off or put in.
+def damage(frame: bytes, random: Random) -> bytes:
+    """Return a frame some of whose bytes were changed, cut off or put in.
 
-    Mostly its header tells the new length, so that the damage reaches the body's decoder.
+    Mostly its header tells the new length, so that the damage reaches the decoder of the body.
     """
-    frame = bytearray(draw(frames))
-    for _ in range(draw(st.integers(1, 3))):
-        start = draw(st.integers(0, len(frame)))
-        end = start + draw(st.sampled_from([0, 1, 1, 4, 1000]))
-        frame[start:end] = draw(st.binary(max_size=4))
-    if draw(st.integers(0, 3)) and len(frame) >= 8:
-        frame[4:8] = (len(frame) - 8).to_bytes(4, "little")
-    return bytes(frame)
+    data = bytearray(frame)
+    for _ in range(random.randint(1, 3)):
+        start = random.randint(0, len(data))
+        end = start + random.choice([0, 1, 1, 4, 1000])
+        data[start:end] = random.choice([b"\0", b"\x01", b"\xff", random.randbytes(4)])
+    if random.random() < 0.8 and len(data) >= 8:
+        data[0:1] = frame[0:1]
+        data[4:8] = (len(data) - 8).to_bytes(4, "little")
+    return bytes(data)
+
+
+SEEDS = st.integers(0, 2**32)
