@@ -152,7 +152,9 @@ async def test_a_full_server_refuses_and_serves_again_later(
     tiny_llama: Path, expected: list[int]
 ) -> None:
     """Memory is reserved for the whole session, and comes back with its end."""
-    settings = ServerSettings(model=str(tiny_llama), dtype="float32", threads=1, kv_tokens=64)
+    settings = ServerSettings(
+        model=str(tiny_llama), dtype="float32", threads=1, kv_tokens=64, kv_overcommit=1.0
+    )
     async with client_of(tiny_llama, ["0:4"], settings) as client:
         first = await client.model.open_session(max_length=60)
         await client.next_token(first, PROMPT)

@@ -53,7 +53,7 @@ async def test_sessions_at_once_give_what_they_give_alone(swarm: Swarm) -> None:
     together = await asyncio.gather(*(run_chain(swarm, chunks) for chunks in cut))
 
     for one, other in zip(alone, together, strict=True):
-        assert torch.equal(one, other)
+        torch.testing.assert_close(one, other, atol=TOLERANCE, rtol=0)
     swarm.assert_memory_is_back()
 
 

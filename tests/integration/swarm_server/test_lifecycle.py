@@ -44,7 +44,7 @@ async def test_an_online_server_is_found_under_its_blocks(tiny_llama: Path) -> N
     assert record is not None
     assert record.state == ServerState.ONLINE
     assert (record.start_block, record.end_block, record.torch_dtype) == (1, 3, "float32")
-    assert record.cache_tokens_left == 2 * 2 * 16384  # keys and values, two blocks
+    assert record.cache_tokens_left == 2 * 2 * 4 * 16384  # keys and values, two blocks, promises
     assert record.throughput > 1
     assert record.inference_rps is not None
     assert registry == {"num_blocks": 4, "repository": None}
@@ -94,7 +94,7 @@ async def test_closing_ends_sessions_with_a_reason(tiny_llama: Path) -> None:
 
         with pytest.raises(PeerRefusedError, match="shutting down"):
             await session.receive()
-        assert (server.num_sessions, server.kv_tokens_left) == (0, 16384)
+        assert (server.num_sessions, server.kv_tokens_left) == (0, 4 * 16384)
         late = await RawSession.start(network.node("other"), server)
         with pytest.raises(PeerRefusedError, match="shutting down"):
             await late.step(hidden_states(1, 1))
@@ -125,7 +125,8 @@ async def test_a_session_that_lasts_too_long_is_ended_with_an_error(tiny_llama: 
         with pytest.raises(PeerRefusedError, match=r"lasted longer than 0\.05 seconds"):
             await step_for_ever()
 
-        assert server.num_sessions == 0
+        while server.num_sessions > 0:  # noqa: ASYNC110  (a step may run; the server has no event)
+            await asyncio.sleep(0.001)
 
 
 async def test_a_failed_load_is_announced_and_raised(tiny_llama: Path, tmp_path: Path) -> None:
@@ -196,11 +197,11 @@ async def test_rpc_info_counts_free_memory_per_block(tiny_llama: Path) -> None:
             return PeerDescription.parse(facts).cache_tokens_left
 
         session = await RawSession.start(caller, server, max_length=20)
-        assert await slots_left() == 3 * 16384
+        assert await slots_left() == 3 * 4 * 16384
         await session.step(hidden_states(2, 0))
-        assert await slots_left() == 3 * 16384 - 20 * 2 * 3
+        assert await slots_left() == 3 * 4 * 16384 - 20 * 2 * 3
         await session.end()
-        assert await slots_left() == 3 * 16384
+        assert await slots_left() == 3 * 4 * 16384
 
 
 def test_the_server_starts_without_transformers() -> None:
