@@ -59,7 +59,9 @@ class StepInputs:
 
     def receive(self, num_rows: int) -> Tensor:
         """Wait for the GPU and return what it left in `hidden`, [num_rows, hidden_size]."""
-        staged = self._staged_hidden[:num_rows]
-        staged.copy_(self.hidden[:num_rows], non_blocking=True)
-        torch.cuda.current_stream(self.hidden.device).synchronize()
-        return staged.clone()
+        hidden = self.hidden[:num_rows]
+        # torch keeps such memory for the next time; new pages of the usual kind cost more.
+        outputs = torch.empty_like(hidden, device="cpu", pin_memory=True)
+        outputs.copy_(hidden, non_blocking=True)
+        torch.cuda.current_stream(hidden.device).synchronize()
+        return outputs

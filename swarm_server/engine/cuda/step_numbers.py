@@ -8,6 +8,7 @@ page ids    5   9   7               the tables, one after the other
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -44,14 +45,14 @@ def number_step(segments: Sequence[Segment], tile_rows: int) -> StepNumbers:
     tables = [segment.tables[0] for segment in segments]
     ends = np.cumsum([len(table) for table in tables], dtype=np.int32)
     starts = np.concatenate((np.zeros(1, np.int32), ends[:-1]))
-    counts = [segment.num_tokens for segment in segments]
-    goes_alone = sum(counts) <= MAX_LONE_ROWS and max(counts) <= _MAX_LONE_ROWS_OF_SEGMENT
+    counts = np.array([segment.num_tokens for segment in segments])
+    num_rows = segments[-1].end
+    shifts = np.array([each.position - each.start for each in segments], np.int32)
+    goes_alone = num_rows <= MAX_LONE_ROWS and counts.max() <= _MAX_LONE_ROWS_OF_SEGMENT
     return StepNumbers(
-        positions=np.concatenate(
-            [np.arange(each.position, each.length, dtype=np.int32) for each in segments]
-        ),
+        positions=np.arange(num_rows, dtype=np.int32) + np.repeat(shifts, counts),
         table_starts=np.repeat(starts, counts),
-        page_ids=np.concatenate([np.array(table, np.int32) for table in tables]),
+        page_ids=np.fromiter(chain.from_iterable(tables), np.int32, int(ends[-1])),
         tiles=_cut([] if goes_alone else segments, starts, tile_rows),
     )
 
