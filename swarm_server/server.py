@@ -8,6 +8,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Final
 
+from swarm_protocol.dialect.methods import HELLO, STEPS
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.logs import get_logger
 from swarm_protocol.methods import (
@@ -35,6 +36,7 @@ from swarm_server.handlers import (
     TrainingAdmission,
     TrainingHandler,
 )
+from swarm_server.handlers.dialect import DialectHandler, HelloHandler, LaneLimits, PushLanes
 from swarm_server.kv import KVBudget
 from swarm_server.loading import load_span
 from swarm_server.planning import ServingPlan, choose_blocks, read_plan
@@ -78,7 +80,9 @@ class BlockServer:
             max_running=settings.max_training_requests, timeout_s=settings.training_timeout_s
         )
         self._pusher = Pusher(node, plan.dht_prefix)
+        self._push_lanes = PushLanes(node, plan.dht_prefix)
         self._inference: InferenceHandler | None = None
+        self._dialect: DialectHandler | None = None
         self._engine: Engine | None = None
         model = describe_model(settings.model, plan.model.num_blocks)
         self._announcer = Announcer(
@@ -137,11 +141,14 @@ class BlockServer:
         await self._go_offline()
         if self._inference is not None:
             self._inference.end_all()
+        if self._dialect is not None:
+            self._dialect.end_all()
         self._training.end_all()
         await self._wait_idle(_END_TIMEOUT_S)
         if self._engine is not None:
             self._engine.close()
         await self._pusher.close()
+        await self._push_lanes.close()
         await self._compute.close()
 
     async def _wait_idle(self, timeout_s: float) -> None:
@@ -204,6 +211,17 @@ class BlockServer:
         await self._node.serve_stream(RPC_FORWARD_STREAM, training.serve_forward)
         await self._node.serve_unary(RPC_BACKWARD, training.backward)
         await self._node.serve_stream(RPC_BACKWARD_STREAM, training.serve_backward)
+        await self._register_dialect(served, span, engine)
+
+    async def _register_dialect(self, served: ServedModel, span: Span, engine: Engine) -> None:
+        settings = self._settings
+        limits = LaneLimits.of_model(
+            served, step_s=settings.step_timeout_s, session_s=settings.session_timeout_s
+        )
+        self._dialect = DialectHandler(served, engine, self._admission, limits, self._push_lanes)
+        hello = HelloHandler(served, limits, dtype=span.dtype, page_size=settings.page_size)
+        await self._node.serve_stream(STEPS, self._dialect.serve)
+        await self._node.serve_unary(HELLO, hello.answer)
 
     async def _go_offline(self) -> None:
         if self._is_offline:
