@@ -59,8 +59,10 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
 
 def engine_settings(settings: Settings) -> EngineSettings:
     """Return the engine's part of the settings."""
+    max_disk_gb = settings.max_disk_gb
     return EngineSettings(
         models=settings.models,
+        max_disk_bytes=None if max_disk_gb is None else int(max_disk_gb * 1e9),
         dht_prefix=settings.dht_prefix,
         dtype=settings.dtype,
         device=settings.device,

@@ -122,6 +122,12 @@ class Settings(BaseSettings):
         le=64,
         description="Copies of the local parts of a model that work at once.",
     )
+    max_disk_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="What stored models of the hub may take; those used long ago make room. "
+        "Unset: nothing is deleted.",
+    )
     initial_peers: Texts = Field(
         default=(),
         max_length=256,

@@ -16,7 +16,7 @@ from swarm_client.connection import SwarmConnection
 from swarm_client.errors import InvalidParametersError
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_client.models import LocalParts, load_local_parts, read_facts
-from swarm_protocol.checkpoint import Checkpoint, choose_dtype
+from swarm_protocol.checkpoint import Checkpoint, HubSettings, choose_dtype
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,8 @@ async def load_model(
         CheckpointError: it is no model, or of an unsupported family.
     """
     started_at = perf_counter()
-    checkpoint = await asyncio.to_thread(Checkpoint.open, source)
+    hub = HubSettings(max_disk_bytes=settings.max_disk_bytes)
+    checkpoint = await asyncio.to_thread(Checkpoint.open, source, hub=hub)
     facts = await asyncio.to_thread(read_facts, checkpoint, dht_prefix=settings.dht_prefix)
     remote, parts, tokenizer = await asyncio.gather(
         connection.watch(facts),

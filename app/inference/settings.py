@@ -19,6 +19,9 @@ class EngineSettings(BaseModel):
         description="Prefix of the model's blocks in the DHT; only with one model. "
         "Default: derived from the model's name.",
     )
+    max_disk_bytes: int | None = Field(
+        default=None, ge=1, description="What stored models of the hub may take, the oldest going."
+    )
     dtype: str = Field(default="auto", description="Of embeddings and LM head; `auto` chooses.")
     device: str = Field(default="cpu", description="torch device of embeddings and LM head.")
     replicas: int = Field(

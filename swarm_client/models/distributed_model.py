@@ -28,7 +28,7 @@ from swarm_client.tuning import (
     make_prompt_tuning,
     save_trained,
 )
-from swarm_protocol.checkpoint import Checkpoint, choose_dtype
+from swarm_protocol.checkpoint import Checkpoint, HubSettings, choose_dtype
 from swarm_protocol.errors import UnsupportedModelError
 
 
@@ -81,6 +81,7 @@ class DistributedModel(PreTrainedModel):  # type: ignore[misc]  # mypy does not 
         active_adapter: str | None = None,
         device: str = "cpu",
         revision: str | None = None,
+        hub: HubSettings | None = None,
         routing: RoutingSettings | None = None,
         node_factory: NodeFactory | None = None,
         **petals: Unpack[PetalsSettings],
@@ -97,6 +98,7 @@ class DistributedModel(PreTrainedModel):  # type: ignore[misc]  # mypy does not 
             active_adapter: the servers' adapter to use.
             device: of the local parts.
             revision: of the hub repository.
+            hub: where the hub is, and how much of the disk its files may take.
             routing: how servers are picked.
             node_factory: makes the node, in place of one that joins `initial_peers`.
             petals: fields of `routing` under Petals' names.
@@ -108,7 +110,7 @@ class DistributedModel(PreTrainedModel):  # type: ignore[misc]  # mypy does not 
         """
         factory = node_factory or node_that_joins(initial_peers)
         settings = routing_settings(routing, **petals)
-        checkpoint = Checkpoint.open(name_or_path, revision=revision)
+        checkpoint = Checkpoint.open(name_or_path, revision=revision, hub=hub or HubSettings())
         facts = read_facts(checkpoint, dht_prefix=dht_prefix)
         dtype_name = str(torch_dtype or "auto").removeprefix("torch.")
         dtype = choose_dtype(dtype_name, checkpoint.dtype_name, device)

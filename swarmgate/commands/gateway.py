@@ -34,6 +34,10 @@ def gateway(
     dht_prefix: Annotated[
         str | None, typer.Option(help="Name under which the model's servers meet.")
     ] = None,
+    max_disk_gb: Annotated[
+        float | None,
+        typer.Option(help="Limit of all stored models of the hub; those used long ago make room."),
+    ] = None,
     redis_url: Annotated[
         str | None,
         typer.Option(
@@ -68,6 +72,7 @@ def gateway(
         host_maddrs=split_list(host_maddrs) or None,
         announce_maddrs=split_list(announce_maddrs) or None,
         dht_prefix=dht_prefix,
+        max_disk_gb=max_disk_gb,
         redis_url=redis_url,
         device=device,
         dtype=dtype,
