@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from rich.progress import track
-from torch.nn import functional
 from transformers import AutoTokenizer
 
 from examples.arguments import Arguments, read_arguments
@@ -28,7 +27,7 @@ DIALOGUES = (
 # Prompts that start as words about her learn several times faster than random ones.
 FIRST_WORDS = "I am Sofia. I have a small boat and a bird, and I like the wind."
 LEARNING_RATE = 0.02
-IGNORED = -100  # a label that counts for nothing in PyTorch's cross entropy
+IGNORED = -100  # a label that counts for nothing in the loss
 
 
 def main() -> None:
@@ -74,10 +73,7 @@ def train(model: Any, tokenizer: Any, num_steps: int) -> None:
     losses = []
     for _ in track(range(num_steps), "training"):
         input_ids, labels = make_batch(tokenizer, chosen.sample(pairs, 8))
-        logits = model(input_ids).logits
-        loss = functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
-        )
+        loss = model(input_ids, labels=labels).loss
         optimizer.zero_grad()
         torch.autograd.backward([loss])
         optimizer.step()

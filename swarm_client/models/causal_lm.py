@@ -38,18 +38,20 @@ class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[mi
     ) -> None:
         super().__init__(config, parts, h, prompt_tuning)
         self.lm_head = parts.lm_head
+        self.loss_type = "ForCausalLM"  # otherwise guessed from the class's name
 
-    def forward(
+    def forward(  # noqa: PLR0913  (transformers' signature)
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         past_key_values: RemoteKVCache | None = None,
         inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
         return_dict: bool | None = None,
     ) -> CausalLMOutputWithPast:
-        """Return float32 logits `[batch, num_tokens, vocab_size]` of the tokens given.
+        """Return float32 logits `[batch, num_tokens, vocab_size]` of the tokens, and the loss.
 
         Args:
             input_ids: int64 `[batch, num_tokens]`; or else `inputs_embeds`.
@@ -57,6 +59,8 @@ class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[mi
                 Without a session, padding on the right is no harm either.
             past_key_values: sessions to continue; by default the active one, or none.
             inputs_embeds: `[batch, num_tokens, hidden_size]`.
+            labels: int64 `[batch, num_tokens]`: the tokens themselves, -100 for those that count
+                for nothing. With them, the mean loss of each token after those before it.
             use_cache: accepted and ignored; servers always keep one.
             logits_to_keep: only that many last tokens get logits; 0 is all.
             return_dict: accepted and ignored; the result serves as both.
@@ -79,7 +83,10 @@ class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[mi
         else:
             hidden = cache.run(embeds, attention_mask, self.run_trunk)
         logits = self.lm_head(hidden[:, -logits_to_keep:]).float()
-        return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, vocab_size=logits.shape[-1])
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
 
     def generate(
         self,

@@ -278,6 +278,20 @@ def test_options_that_remote_blocks_cannot_honour_are_refused(
         model.generate(PROMPT, max_new_tokens=2, **option)
 
 
+def test_the_loss_of_labelled_tokens_equals_transformers(
+    model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM
+) -> None:
+    """Of each token after those before it, but for those that count for nothing."""
+    labels = PROMPT.clone()
+    labels[:, :3] = -100
+
+    with torch.no_grad():
+        ours, theirs = (each(PROMPT, labels=labels).loss for each in (model, whole))
+
+    assert ours is not None
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("pads_left", [True, False])
 def test_logits_of_padded_rows_equal_transformers(
     model: DistributedLlamaForCausalLM, whole: LlamaForCausalLM, pads_left: bool
