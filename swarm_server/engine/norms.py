@@ -5,6 +5,8 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
+from swarm_server.engine.kernels import row_operations
+
 Norm = Callable[[Tensor], Tensor]
 """[..., size] -> the same shape"""
 
@@ -18,6 +20,10 @@ class RMSNorm:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Return `hidden`, normed over its last axis."""
+        if hidden.dim() == 2 and hidden.is_contiguous():
+            operations = row_operations(hidden)
+            if operations is not None:
+                return operations.rms_norm(hidden, self.weight, self.eps)
         exact = hidden.float()
         return self.weight * (exact * _inverse_rms(exact, self.eps)).to(hidden.dtype)
 

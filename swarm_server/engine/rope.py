@@ -9,6 +9,8 @@ from math import pi
 import torch
 from torch import Tensor
 
+from swarm_server.engine.kernels import row_operations
+
 _FIRST_POSITIONS = 512
 
 
@@ -100,9 +102,13 @@ def rotate_in_place(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
     """Rotate heads by their positions.
 
     Args:
-        heads: [num_tokens, num_heads, head_dim], overwritten.
+        heads: [num_tokens, num_heads, head_dim], overwritten; a token's lie together.
         cos: [num_tokens, 1, head_dim], from `RopeTable.rows`, as is `sin`.
         sin: see `cos`.
     """
+    operations = row_operations(heads)
+    if operations is not None:
+        operations.rotate(heads, cos, sin)
+        return
     swapped = heads.roll(heads.shape[-1] // 2, -1)
     heads.mul_(cos).addcmul_(swapped, sin)

@@ -1,0 +1,89 @@
+"""What a block does to each bfloat16 token alone, in C: see row_operations.c."""
+
+from ctypes import CDLL, c_float, c_int32, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from swarm_protocol.logs import get_logger
+from swarm_server.engine.kernels.build import BuildError, build_library
+
+log = get_logger(__name__)
+
+_SOURCE: Final = Path(__file__).with_suffix(".c")
+
+
+class RowOperations:
+    """The built operations, unknown to autograd. Calls let other Python threads run."""
+
+    def __init__(self, library: CDLL) -> None:
+        self._rms_norm = library.rms_norm
+        self._rms_norm.argtypes = [c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_float, c_int32]
+        self._rms_norm.restype = None
+        self._rotate = library.rotate
+        self._rotate.argtypes = [
+            c_void_p,
+            c_void_p,
+            c_void_p,
+            c_int64,
+            c_int64,
+            c_int64,
+            c_int64,
+            c_int32,
+        ]
+        self._rotate.restype = None
+
+    def rms_norm(self, rows: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """Return what `engine.norms.RMSNorm` does; rows [num_rows, size] and weight contiguous."""
+        assert rows.is_contiguous()
+        outputs = torch.empty_like(rows)
+        num_rows, size = rows.shape
+        self._rms_norm(
+            rows.data_ptr(),
+            weight.data_ptr(),
+            outputs.data_ptr(),
+            num_rows,
+            size,
+            eps,
+            torch.get_num_threads(),
+        )
+        return outputs
+
+    def rotate(self, heads: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """Rotate heads in place; see `engine.rope.rotate_in_place`. Rows may lie apart."""
+        num_rows, num_heads, head_dim = heads.shape
+        assert heads.stride()[1:] == (head_dim, 1)
+        self._rotate(
+            heads.data_ptr(),
+            cos.data_ptr(),
+            sin.data_ptr(),
+            num_rows,
+            heads.stride(0),
+            num_heads,
+            head_dim,
+            torch.get_num_threads(),
+        )
+
+
+def row_operations(rows: Tensor) -> RowOperations | None:
+    """Return the operations for rows like these; None where torch must do.
+
+    That is where there are gradients to be had, for other dtypes and devices (float32 keeps the
+    roundings of torch), and without a compiler.
+    """
+    if rows.dtype != torch.bfloat16 or rows.device.type != "cpu" or torch.is_grad_enabled():
+        return None
+    return _load()
+
+
+@cache
+def _load() -> RowOperations | None:
+    directory = Path.home() / ".cache" / "swarmgate" / "kernels"
+    try:
+        return RowOperations(build_library(_SOURCE, directory))
+    except BuildError as error:
+        log.warning("row_operations_unavailable", reason=str(error))
+        return None

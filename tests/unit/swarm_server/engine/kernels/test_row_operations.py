@@ -1,0 +1,72 @@
+"""What blocks do to each token alone gives the same in C as in torch."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from swarm_server.engine.kernels import RowOperations, row_operations
+from swarm_server.engine.norms import RMSNorm
+from swarm_server.engine.rope import rotate
+
+TOLERANCE = 2**-6  # torch rounds between products; values are below 4
+
+
+def random(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
+
+
+def operations_for(rows: Tensor) -> RowOperations:
+    with torch.no_grad():
+        operations = row_operations(rows)
+    if operations is None:
+        pytest.skip("no C compiler here")
+    return operations
+
+
+@pytest.mark.parametrize("num_rows", [1, 3, 40])
+@pytest.mark.parametrize("size", [8, 33, 1024])
+def test_a_norm_is_that_of_torch(num_rows: int, size: int) -> None:
+    """Of few rows and many, and of widths that no vector divides; with the same roundings."""
+    rows, weight = random(num_rows, size), random(size)
+
+    normed = operations_for(rows).rms_norm(rows, weight, 1e-6)
+
+    expected = RMSNorm(weight, 1e-6)(rows)  # gradients are on: this goes through torch
+    # Sums in another order may tip a rounding, of the norm or of its product with the weight.
+    torch.testing.assert_close(normed, expected, atol=0, rtol=2**-6)
+
+
+@pytest.mark.parametrize("num_rows", [1, 40])
+@pytest.mark.parametrize("head_dim", [2, 20, 64])
+def test_a_rotation_is_that_of_torch(num_rows: int, head_dim: int) -> None:
+    """In place, where other heads lie between the rows; those stay as they are."""
+    fused = random(num_rows, 7, head_dim)
+    angles = random(num_rows, 1, head_dim // 2, dtype=torch.float32)
+    cos = torch.cat((angles.cos(), angles.cos()), -1).bfloat16()
+    sin = torch.cat((-angles.sin(), angles.sin()), -1).bfloat16()
+    expected = rotate(fused[:, :4], cos, sin)
+    rest = fused[:, 4:].clone()
+
+    operations_for(fused).rotate(fused[:, :4], cos, sin)
+
+    torch.testing.assert_close(fused[:, :4], expected, atol=TOLERANCE, rtol=0)
+    assert torch.equal(fused[:, 4:], rest)
+
+
+def test_not_a_number_stays_in_its_row() -> None:
+    """The other rows are normed as without it."""
+    rows, weight = random(3, 16), random(16)
+    clean = operations_for(rows).rms_norm(rows, weight, 1e-6)
+    rows[1, 5] = torch.nan
+
+    normed = operations_for(rows).rms_norm(rows, weight, 1e-6)
+
+    assert normed[1].isnan().all()
+    assert torch.equal(normed[[0, 2]], clean[[0, 2]])
+
+
+def test_gradients_and_other_dtypes_go_through_torch() -> None:
+    """The operations know nothing of autograd, and only bfloat16."""
+    assert row_operations(torch.zeros(1, 2, dtype=torch.bfloat16)) is None
+    with torch.no_grad():
+        assert row_operations(torch.zeros(1, 2)) is None
