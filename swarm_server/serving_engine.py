@@ -4,6 +4,8 @@ from typing import Final
 
 from swarm_protocol.logs import get_logger
 from swarm_server.engine import ComputeThread, Span
+from swarm_server.engine.batch import SpanRunner
+from swarm_server.engine.cuda import make_gpu_runner
 from swarm_server.engine.eager_runner import EagerRunner
 from swarm_server.engine.measuring import SpanSpeed
 from swarm_server.engine.page_storage import PageStorage
@@ -46,7 +48,8 @@ def build_engine(
         ),
         page_wait_s=settings.page_wait_s,
     )
-    paged = PagedSpan(EagerRunner(span, storage), storage, span.shape.hidden_size, span.dtype)
+    runner = _choose_runner(span, storage)
+    paged = PagedSpan(runner, storage, span.shape.hidden_size, span.dtype)
     log.info(
         "engine_built",
         num_pages=num_pages,
@@ -54,6 +57,11 @@ def build_engine(
         chunk_tokens=limits.batch.chunk_tokens,
     )
     return Engine(paged, KVMemory(num_pages, layout), compute, limits)
+
+
+def _choose_runner(span: Span, storage: PageStorage) -> SpanRunner:
+    eager = EagerRunner(span, storage)
+    return eager if span.device == "cpu" else make_gpu_runner(span, storage, eager)
 
 
 def choose_chunk(speed: SpanSpeed, num_blocks: int, settings: ServerSettings) -> int:
