@@ -1,4 +1,4 @@
-"""A span of blocks that belong to one server, and running a step through them."""
+"""A span of blocks that belong to one server, and what a step asks of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,8 @@ from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.adaptable_linear import AdapterRows, BlockAdapter
 from swarm_server.engine.batch import AdapterRange
 from swarm_server.engine.block_context import BlockContext
-from swarm_server.engine.chunk_masks import ChunkMasks
 from swarm_server.engine.decoder_block import BlockShape
-from swarm_server.engine.dense_attention import DenseAttention
-from swarm_server.engine.positions import BatchPositions, PositionTables
-from swarm_server.kv.session_kv import SessionKV
+from swarm_server.engine.positions import PositionTables
 
 
 class Block(Protocol):
@@ -93,50 +90,3 @@ class Span:
         return [
             AdapterRows(part.start, part.end, self.adapters[part.name][place]) for part in adapters
         ]
-
-    def new_kv(self, blocks: BlockRange, *, batch_size: int, max_length: int) -> SessionKV:
-        """Return an empty KV cache for a session over `blocks`, which are among ours."""
-        return SessionKV(
-            num_blocks=len(blocks),
-            batch_size=batch_size,
-            num_kv_heads=self.shape.num_kv_heads,
-            head_dim=self.shape.head_dim,
-            max_length=max_length,
-            dtype=self.dtype,
-            device=self.device,
-        )
-
-    @torch.inference_mode()
-    def run(self, blocks: BlockRange, kv: SessionKV, step: Step) -> Tensor:
-        """Return the hidden states after `blocks`, and move the session's position.
-
-        Returns:
-            [batch, num_tokens, hidden_size] in the span's dtype, on the CPU.
-        """
-        if step.hypo_ids is not None:
-            kv.reorder(step.hypo_ids)
-        batch_size, num_tokens, _ = step.hidden.shape
-        hidden = step.hidden.to(self.device, self.dtype)
-        if num_tokens == 0:
-            return hidden.cpu()
-        masks = ChunkMasks(kv.position, num_tokens, self.tables)
-        indexes = torch.arange(masks.position, masks.end, device=self.device).repeat(batch_size)
-        positions = BatchPositions(indexes, masks.end, self.tables)
-        adapters = () if step.adapter is None else (AdapterRange(0, len(indexes), step.adapter),)
-        kv.extend(num_tokens)
-        for index, layer in enumerate(self.layers(blocks)):
-            if step.prompts is not None:
-                hidden = with_prompts(hidden, step.prompts[index])
-            attention = DenseAttention(kv, index, masks)
-            parts = self.adapter_rows(blocks.start + index, adapters)
-            context = BlockContext(positions, attention, parts)
-            hidden = layer.run(hidden.flatten(0, 1), context).view(hidden.shape)
-        kv.advance()
-        return hidden.cpu()
-
-
-def with_prompts(hidden: Tensor, prompts: Tensor) -> Tensor:
-    """Return a copy of `hidden` with the prompts of one block added to its first tokens."""
-    hidden = hidden.clone()
-    hidden[:, : prompts.shape[1]] += prompts.to(hidden)
-    return hidden

@@ -14,25 +14,15 @@ from torch import Tensor
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.batch import AdapterRange
 from swarm_server.engine.block_context import BlockContext
-from swarm_server.engine.chunk_masks import ChunkMasks
-from swarm_server.engine.dense_attention import DenseAttention
 from swarm_server.engine.positions import BatchPositions
-from swarm_server.engine.span import Span, with_prompts
+from swarm_server.engine.span import Span
+from swarm_server.engine.whole_sequences import WholeSequences
 
 _MAX_SAVED_BYTES: Final = 512 * 1024 * 1024
 """What autograd may hold at once. Blocks over it are computed twice, from saved inputs."""
 
 _SAVED_PER_BLOCK: Final = 16
 """Autograd saves about so many tensors of the size of the hidden states in one block."""
-
-
-class ChunkOnlyKV:
-    """Keys and values of a chunk at position 0, which is the whole sequence; kept nowhere."""
-
-    def write(self, _block_index: int, keys_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the chunk's own; see `engine.dense_attention.KVWriter`. Differentiable."""
-        keys, values = keys_values.transpose(1, 2).chunk(2, 1)
-        return keys, values
 
 
 def _no_pause() -> None:
@@ -118,7 +108,7 @@ class _Layers:
         self._layers = span.layers(blocks)
         positions = torch.arange(num_tokens, device=span.device).repeat(batch_size)
         self._positions = BatchPositions(positions, num_tokens, span.tables)
-        self._masks = ChunkMasks(0, num_tokens, span.tables)
+        self._attention = WholeSequences(num_tokens, span.tables)
         self._adapters = [] if adapter is None else [AdapterRange(0, len(positions), adapter)]
         self._prompts = prompts
         if prompts is not None:
@@ -132,10 +122,11 @@ class _Layers:
     def run(self, index: int, hidden: Tensor, prompts: Tensor | None) -> Tensor:
         """Return the hidden states after the block of this index."""
         if prompts is not None:
-            hidden = with_prompts(hidden, prompts)
+            hidden = hidden.clone()
+            hidden[:, : prompts.shape[1]] += prompts
         context = BlockContext(
             self._positions,
-            DenseAttention(ChunkOnlyKV(), index, self._masks),
+            self._attention,
             self._span.adapter_rows(self._blocks.start + index, self._adapters),
         )
         return self._layers[index].run(hidden.flatten(0, 1), context).view(hidden.shape)

@@ -1,7 +1,7 @@
 """KV memory: how much a server grants, and which pages hold whose keys and values.
 
 Entry points: `KVBudget` (promises), `KVMemory` (pages) and `SequenceKV` (the pages of a sequence),
-all without tensors; `engine.page_storage` has the contents. `SessionKV` is what came before pages.
+all without tensors; `engine.page_storage` has the contents.
 """
 
 from swarm_server.kv.budget import KVBudget
@@ -9,7 +9,6 @@ from swarm_server.kv.layout import KVLayout
 from swarm_server.kv.memory import KVMemory
 from swarm_server.kv.pages import HOLE, PageCopy, PageId
 from swarm_server.kv.sequence_kv import SequenceKV
-from swarm_server.kv.session_kv import SessionKV
 
 __all__ = [
     "HOLE",
@@ -19,5 +18,4 @@ __all__ = [
     "PageCopy",
     "PageId",
     "SequenceKV",
-    "SessionKV",
 ]

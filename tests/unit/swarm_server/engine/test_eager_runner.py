@@ -1,6 +1,7 @@
 """Ragged batches through a span: the same numbers as transformers, whatever goes together."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,26 @@ from tests.unit.swarm_server.llama_models import ReferenceLlama, load_all, save_
 TOLERANCE = 1e-4  # float32 sums of a few dozen products, in another order than transformers'
 
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "grouped": {},
+    "ungrouped": {"num_key_value_heads": 4},
+    "one_kv_head": {"num_key_value_heads": 1},
+    "wide_heads": {"head_dim": 24},
+    "biases": {"attention_bias": True, "mlp_bias": True},
+    "llama3": {"rope_parameters": LLAMA3},
+    "linear": {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 3.0}},
+    "eps": {"rms_norm_eps": 1e-2},
+}
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Span, ReferenceLlama]:
     directory = tmp_path_factory.mktemp("llama")
@@ -23,6 +44,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Span, ReferenceLlam
 
 def hidden_states(batch: int, num_tokens: int) -> Tensor:
     return torch.randn(batch, num_tokens, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_of_config_equals_transformers(variant: str, tmp_path: Path) -> None:
+    """Prefill, a chunk over the prefix and single tokens give transformers' hidden states."""
+    reference = save_llama(tmp_path, **VARIANTS[variant])
+    hidden = hidden_states(2, 12)
+
+    outputs = run_in_chunks(load_all(tmp_path), hidden, [5, 4, 1, 1, 1])
+
+    torch.testing.assert_close(outputs, reference.run(hidden), atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("sizes", [[70], [1] * 70, [64, 6], [1, 69], [3, 65, 2]])

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine import Span, training
-from swarm_server.engine.span import Step
 from swarm_server.engine.training import backward, forward
+from tests.unit.swarm_server.engine.paged_sequences import PagedSpan, Part, run_in_chunks
 from tests.unit.swarm_server.llama_models import load_all, save_llama
 
 TOLERANCE = 1e-5  # of the largest value: without autograd, blocks round a little differently
@@ -32,11 +32,12 @@ def assert_equal(got: Tensor, expected: Tensor) -> None:
 def test_forward_equals_a_prefill(span: Span) -> None:
     """Of the same blocks, with the same prompts; the inputs stay as they are."""
     hidden, prompts = random_tensor(2, 6, 32), random_tensor(3, 1, 2, 32)
-    kv = span.new_kv(span.blocks, batch_size=2, max_length=6)
+    paged = PagedSpan(span)
+    parts = [Part(paged.new_sequence(), row, prompts=prompts[:, 0]) for row in hidden]
 
     outputs = forward(span, span.blocks, hidden, prompts)
 
-    assert torch.equal(outputs, span.run(span.blocks, kv, Step(hidden, prompts)))
+    assert_equal(outputs, torch.stack(paged.run(*parts)))
     assert torch.equal(hidden, random_tensor(2, 6, 32))
 
 
@@ -83,8 +84,7 @@ def test_training_pauses_before_every_block(span: Span) -> None:
 
 def test_training_works_after_a_long_inference_grew_the_tables(span: Span) -> None:
     """Tables made without autograd serve it as well."""
-    kv = span.new_kv(span.blocks, batch_size=1, max_length=700)
-    span.run(span.blocks, kv, Step(random_tensor(1, 700, 32)))
+    run_in_chunks(span, random_tensor(1, 700, 32), [700])
 
     of_hidden, of_prompts = backward(
         span, span.blocks, random_tensor(1, 4, 32), random_tensor(1, 4, 32)
