@@ -66,4 +66,6 @@ def steps_of(frame: StepsFrame | PushedFrame) -> Iterator[LaneStep]:
     for index, rows in enumerate(split_rows(frame.entries, frame.hidden)):
         entry, extras = frame.entries[index], frame.extras.get(index, _NO_EXTRAS)
         step = Step(rows, extras.prompts, extras.hypo_ids)
-        yield LaneStep(entry.step, entry.position, step, entry.flags)
+        yield LaneStep(
+            entry.step, entry.position, entry.num_rows, entry.num_tokens, step, entry.flags
+        )

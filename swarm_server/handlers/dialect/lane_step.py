@@ -8,22 +8,14 @@ from swarm_server.engine.span import Step
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LaneStep:
-    """What is to be computed; `number`, `position` and `flags` are the client's."""
+    """What is to be computed; all but `step`, which has the tensors, is as in the entry."""
 
     number: int
     position: int
+    num_rows: int
+    num_tokens: int
     step: Step
     flags: int = 0
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of the batch."""
-        return self.step.hidden.shape[0]
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of each row."""
-        return self.step.hidden.shape[1]
 
     @property
     def size(self) -> int:
