@@ -19,7 +19,7 @@ from swarm_client.errors import (
     RollbackUnsupportedError,
     SessionClosedError,
 )
-from swarm_client.session.petals_hop_session import PetalsHopSession
+from tests.harness.stuck_servers import deny_rollback
 from tests.integration.swarm_client.local_model import distributed, local_model
 from tests.integration.swarm_client.test_decoding import Recorder
 
@@ -44,7 +44,7 @@ def model(tiny_llama: Path) -> Iterator[DistributedLlamaForCausalLM]:
 def _rollback(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers that have proved rollback, and servers that have not."""
     if not request.param:
-        monkeypatch.setattr(PetalsHopSession, "can_roll_back", False)
+        deny_rollback(monkeypatch)
 
 
 def greedy(model: LlamaForCausalLM, inputs: Tensor | None, num_new: int, **options: Any) -> Tensor:
@@ -367,7 +367,7 @@ def test_more_history_than_may_be_kept_ends_rollback(
     tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error says so; the session goes on, and its beginning can be gone back to."""
-    monkeypatch.setattr(PetalsHopSession, "can_roll_back", False)
+    deny_rollback(monkeypatch)
     settings = RoutingSettings(max_history_bytes=6 * 64 * 4)
     with (
         distributed(DistributedLlamaForCausalLM, tiny_llama, ["0:4"], routing=settings) as model,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from swarm_client.session.petals_hop_session import PetalsHopSession
+from tests.harness.stuck_servers import deny_rollback
 from tests.integration.swarm_client.tuning.local_twin import LocalTwin
 from tests.integration.swarm_client.tuning.test_prompt_tuning import BOTH_MODES, tuned
 
@@ -46,7 +46,7 @@ def test_a_rollback_keeps_the_prompts(
 ) -> None:
     """They are part of the position, and are replayed where servers cannot roll back."""
     if not can_roll_back:
-        monkeypatch.setattr(PetalsHopSession, "can_roll_back", False)
+        deny_rollback(monkeypatch)
     with tuned(tiny_llama, mode) as (llama, prompts):
         twin = LocalTwin(whole, prompts)
         with llama.inference_session(max_length=40) as session:

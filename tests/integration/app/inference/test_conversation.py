@@ -8,7 +8,7 @@ import pytest
 from app.inference.requests import FinishReason
 from swarm_client.errors import MaxLengthExceededError, NoRouteError, SessionClosedError
 from swarm_client.generation.parameters import SamplingParameters
-from swarm_client.session.petals_hop_session import PetalsHopSession
+from tests.harness.stuck_servers import deny_rollback
 from tests.integration.app.inference.swarm import (
     LocalModel,
     Swarm,
@@ -172,7 +172,7 @@ async def test_a_stop_text_found_a_token_late_takes_that_token_back(
     They roll back; where they cannot, they are sent what is left once more.
     """
     if not can_roll_back:
-        monkeypatch.setattr(PetalsHopSession, "can_roll_back", False)
+        deny_rollback(monkeypatch)
     prompt = await swarm.encode("The cat")
     text = swarm.decode(local_model.continue_greedily(prompt, 12)).partition("\ufffd")[0]
     conversation = await swarm.open()
