@@ -4,6 +4,7 @@ Entry point: `Scheduler`. Pure: it knows no tensors, no clock and no event loop,
 how many there are.
 """
 
+from swarm_server.scheduler.gathering import Gathering
 from swarm_server.scheduler.page_fitting import Holding, PageAccounts
 from swarm_server.scheduler.scheduler import Scheduler
 from swarm_server.scheduler.tickets import BatchLimits, BatchPlan, Slice, Ticket
@@ -11,6 +12,7 @@ from swarm_server.scheduler.tickets import BatchLimits, BatchPlan, Slice, Ticket
 __all__ = [
     "BatchLimits",
     "BatchPlan",
+    "Gathering",
     "Holding",
     "PageAccounts",
     "Scheduler",

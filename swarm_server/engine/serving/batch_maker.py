@@ -1,6 +1,7 @@
 """Makes batches: asks the scheduler, gives pages to what it has picked, and takes them back."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 
 from swarm_protocol.logs import get_logger
@@ -17,6 +18,14 @@ log = get_logger(__name__)
 
 _MAX_DECODE_TOKENS = 8
 """Steps of at most so many tokens a row are decodes, which go into every batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyDecodes:
+    """Rows that could decode now, and when the first of them came."""
+
+    num_rows: int
+    since: float
 
 
 class BatchMaker:
@@ -43,6 +52,14 @@ class BatchMaker:
     def has_work(self) -> bool:
         """Whether a step waits that is not being computed."""
         return self._scheduler.has_work
+
+    def ready_decodes(self) -> ReadyDecodes | None:
+        """Return what waits when decodes do, and nothing else."""
+        works = [s.work for s in self._stepping.values() if s.work and not s.is_in_batch]
+        if not works or any(work.is_prefill for work in works):
+            return None
+        num_rows = sum(work.num_rows for work in works)
+        return ReadyDecodes(num_rows, min(work.submitted_at for work in works))
 
     def next_ticket_id(self) -> int:
         """Return a number greater than those before."""

@@ -29,6 +29,7 @@ from swarm_server.engine.serving.work import Work
 from swarm_server.errors import BatchFailedError, NotFiniteError
 from swarm_server.kv import KVMemory
 from swarm_server.kv.session_pages import SessionPages
+from swarm_server.scheduler import Gathering
 
 log = get_logger(__name__)
 
@@ -36,6 +37,9 @@ _RETRY_S: Final = 0.05
 """How often steps that wait for pages are looked at, beside whenever a batch ends."""
 
 _IDLE_CHECK_S: Final = 1.0
+
+_MIN_WAIT_S: Final = 0.0005
+"""A timer for less is not worth its while."""
 
 
 class Engine:
@@ -65,6 +69,7 @@ class Engine:
         self._compute = compute
         self._clock = clock
         self._batches = BatchMaker(memory, limits, self.counters, clock)
+        self._gathering = Gathering()
         self._session_ids = count()
         self._running: RunningBatch | None = None
         self._started_at = 0.0
@@ -105,12 +110,14 @@ class Engine:
             submitted_at=now,
         )
         self._batches.add(session, session.work)
+        self._gathering.came(session.session_id, now)
         self._wake()
         return future
 
     def leave(self, session: EngineSession) -> None:
         """Forget a session; for `EngineSession`."""
         self._batches.drop(session)
+        self._gathering.left(session.session_id)
         if not session.is_in_batch:
             self._free(session)
 
@@ -134,6 +141,8 @@ class Engine:
         self._is_woken = False
         if self._running is not None:
             return
+        if self._waits_for_more():
+            return
         batch = self._batches.next_batch()
         if batch is None:
             self._set_timer()
@@ -142,6 +151,19 @@ class Engine:
         self._running, self._started_at = batch, self._clock()
         running = self._compute.submit(lambda: batch.compute(self._span))
         running.add_done_callback(lambda done: loop.call_soon_threadsafe(self._end, done))
+
+    def _waits_for_more(self) -> bool:
+        """Tell whether it pays to begin a little later; then the timer is set."""
+        ready, now = self._batches.ready_decodes(), self._clock()
+        if ready is None:
+            return False
+        wait_s = self._gathering.begin_at(ready.num_rows, ready.since, now) - now
+        if wait_s < _MIN_WAIT_S:
+            return False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._wake)
+        return True
 
     def _set_timer(self) -> None:
         """Look again later: for pages if a step lacks them, else whether all is well."""
@@ -170,6 +192,7 @@ class Engine:
                 self._take(member, outputs, took_s, finished)
         else:
             self._fail(batch, error)
+        self._gathering.batch_finished(took_s)
         self._count(batch, took_s)
         self._begin()
         num_rows = batch.num_rows
@@ -194,7 +217,8 @@ class Engine:
         work.add_outputs(outputs, member.end, took_s)
         if member.end == work.chunk.end:
             session.finish()
-            session.stepped_at = self._clock()
+            now = session.stepped_at = self._clock()
+            self._gathering.went(session.session_id, work.num_rows, now)
             finished.append(work)
 
     def _fail(self, batch: RunningBatch, cause: BaseException) -> None:
