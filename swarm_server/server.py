@@ -24,7 +24,7 @@ from swarm_protocol.node import Node
 from swarm_protocol.records import ServerRecord, ServerState
 from swarm_server.announcing import Announced, Announcer
 from swarm_server.engine import ComputeThread, Span
-from swarm_server.engine.measuring import SpanSpeed, measure_speed
+from swarm_server.engine.measuring import SpanSpeed
 from swarm_server.engine.serving import Engine
 from swarm_server.handlers import (
     Admission,
@@ -41,7 +41,7 @@ from swarm_server.kv import KVBudget
 from swarm_server.loading import load_span
 from swarm_server.planning import ServingPlan, choose_blocks, read_plan
 from swarm_server.record import describe_model, describe_server, own_version
-from swarm_server.serving_engine import build_engine
+from swarm_server.serving_engine import build_engine, prepare_span
 from swarm_server.settings import ServerSettings
 
 log = get_logger(__name__)
@@ -182,8 +182,9 @@ class BlockServer:
             device=plan.device,
             adapters=plan.adapters,
         )
-        self._speed = measure_speed(span)
-        return span, build_engine(span, self._compute, self._settings, self._speed)
+        ready = prepare_span(span, self._settings)
+        self._speed = ready.speed
+        return span, build_engine(ready, self._compute, self._settings)
 
     async def _register_handlers(self, span: Span, engine: Engine) -> None:
         settings = self._settings

@@ -1,5 +1,6 @@
 """Puts an engine together for a span that has been loaded."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from swarm_protocol.logs import get_logger
@@ -7,7 +8,7 @@ from swarm_server.engine import ComputeThread, Span
 from swarm_server.engine.batch import SpanRunner
 from swarm_server.engine.cuda import make_gpu_runner
 from swarm_server.engine.eager_runner import EagerRunner
-from swarm_server.engine.measuring import SpanSpeed
+from swarm_server.engine.measuring import MEASURED_TOKENS, SpanSpeed, measure_speed
 from swarm_server.engine.page_storage import PageStorage
 from swarm_server.engine.serving import Engine, EngineLimits, PagedSpan
 from swarm_server.kv import KVLayout, KVMemory
@@ -19,19 +20,21 @@ log = get_logger(__name__)
 _MIN_CHUNK_TOKENS: Final = 16
 
 
-def build_engine(
-    span: Span, compute: ComputeThread, settings: ServerSettings, speed: SpanSpeed
-) -> Engine:
-    """Return the engine of a server; its KV memory is reserved here, on the compute thread.
+@dataclass(frozen=True, slots=True)
+class ReadySpan:
+    """A span with the runner and the pages that it is served with, and how fast it is."""
 
-    Args:
-        span: that it runs.
-        compute: where it does so.
-        settings: of the server.
-        speed: of the span; a chunk of a prompt takes about `max_chunk_ms`.
-    """
+    paged: PagedSpan
+    memory: KVMemory
+    speed: SpanSpeed
+    num_blocks: int
+
+
+def prepare_span(span: Span, settings: ServerSettings) -> ReadySpan:
+    """Reserve KV memory for a span and measure it; for the compute thread."""
     layout = KVLayout(span.windows, settings.page_size)
-    num_pages = layout.num_groups * -(-settings.kv_tokens // settings.page_size)
+    num_tokens = max(settings.kv_tokens, MEASURED_TOKENS)
+    num_pages = layout.num_groups * -(-num_tokens // settings.page_size)
     storage = PageStorage(
         layout,
         num_pages,
@@ -40,23 +43,29 @@ def build_engine(
         dtype=span.dtype,
         device=span.device,
     )
+    runner = _choose_runner(span, storage)
+    speed = measure_speed(span, runner, layout)
+    paged = PagedSpan(runner, storage, span.shape.hidden_size, span.dtype)
+    return ReadySpan(paged, KVMemory(num_pages, layout), speed, len(span.blocks))
+
+
+def build_engine(ready: ReadySpan, compute: ComputeThread, settings: ServerSettings) -> Engine:
+    """Return the engine of a server; `compute` is where it runs the span."""
     limits = EngineLimits(
         BatchLimits(
             max_batch_tokens=settings.max_batch_tokens,
-            chunk_tokens=choose_chunk(speed, len(span.blocks), settings),
+            chunk_tokens=choose_chunk(ready.speed, ready.num_blocks, settings),
             max_rows=settings.max_batch_rows,
         ),
         page_wait_s=settings.page_wait_s,
     )
-    runner = _choose_runner(span, storage)
-    paged = PagedSpan(runner, storage, span.shape.hidden_size, span.dtype)
     log.info(
         "engine_built",
-        num_pages=num_pages,
+        num_pages=ready.memory.num_pages,
         page_size=settings.page_size,
         chunk_tokens=limits.batch.chunk_tokens,
     )
-    return Engine(paged, KVMemory(num_pages, layout), compute, limits)
+    return Engine(ready.paged, ready.memory, compute, limits)
 
 
 def _choose_runner(span: Span, storage: PageStorage) -> SpanRunner:

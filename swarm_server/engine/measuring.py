@@ -7,9 +7,7 @@ from typing import Final
 
 import torch
 
-from swarm_server.engine.batch import RaggedBatch
-from swarm_server.engine.eager_runner import EagerRunner
-from swarm_server.engine.page_storage import PageStorage
+from swarm_server.engine.batch import RaggedBatch, SpanRunner
 from swarm_server.engine.segments import Segment
 from swarm_server.engine.span import Span
 from swarm_server.kv import KVLayout
@@ -17,6 +15,9 @@ from swarm_server.kv import KVLayout
 _DECODE_BUDGET_S: Final = 0.1
 _MAX_DECODE_STEPS: Final = 16
 _PREFILL_TOKENS: Final = 64
+
+MEASURED_TOKENS: Final = 1 + _PREFILL_TOKENS + _MAX_DECODE_STEPS
+"""What `measure_speed` writes into the pages, in every layout group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,22 @@ class SpanSpeed:
         return self.prefill_rps / ((num_blocks + 1) / 2)
 
 
-def measure_speed(span: Span, *, clock: Callable[[], float] = perf_counter) -> SpanSpeed:
-    """Run a few batches of zeros; for the compute thread."""
-    sequence = _Sequence(span, _PREFILL_TOKENS + _MAX_DECODE_STEPS + 1)
+def measure_speed(
+    span: Span,
+    runner: SpanRunner,
+    layout: KVLayout,
+    *,
+    clock: Callable[[], float] = perf_counter,
+) -> SpanSpeed:
+    """Run a few batches of zeros; for the compute thread, before pages are given to anybody.
+
+    Args:
+        span: to measure.
+        runner: that will run its batches. It has pages for `MEASURED_TOKENS`.
+        layout: of the pages.
+        clock: in seconds.
+    """
+    sequence = _Sequence(span, runner, layout)
     num_blocks = len(span.blocks)
     sequence.run(1)  # the first run pays for torch's own preparations
     started_at = clock()
@@ -51,21 +65,15 @@ def measure_speed(span: Span, *, clock: Callable[[], float] = perf_counter) -> S
 
 
 class _Sequence:
-    """A sequence in one large page of its own."""
+    """A sequence in the first pages of all."""
 
-    def __init__(self, span: Span, max_length: int) -> None:
-        layout = KVLayout(span.windows, max_length)
-        storage = PageStorage(
-            layout,
-            layout.num_groups,
-            num_kv_heads=span.shape.num_kv_heads,
-            head_dim=span.shape.head_dim,
-            dtype=span.dtype,
-            device=span.device,
-        )
-        self._tables = [[group] for group in range(layout.num_groups)]
+    def __init__(self, span: Span, runner: SpanRunner, layout: KVLayout) -> None:
+        num_pages = -(-MEASURED_TOKENS // layout.page_size)
+        self._tables = [
+            range(group * num_pages, (group + 1) * num_pages) for group in range(layout.num_groups)
+        ]
         self._span = span
-        self._runner = EagerRunner(span, storage)
+        self._runner = runner
         self._position = 0
 
     def run(self, num_tokens: int) -> None:

@@ -14,12 +14,11 @@ from swarm_protocol.checkpoint import HubSettings
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.adapters import AdapterFiles
 from swarm_server.engine import ComputeThread, Span
-from swarm_server.engine.measuring import SpanSpeed
 from swarm_server.engine.serving import Engine, SessionRequest
 from swarm_server.engine.span import Step
 from swarm_server.errors import KVMemoryError, NotFiniteError
 from swarm_server.loading import load_span, open_model
-from swarm_server.serving_engine import build_engine
+from swarm_server.serving_engine import build_engine, prepare_span
 from swarm_server.settings import ServerSettings
 from tests.integration.adapters.adapted_swarm import save_two_adapters
 
@@ -97,8 +96,10 @@ def span(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Span:
 async def engine_on(span: Span, *, kv_tokens: int, page_size: int) -> AsyncIterator[Engine]:
     """Yield an engine whose chunks are 16 tokens."""
     compute = ComputeThread(1)
-    settings = ServerSettings(model="-", kv_tokens=kv_tokens, page_size=page_size)
-    engine = build_engine(span, compute, settings, SpanSpeed(1.0, 1.0))
+    settings = ServerSettings(
+        model="-", kv_tokens=kv_tokens, page_size=page_size, max_chunk_ms=0.001
+    )
+    engine = build_engine(prepare_span(span, settings), compute, settings)
     yield engine
     engine.check_integrity()
     engine.close()
@@ -161,10 +162,10 @@ async def test_a_shared_prefix_gives_what_computing_it_gives(span: Span) -> None
 
 async def test_a_session_too_large_for_all_pages_is_refused(span: Span) -> None:
     """And the next one is served."""
-    async with engine_on(span, kv_tokens=64, page_size=16) as engine:
+    async with engine_on(span, kv_tokens=96, page_size=16) as engine:
         large = engine.open(SessionRequest(BlockRange(0, 4), 1, 100, "one"))
-        with pytest.raises(KVMemoryError, match="64 tokens are free"):
-            await large.submit(Step(torch.zeros(1, 80, HIDDEN_SIZE)), position=0)
+        with pytest.raises(KVMemoryError, match="96 tokens are free"):
+            await large.submit(Step(torch.zeros(1, 100, HIDDEN_SIZE)), position=0)
         large.close()
 
         await PlannedSession.draw(4, [None]).run(engine)
