@@ -21,17 +21,3 @@ def last_token_indices(input_ids: Tensor, pad_token_id: int | None) -> Tensor:
         return torch.full((1,), num_tokens - 1, device=input_ids.device)
     places = torch.arange(num_tokens, device=input_ids.device)
     return (places * (input_ids != pad_token_id)).argmax(-1)
-
-
-def check_padding(attention_mask: Tensor) -> None:
-    """Check that rows are padded on the right only, where causal attention never looks.
-
-    Args:
-        attention_mask: `[batch, num_tokens]`; 1 for tokens, 0 for padding.
-
-    Raises:
-        ValueError: a row has padding on the left or between tokens.
-    """
-    is_token = attention_mask.bool()
-    if bool((is_token[:, 1:] & ~is_token[:, :-1]).any()):
-        raise ValueError("padding must be on the right: servers know no attention masks")

@@ -10,7 +10,7 @@ from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 from swarm_client.errors import InvalidParametersError
 from swarm_client.models.distributed_model import DistributedModel
 from swarm_client.models.local_parts import LocalParts
-from swarm_client.models.pooling import check_padding, last_token_indices
+from swarm_client.models.pooling import last_token_indices
 from swarm_client.remote import RemoteSequential
 from swarm_client.tuning import PromptTuning
 
@@ -75,21 +75,21 @@ class DistributedModelForSequenceClassification(DistributedModel):
         """Return float32 logits `[batch, num_labels]` of each row's last token, and the loss.
 
         Args:
-            input_ids: int64 `[batch, num_tokens]`, padded on the right with
-                `config.pad_token_id`; or else `inputs_embeds`.
-            attention_mask: where the padding is; accepted only to be checked.
-            inputs_embeds: `[batch, num_tokens, hidden_size]`, without padding.
+            input_ids: int64 `[batch, num_tokens]`, padded with `config.pad_token_id`; or else
+                `inputs_embeds`.
+            attention_mask: 0 for padding on either side; needed for padding on the left.
+            inputs_embeds: `[batch, num_tokens, hidden_size]`, without padding on the right.
             labels: `[batch]` classes or numbers, or `[batch, num_labels]`; with them, a loss.
             return_dict: accepted and ignored; the result serves as both.
 
         Raises:
-            ValueError: the padding is not where it can be.
+            PaddingError: padding between tokens, or a row of nothing else.
+            ValueError: both or neither of `input_ids` and `inputs_embeds` are given, or rows
+                have no `config.pad_token_id` to find their ends by.
             SwarmError: see `RemoteSequential.forward`.
         """
-        if attention_mask is not None:
-            check_padding(attention_mask)
         embeds, ends = self._embeds_and_ends(input_ids, inputs_embeds)
-        hidden = self.run_trunk(embeds)
+        hidden = self.run_padded_trunk(embeds, attention_mask)
         pooled = hidden[torch.arange(len(hidden), device=ends.device), ends]
         logits = self.score(pooled.to(self.score.weight.dtype)).float()
         loss = None

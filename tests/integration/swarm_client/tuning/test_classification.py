@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from swarm_client.errors import InvalidParametersError
+from swarm_client.errors import InvalidParametersError, PaddingError
 from swarm_client.models.model_classes import (
     DistributedLlamaForSequenceClassification as Classifier,
 )
@@ -47,6 +47,21 @@ def test_logits_loss_and_gradient_of_the_head_equal_transformers(tiny_llama: Pat
         assert_close(ours.logits, theirs.logits)
         assert_close(ours.loss, theirs.loss)
         assert_close(model.score.weight.grad, local.score.weight.grad)
+
+
+def test_padding_on_the_left_changes_nothing(tiny_llama: Path) -> None:
+    """Neither without prompts nor with deep ones, which go before the tokens of each row."""
+    for options in ({}, {"tuning_mode": "deep_ptune", "pre_seq_len": 2}):
+        with distributed(Classifier, tiny_llama, HALVES, num_labels=3, **options) as model:
+            if model.prompt_tuning is not None:
+                enlarge(model.prompt_tuning)
+            padded = torch.stack([row.roll(int((row == 0).sum())) for row in ROWS])
+
+            with torch.no_grad():
+                ours = model(padded, attention_mask=(padded != 0).long()).logits
+                expected = torch.cat([model(row[row != 0][None]).logits for row in ROWS])
+
+            assert_close(ours, expected)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +158,8 @@ def test_a_head_of_another_size_is_refused(tiny_llama: Path, tmp_path: Path) -> 
 def test_what_cannot_be_classified_is_refused(tiny_llama: Path) -> None:
     """Before anything is sent."""
     with distributed(Classifier, tiny_llama, ["0:4"]) as model:
-        with pytest.raises(ValueError, match="on the right"):
-            model(ROWS, attention_mask=MASK.flip(1))
+        with pytest.raises(PaddingError, match="padding after one of them"):
+            model(ROWS, attention_mask=torch.tensor([1, 1, 0, 1, 1]).expand(3, -1))
         model.config.pad_token_id = None
         with pytest.raises(ValueError, match="pad_token_id"):
             model(ROWS)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from swarm_client.models.pooling import check_padding, last_token_indices
+from swarm_client.models.pooling import last_token_indices
 
 
 def test_the_last_token_that_is_no_padding_stands_for_the_row() -> None:
@@ -23,15 +23,3 @@ def test_without_a_padding_token_one_row_ends_at_its_end() -> None:
     assert last_token_indices(torch.tensor([[5, 6, 0]]), None).tolist() == [2]
     with pytest.raises(ValueError, match="pad_token_id"):
         last_token_indices(torch.ones(2, 3, dtype=torch.int64), None)
-
-
-def test_padding_on_the_right_is_accepted() -> None:
-    """Causal attention of the tokens never sees it."""
-    check_padding(torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]))
-
-
-@pytest.mark.parametrize("row", [[0, 1, 1], [1, 0, 1]])
-def test_padding_elsewhere_is_refused(row: list[int]) -> None:
-    """Servers would take it for text."""
-    with pytest.raises(ValueError, match="on the right"):
-        check_padding(torch.tensor([[1, 1, 1], row]))
