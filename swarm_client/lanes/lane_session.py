@@ -119,7 +119,9 @@ class LaneHopSession:
     def submit(self, inputs: StepInputs, position: int, *, wants_push: bool = False) -> None:
         """Send the step whose output is expected."""
         num_rows, num_tokens, hidden_size = self._shape
-        prompts, dtype = inputs.prompts, self._lane.dtype
+        prompts, hidden, dtype = inputs.prompts, inputs.hidden, self._lane.dtype
+        if hidden.dtype != dtype:
+            hidden = hidden.to(dtype)
         self._lane.submit(
             LaneStep(
                 session_id=self.session_id,
@@ -127,7 +129,7 @@ class LaneHopSession:
                 position=position,
                 num_rows=num_rows,
                 num_tokens=num_tokens,
-                hidden=inputs.hidden.to(dtype).reshape(-1, hidden_size),
+                hidden=hidden.reshape(-1, hidden_size),
                 prompts=None if prompts is None else prompts.to(dtype),
                 hypo_ids=inputs.hypo_ids,
                 wants_push=wants_push,
@@ -136,15 +138,15 @@ class LaneHopSession:
 
     async def wait_for(self, answer: asyncio.Future[Answer]) -> Answer:
         """Wait for an answer of the server; see `step`."""
-        timeout_s = self._terms.step_timeout_s
+        if answer.done():
+            return answer.result()
+        # a timer of our own takes half the time of `asyncio.timeout`, at every step of every hop
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._terms.step_timeout_s, self._expire, answer)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await answer
-        except TimeoutError as error:
-            raise DeadlineExceededError(
-                f"peer {self._hop.peer}: no reply within {timeout_s:g} s"
-            ) from error
+            return await answer
         finally:
+            timer.cancel()
             if answer.cancelled():
                 self._lane.cancel(self.session_id)
 
@@ -180,6 +182,12 @@ class LaneHopSession:
             if awaited is not None and not awaited.done():
                 awaited.set_exception(error)
                 awaited.exception()  # nobody has to ask: steps to come are told as well
+
+    def _expire(self, answer: asyncio.Future[Answer]) -> None:
+        if not answer.done():
+            reason = f"no reply within {self._terms.step_timeout_s:g} s"
+            answer.set_exception(DeadlineExceededError(f"peer {self._hop.peer}: {reason}"))
+            self._lane.cancel(self.session_id)
 
     def _check_usable(self) -> None:
         assert not self._has_left
