@@ -1,12 +1,11 @@
-"""A block of the Llama kind as few kernels: ten of them, four of which are matrix products."""
+"""A block of the Llama kind as few kernels: ten, or seven for a lone row; four are products."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.functional import linear
 
 from swarm_server.engine.cuda.attention import Heads, Rows, RowsAttention, rotate_and_store
-from swarm_server.engine.cuda.row_kernels import gate, rms_norm
+from swarm_server.engine.cuda.products import add_product, gate_normed, multiply_normed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +36,9 @@ class FusedBlock:
             pages: of this block.
             attention: made for these rows.
         """
-        normed = rms_norm(hidden, self.attention_norm, self.norm_eps)
-        qkv = linear(normed, self.qkv, self.qkv_bias)
+        qkv = multiply_normed(hidden, self.attention_norm, self.norm_eps, self.qkv, self.qkv_bias)
         rotate_and_store(qkv, pages, rows, self.heads)
         attended = attention.attend(qkv, pages, rows, self.heads)
-        hidden.addmm_(attended, self.out.t())  # the sum is part of the product
-        normed = rms_norm(hidden, self.mlp_norm, self.norm_eps)
-        gated = gate(linear(normed, self.gate_up, self.gate_up_bias))
-        hidden.addmm_(gated, self.down.t())
+        add_product(hidden, attended, self.out)
+        gated = gate_normed(hidden, self.mlp_norm, self.norm_eps, self.gate_up, self.gate_up_bias)
+        add_product(hidden, gated, self.down)
