@@ -4,6 +4,7 @@ SwarmError
 ├── NoRouteError               online servers do not cover all blocks
 ├── SessionLostError           a hop of an open session failed, so the session is closed
 ├── SessionClosedError         the session was closed before
+├── ModelClosedError           the model has left its swarm
 ├── MaxLengthExceededError     the tokens do not fit the session
 ├── CapacityError              a server refused KV memory
 ├── PeerRefusedError           of swarm_protocol: a server answered with an error
@@ -58,6 +59,15 @@ class SessionClosedError(SwarmError):
 
     def __init__(self) -> None:
         super().__init__("the inference session is closed")
+
+
+class ModelClosedError(SwarmError):
+    """The model was closed, and all its sessions with it."""
+
+    code = "model_closed"
+
+    def __init__(self) -> None:
+        super().__init__("the model was closed, and has left its swarm")
 
 
 class MaxLengthExceededError(SwarmError):

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
+from swarm_client.errors import ModelClosedError
+
 Result = TypeVar("Result")
 
 _MAX_UNWINDING_S: Final = 5.0
@@ -29,11 +31,15 @@ class LoopThread:
         works on is nobody else's until then.
 
         Raises:
-            RuntimeError: the thread was closed, or is the calling one.
+            ModelClosedError: the thread was closed.
+            RuntimeError: it is the calling one.
         """
-        if self._loop.is_closed() or threading.current_thread() is self._thread:
+        if threading.current_thread() is self._thread:
             coroutine.close()
-            raise RuntimeError("the loop thread is closed, or would wait for itself")
+            raise RuntimeError("the loop's own thread would wait for itself")
+        if self._loop.is_closed():
+            coroutine.close()
+            raise ModelClosedError
         has_ended = threading.Event()
 
         async def run_to_the_end() -> Result:

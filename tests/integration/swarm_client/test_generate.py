@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from swarm_client import AutoDistributedModelForCausalLM
-from swarm_client.errors import MaxLengthExceededError
+from swarm_client.errors import MaxLengthExceededError, ModelClosedError
 from swarm_protocol.errors import CheckpointError
 from tests.integration.swarm_client.local_model import local_model
 
@@ -153,6 +153,15 @@ def test_more_tokens_than_the_session_holds_are_refused(tiny_llama: Path) -> Non
         pytest.raises(MaxLengthExceededError, match="Maximum length exceeded"),
     ):
         model.generate(PROMPT, max_new_tokens=5, do_sample=False)
+
+
+def test_a_closed_model_says_so(tiny_llama: Path) -> None:
+    """Rather than talk of loops and threads."""
+    with local_model(tiny_llama, ["0:4"]) as model:
+        model.close()
+
+        with pytest.raises(ModelClosedError, match="the model was closed"):
+            model.generate(PROMPT, max_new_tokens=2)
 
 
 def test_auto_picks_the_class_and_needs_a_way_into_the_swarm(

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from swarm_client.errors import ModelClosedError
 from swarm_client.loop_thread import LoopThread
 
 
@@ -48,7 +49,7 @@ def test_closing_cancels_what_still_runs() -> None:
 
     assert cancelled.is_set()
     assert task.cancelled()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ModelClosedError):
         thread.run(name_of_thread())
 
 
