@@ -13,6 +13,7 @@ who keep them as the inputs of that one: should they not get there, we send them
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -35,6 +36,7 @@ _MAX_LATE: Final = 3
 class _Pushed:
     """A step that the server before sends: which one, and the output to be."""
 
+    number: int
     position: int
     shape: torch.Size
     output: asyncio.Future[HopOutput]
@@ -49,7 +51,7 @@ class ChainedHopSession:
     def __init__(self, session: LaneHopSession, following: "ChainedHopSession | None") -> None:
         self._session = session
         self._following = following
-        self._pushed: _Pushed | None = None
+        self._pushed: deque[_Pushed] = deque()
         self._patience_s = _PATIENCE_S
         self._num_late = 0
         if following is not None:
@@ -76,9 +78,10 @@ class ChainedHopSession:
 
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         """Wait for the outputs of a step, which is sent unless another server has done so."""
-        pushed, self._pushed = self._pushed, None
-        if pushed is not None and pushed.fits(inputs, position):
-            output = await self._wait_for_push(pushed, inputs)
+        while self._pushed and not self._pushed[0].fits(inputs, position):
+            self._pushed.popleft()
+        if self._pushed:
+            output = await self._wait_for_push(self._pushed.popleft(), inputs)
         else:
             output = await self._session.wait_for(self._send(inputs, position))
         if self._following is not None:
@@ -104,9 +107,10 @@ class ChainedHopSession:
         shape = inputs.hidden.shape
         number = 1 + max(one._session.number for one in (self, *row))
         output = self._session.expect(number, shape)
-        self._session.submit(inputs, position, wants_push=bool(row))
+        self._session.submit(inputs, position, number, wants_push=bool(row))
         for one in row:
-            one._pushed = _Pushed(position, shape, one._session.expect(number, shape))
+            pushed = _Pushed(number, position, shape, one._session.expect(number, shape))
+            one._pushed.append(pushed)
         return output
 
     def _row_behind(self, inputs: StepInputs) -> "list[ChainedHopSession]":
@@ -132,7 +136,7 @@ class ChainedHopSession:
         if pushed.output.done():
             return await self._session.wait_for(pushed.output)
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._patience_s, self._send_late, inputs, pushed.position)
+        timer = loop.call_later(self._patience_s, self._send_late, inputs, pushed)
         num_late = self._num_late
         try:
             return await self._session.wait_for(pushed.output)
@@ -141,10 +145,11 @@ class ChainedHopSession:
             if self._num_late == num_late:
                 self._num_late = 0
 
-    def _send_late(self, inputs: StepInputs, position: int) -> None:
+    def _send_late(self, inputs: StepInputs, pushed: _Pushed) -> None:
         self._num_late += 1
         if self._session.is_usable:
-            self._session.submit(inputs, position, wants_push=bool(self._row_behind(inputs)))
+            wants_push = bool(self._row_behind(inputs))
+            self._session.submit(inputs, pushed.position, pushed.number, wants_push=wants_push)
 
 
 def chain_sessions(sessions: Sequence[HopSession]) -> Sequence[HopSession]:

@@ -7,7 +7,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -24,6 +24,13 @@ from swarm_protocol.errors import (
 )
 
 Answer = TypeVar("Answer")
+
+
+class _Expected(NamedTuple):
+    """An output to be, of hidden states of this shape."""
+
+    shape: torch.Size
+    output: asyncio.Future[HopOutput]
 
 
 class LaneHopSession:
@@ -45,9 +52,8 @@ class LaneHopSession:
         self._terms = terms
         self._token = secrets.token_bytes(TOKEN_BYTES)
         self._is_announced = False
-        self._shape = torch.Size()
         self._opened: asyncio.Future[int] | None = None
-        self._output: asyncio.Future[HopOutput] | None = None
+        self._expected: dict[int, _Expected] = {}  # by number of the step
         self._failure: PeerError | None = None
         self._has_left = False
 
@@ -94,7 +100,7 @@ class LaneHopSession:
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         """Submit one step and wait for its output, which is in the server's dtype."""
         output = self.expect(self.number + 1, inputs.hidden.shape)
-        self.submit(inputs, position)
+        self.submit(inputs, position, self.number)
         return await self.wait_for(output)
 
     def expect(self, number: int, shape: torch.Size) -> asyncio.Future[HopOutput]:
@@ -112,20 +118,23 @@ class LaneHopSession:
             raise PeerRefusedError(self._hop.peer, f"{shape[1]} tokens are too many for a step")
         if not self._is_announced:
             self._announce(num_rows=shape[0])
-        self.number, self._shape = number, shape
-        self._output = asyncio.get_running_loop().create_future()
-        return self._output
+        self.number = number
+        output: asyncio.Future[HopOutput] = asyncio.get_running_loop().create_future()
+        self._expected[number] = _Expected(shape, output)
+        return output
 
-    def submit(self, inputs: StepInputs, position: int, *, wants_push: bool = False) -> None:
-        """Send the step whose output is expected."""
-        num_rows, num_tokens, hidden_size = self._shape
+    def submit(
+        self, inputs: StepInputs, position: int, number: int, *, wants_push: bool = False
+    ) -> None:
+        """Send a step whose output is expected."""
+        num_rows, num_tokens, hidden_size = inputs.hidden.shape
         prompts, hidden, dtype = inputs.prompts, inputs.hidden, self._lane.dtype
         if hidden.dtype != dtype:
             hidden = hidden.to(dtype)
         self._lane.submit(
             LaneStep(
                 session_id=self.session_id,
-                number=self.number,
+                number=number,
                 position=position,
                 num_rows=num_rows,
                 num_tokens=num_tokens,
@@ -167,18 +176,22 @@ class LaneHopSession:
 
     def take_output(self, number: int, output: HopOutput) -> None:
         """The server has run a step; the output of one that was given up is ignored."""
-        if self._output is None or self._output.done() or number != self.number:
+        expected = self._expected.pop(number, None)
+        if expected is None or expected.output.done():
             return
-        if output.hidden.shape == self._shape:
-            self._output.set_result(output)
+        if output.hidden.shape == expected.shape:
+            expected.output.set_result(output)
         else:
-            reason = f"expected {list(self._shape)} back, got {list(output.hidden.shape)}"
+            self._expected[number] = expected
+            reason = f"expected {list(expected.shape)} back, got {list(output.hidden.shape)}"
             self.fail(PeerMisbehavedError(self._hop.peer, reason))
 
     def fail(self, error: PeerError) -> None:
         """The session has ended: whoever waits learns at once, others with their next step."""
         self._failure = error
-        for awaited in (self._opened, self._output):
+        outputs = [expected.output for expected in self._expected.values()]
+        self._expected.clear()
+        for awaited in (self._opened, *outputs):
             if awaited is not None and not awaited.done():
                 awaited.set_exception(error)
                 awaited.exception()  # nobody has to ask: steps to come are told as well

@@ -1,6 +1,10 @@
 """How a long step is cut. Pure."""
 
+from typing import Final
+
 from swarm_client.session.hop_session import StepInputs
+
+_LEAST_OVERLAPPING: Final = 64
 
 
 def cut_into_chunks(
@@ -25,6 +29,17 @@ def cut_into_chunks(
     chunks = [StepInputs(hidden[:, :end], inputs.prompts, inputs.hypo_ids)]
     starts = range(end, num_tokens, size)
     return chunks + [StepInputs(hidden[:, start : start + size]) for start in starts]
+
+
+def overlapping_size(num_tokens: int, num_hops: int, chunk_tokens: int) -> int:
+    """Return the size of chunks that keep several servers at work on one long step.
+
+    Two chunks for each hop: with fewer, servers wait longer at both ends of the step, with more,
+    products of few rows cost more. Chunks of less than 64 tokens do not pay.
+    """
+    if num_hops < 2:
+        return chunk_tokens
+    return min(chunk_tokens, max(_LEAST_OVERLAPPING, -(-num_tokens // (2 * num_hops))))
 
 
 def can_be_cut(inputs: StepInputs, max_step_tokens: int) -> bool:

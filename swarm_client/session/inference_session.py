@@ -9,22 +9,20 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-import torch
 from torch import Tensor
 
-from swarm_client.errors import MaxLengthExceededError, SessionClosedError, SessionLostError
+from swarm_client.errors import MaxLengthExceededError, SessionClosedError
 from swarm_client.models.facts import ModelFacts
 from swarm_client.routing import Route
-from swarm_client.session.chunks import can_be_cut, cut_into_chunks
-from swarm_client.session.hop_calls import exchange, match_prefix
+from swarm_client.session.hop_calls import match_prefix
 from swarm_client.session.hop_session import HopSession, StepInputs
-from swarm_client.session.losses import Losses, loss_of
+from swarm_client.session.losses import Losses
 from swarm_client.session.route_search import RouteSearch
-from swarm_client.session.session_hops import SessionHop, SessionHops
+from swarm_client.session.session_hops import SessionHops
 from swarm_client.session.step_checks import check_hidden, check_hypo_ids, check_prompts
+from swarm_client.session.step_runner import StepRunner
 from swarm_client.session.timings import StepTimings
 from swarm_client.settings import RoutingSettings
-from swarm_protocol.errors import DeadlineExceededError, PeerError
 from swarm_protocol.identifiers import BlockRange
 
 
@@ -41,6 +39,7 @@ class InferenceSession:
         self.last_step = StepTimings()
         self._search = search
         self._hops = hops
+        self._runner = StepRunner(search, hops, settings)
         self._facts = facts
         self._settings = settings
         route = self.route
@@ -161,7 +160,7 @@ class InferenceSession:
         inputs = StepInputs.copied(hidden, prompts, hypo_ids)
         self._is_stepping = True
         try:
-            output = await self._run(inputs)
+            output = await self._runner.run(self.blocks, inputs)
         except BaseException:
             _abandon(self._hops.step_failed())
             self._is_closed |= self.position > 0 and not self._hops.is_complete
@@ -177,6 +176,7 @@ class InferenceSession:
         if self._is_closed:
             return
         self._is_closed = True
+        self._runner.stop()
         sessions = [hop.session for hop in self._hops]
         try:
             if not self._is_stepping:
@@ -196,100 +196,6 @@ class InferenceSession:
             check_hypo_ids(hypo_ids, len(hidden))
         if self.position + hidden.shape[1] > self.max_length:
             raise MaxLengthExceededError(self.position, hidden.shape[1], self.max_length)
-
-    async def _run(self, inputs: StepInputs) -> Tensor:
-        losses = Losses(
-            max_losses=self._settings.max_retries * len(self._hops),
-            timeout_s=self._settings.repair_timeout_s,
-        )
-        self._hops.begin_step()
-        await self._catch_up(len(inputs.hidden), losses)
-        order = self._hops.order(inputs.hypo_ids)
-        if order is not inputs.hypo_ids:
-            inputs = StepInputs(inputs.hidden, inputs.prompts, order)
-        return await self._run_chunks(self.blocks, inputs, losses, self._settings.max_step_tokens)
-
-    async def _catch_up(self, num_rows: int, losses: Losses) -> None:
-        """Replace the hops whose servers are not where the session is, all at once."""
-        outdated = self._hops.outdated(num_rows)
-        if outdated:
-            await self._replace_all(outdated, num_rows, losses)
-        self._hops.caught_up(num_rows)
-
-    async def _replace_all(self, outdated: list[SessionHop], num_rows: int, losses: Losses) -> None:
-        rows = self._hops.rows_to_replay(num_rows)
-        replays = [hop.history.inputs_of(rows) for hop in outdated]
-        await asyncio.gather(*(hop.session.close() for hop in outdated))
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for hop, replay in zip(outdated, replays, strict=True):
-                    tasks.create_task(self._replace(hop, replay, num_rows, losses))
-        except BaseExceptionGroup as group:  # callers know the plain error
-            raise group.exceptions[0] from group
-
-    async def _run_chunks(
-        self, blocks: BlockRange, inputs: StepInputs, losses: Losses, max_step_tokens: int
-    ) -> Tensor:
-        chunk_tokens = self._settings.prefill_chunk_tokens
-        outputs = []
-        for chunk in cut_into_chunks(inputs, chunk_tokens, max_step_tokens):
-            outputs.append(await self._run_chunk(blocks, chunk, losses))
-            self._hops.limit_history(self._settings.max_history_bytes)
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-
-    async def _run_chunk(self, blocks: BlockRange, chunk: StepInputs, losses: Losses) -> Tensor:
-        """Take a chunk along the hops over some blocks, replacing those that are lost."""
-        hidden, start = chunk.hidden, blocks.start
-        while start < blocks.end:
-            hop = self._hops[start]
-            inputs = hop.inputs(hidden, chunk, blocks.start)
-            max_step_tokens = hop.session.max_step_tokens
-            if can_be_cut(inputs, max_step_tokens):
-                hidden = await self._run_chunks(hop.blocks, inputs, losses, max_step_tokens)
-                start = hop.blocks.end
-                continue
-            try:
-                hidden = await exchange(hop, inputs)
-            except (PeerError, DeadlineExceededError) as error:
-                await self._mend(hop, error, len(hidden), losses)
-            else:
-                start = hop.blocks.end
-        return hidden
-
-    async def _mend(
-        self,
-        hop: SessionHop,
-        error: PeerError | DeadlineExceededError,
-        num_rows: int,
-        losses: Losses,
-    ) -> None:
-        """Put other servers in the place of a lost one."""
-        if self._is_closed:  # we dropped it ourselves
-            raise SessionClosedError from error
-        loss = loss_of(hop.session.hop, error)
-        hop.session.abandon()
-        if isinstance(loss, SessionLostError):
-            self._search.report_failure(loss.peer)
-        if not hop.history.is_complete:
-            raise loss
-        deadline = losses.add(loss.peer, cause=loss, now=asyncio.get_running_loop().time())
-        replay = hop.history.inputs_of(torch.arange(num_rows))
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._replace(hop, replay, num_rows, losses)
-        except TimeoutError:
-            raise loss from error
-
-    async def _replace(
-        self, hop: SessionHop, replay: StepInputs | None, num_rows: int, losses: Losses
-    ) -> None:
-        """Open other sessions over the blocks of a hop, and send them what it had been sent."""
-        sessions = await self._search.open(hop.blocks, num_rows=num_rows, losses=losses)
-        self._hops.replace(hop, sessions)
-        if self._is_closed:  # meanwhile; the failed step abandons them
-            raise SessionClosedError
-        if replay is not None:
-            await self._run_chunks(hop.blocks, replay, losses, self._settings.max_step_tokens)
 
 
 def _abandon(sessions: Iterable[HopSession]) -> None:

@@ -99,6 +99,10 @@ class SessionHops:
         """Return the number of hops."""
         return len(self._hops)
 
+    def count(self, blocks: BlockRange) -> int:
+        """Return how many hops begin within some blocks."""
+        return sum(blocks.start <= start < blocks.end for start in self._hops)
+
     def __getitem__(self, start: int) -> SessionHop:
         """Return the hop whose first block it is."""
         return self._hops[start]
