@@ -3,13 +3,34 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from swarm_client.errors import ModelClosedError
 
 Result = TypeVar("Result")
 
 _MAX_UNWINDING_S: Final = 5.0
+
+
+class _Call(Generic[Result]):
+    """A coroutine in a loop, which can be cancelled as soon as it was sent there."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Result]) -> None:
+        self.has_ended = threading.Event()
+        self._coroutine = coroutine
+        self._task: asyncio.Task[Any] | None = None
+
+    async def run(self) -> Result:
+        self._task = asyncio.current_task()
+        try:
+            return await self._coroutine
+        finally:
+            self.has_ended.set()
+
+    async def cancel(self) -> None:
+        """Cancel `run`. It was sent before, so that it has begun by now."""
+        if self._task is not None:
+            self._task.cancel()
 
 
 class LoopThread:
@@ -40,20 +61,13 @@ class LoopThread:
         if self._loop.is_closed():
             coroutine.close()
             raise ModelClosedError
-        has_ended = threading.Event()
-
-        async def run_to_the_end() -> Result:
-            try:
-                return await coroutine
-            finally:
-                has_ended.set()
-
-        future = asyncio.run_coroutine_threadsafe(run_to_the_end(), self._loop)
+        call = _Call(coroutine)
         try:
-            return future.result()
+            return asyncio.run_coroutine_threadsafe(call.run(), self._loop).result()
         except BaseException:
-            if future.cancel():
-                has_ended.wait(_MAX_UNWINDING_S)
+            if not call.has_ended.is_set():  # an interrupt, perhaps before there was a future
+                asyncio.run_coroutine_threadsafe(call.cancel(), self._loop)
+                call.has_ended.wait(_MAX_UNWINDING_S)
             raise
 
     def close(self) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Coroutine
 
 import pytest
 
@@ -83,4 +85,31 @@ def test_an_interrupt_is_raised_when_the_coroutine_has_ended() -> None:
         thread.run(be_interrupted())
 
     assert steps == ["unwound"]
+    thread.close()
+
+
+def test_an_interrupt_before_the_wait_ends_the_coroutine_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may come as soon as the coroutine was sent to the loop."""
+    thread = LoopThread()
+    send = asyncio.run_coroutine_threadsafe
+    was_cancelled = threading.Event()
+
+    def be_interrupted(coroutine: Coroutine[None, None, None], loop: AbstractEventLoop) -> None:
+        send(coroutine, loop)
+        monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", send)
+        raise KeyboardInterrupt
+
+    async def wait_for_ever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            was_cancelled.set()
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", be_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        thread.run(wait_for_ever())
+
+    assert was_cancelled.is_set()
     thread.close()
