@@ -37,10 +37,11 @@ def test_a_model_of_a_hub_writes_what_transformers_writes(tiny_llama: Path, tmp_
 
 def test_a_model_over_the_disk_limit_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
     """Before the swarm is joined."""
-    with HubServer() as hub, pytest.raises(DiskFullError):
+    with HubServer() as hub:
         hub.publish(NAME, tiny_llama)
-        AutoDistributedModelForCausalLM.from_pretrained(
-            NAME,
-            hub=HubSettings(endpoint=hub.url, directory=tmp_path, max_disk_bytes=10_000),
-            initial_peers=["/ip4/127.0.0.1/tcp/1"],
-        )
+        settings = HubSettings(endpoint=hub.url, directory=tmp_path, max_disk_bytes=10_000)
+
+        with pytest.raises(DiskFullError):
+            AutoDistributedModelForCausalLM.from_pretrained(
+                NAME, hub=settings, initial_peers=["/ip4/127.0.0.1/tcp/1"]
+            )
