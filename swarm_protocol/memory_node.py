@@ -7,6 +7,7 @@ its streams break at once and nobody can reach it until `heal`.
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from time import time
 
 from swarm_protocol.errors import (
@@ -72,6 +73,27 @@ class _Pipe:
         self.task: asyncio.Task[None] | None = None
         self.is_broken = asyncio.Event()
 
+    async def put_request(self, frame: bytes | None) -> None:
+        """Take in what the caller sends; None is its end. Waits for room.
+
+        Raises:
+            PeerUnreachableError: the call has ended, or ends before there is room.
+        """
+        if not self.is_broken.is_set():
+            if not self.requests.full():
+                self.requests.put_nowait(frame)
+                return
+            putting = asyncio.ensure_future(self.requests.put(frame))
+            breaking = asyncio.ensure_future(self.is_broken.wait())
+            try:
+                await asyncio.wait((putting, breaking), return_when=asyncio.FIRST_COMPLETED)
+                if putting.done():
+                    return
+            finally:
+                putting.cancel()
+                breaking.cancel()
+        raise PeerUnreachableError(self.server, "the connection broke")
+
     def break_off(self) -> None:
         self.is_broken.set()
         self.replies.put_nowait(PeerUnreachableError(self.server, "the connection broke"))
@@ -86,9 +108,7 @@ class MemoryCallStream:
         self._pipe = pipe
 
     async def send(self, frame: bytes) -> None:
-        if self._pipe.is_broken.is_set():
-            raise PeerUnreachableError(self._pipe.server, "the connection broke")
-        await self._pipe.requests.put(frame)
+        await self._pipe.put_request(frame)
 
     async def receive(self) -> bytes | None:
         if self._pipe.is_broken.is_set() and self._pipe.replies.empty():
@@ -99,8 +119,8 @@ class MemoryCallStream:
         return reply
 
     async def finish(self) -> None:
-        if not self._pipe.is_broken.is_set():
-            await self._pipe.requests.put(None)
+        with suppress(PeerUnreachableError):
+            await self._pipe.put_request(None)
 
     def close(self) -> None:
         self._pipe.break_off()

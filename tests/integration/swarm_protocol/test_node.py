@@ -105,6 +105,32 @@ async def test_closing_a_stream_ends_a_receive_that_waits(pair: Pair) -> None:
     assert outcome is None or isinstance(outcome, PeerUnreachableError)
 
 
+async def test_sending_to_a_handler_that_has_ended_fails(pair: Pair) -> None:
+    """Also for a sender who had to wait for room when it ended."""
+    server, caller = pair
+    may_end = asyncio.Event()
+
+    async def end(_stream: ServedStream) -> None:
+        await may_end.wait()
+
+    async def send_on() -> None:
+        while True:
+            await stream.send(bytes(1 << 20))
+
+    await server.serve_stream("Test.ending", end)
+    stream = await caller.open_stream(server.peer_id, "Test.ending")
+    sending = asyncio.ensure_future(send_on())
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not sending.done()
+    may_end.set()
+
+    async with asyncio.timeout(5):
+        with pytest.raises(PeerUnreachableError):
+            await sending
+    stream.close()
+
+
 async def test_ping_of_a_live_peer_takes_some_time(pair: Pair) -> None:
     """A round trip in seconds."""
     server, caller = pair
