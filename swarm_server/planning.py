@@ -1,6 +1,6 @@
 """What a server will serve, settled before any weight is read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from swarm_protocol.identifiers import (
 )
 from swarm_protocol.node import Node
 from swarm_server.adapters import AdapterFiles
+from swarm_server.engine.cpu_dtype import faster_cpu_dtype
 from swarm_server.errors import AdapterError, BlockRangeError, DeviceError
 from swarm_server.loading import OpenModel, check_blocks, open_model
 from swarm_server.placement import choose_window, read_spans, throughput_per_block
@@ -31,8 +32,12 @@ class ServingPlan:
     adapters: tuple[AdapterFiles, ...] = ()
 
 
-def read_plan(settings: ServerSettings) -> ServingPlan:
+def read_plan(
+    settings: ServerSettings, *, measure_dtype: Callable[[], torch.dtype] = faster_cpu_dtype
+) -> ServingPlan:
     """Read the model's config and settle everything but the blocks. Touches the disk.
+
+    For the compute thread, whose products `measure_dtype` times where a CPU may choose its dtype.
 
     Raises:
         CheckpointError: the model cannot be served here, or not in this dtype.
@@ -45,6 +50,8 @@ def read_plan(settings: ServerSettings) -> ServingPlan:
     prefix = settings.dht_prefix or derive_dht_prefix(settings.model, model.checkpoint.model_type)
     _check_device(settings.device)
     dtype = choose_dtype(settings.dtype, model.checkpoint.dtype_name, settings.device)
+    if (settings.dtype, settings.device, dtype) == ("auto", "cpu", torch.bfloat16):
+        dtype = measure_dtype()
     adapters = _open_adapters(settings.adapters, hub)
     return ServingPlan(model, check_dht_prefix(prefix), dtype, settings.device, adapters)
 
