@@ -55,6 +55,17 @@ def serve(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads of one computation.")] = None,
     kv_tokens: Annotated[int, typer.Option(help="KV memory, in tokens over all sessions.")] = 16384,
+    kv_overcommit: Annotated[
+        float, typer.Option(help="How many times the KV memory is promised to sessions.")
+    ] = 4.0,
+    page_size: Annotated[int, typer.Option(help="Tokens of one page of KV memory.")] = 64,
+    max_batch_rows: Annotated[
+        int, typer.Option(help="Most rows, over all sessions, that are decoded together.")
+    ] = 256,
+    max_chunk_ms: Annotated[
+        float,
+        typer.Option(help="Milliseconds for which a piece of a prompt may hold up other sessions."),
+    ] = 50.0,
     public_name: Annotated[
         str | None, typer.Option(help="Name shown to others beside the peer id.")
     ] = None,
@@ -79,6 +90,10 @@ def serve(
         dtype=dtype,
         threads=threads,
         kv_tokens=kv_tokens,
+        kv_overcommit=kv_overcommit,
+        page_size=page_size,
+        max_batch_rows=max_batch_rows,
+        max_chunk_ms=max_chunk_ms,
         public_name=public_name,
     )
 
