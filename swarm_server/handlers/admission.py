@@ -2,14 +2,30 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from swarm_server.errors import (
     ServerDrainingError,
     SessionNotUniqueError,
     TooManySessionsError,
 )
-from swarm_server.handlers.opening import Opening
 from swarm_server.kv import KVBudget
+
+
+class SessionDemand(Protocol):
+    """What a session that is to be opened needs, in whichever dialect."""
+
+    @property
+    def num_slots(self) -> int:
+        """KV memory: tokens times blocks."""
+
+    @property
+    def wait_s(self) -> float:
+        """How long its caller waits for that, in seconds."""
+
+    @property
+    def session_id(self) -> str | None:
+        """Unique among those admitted; None where something else names the session."""
 
 
 class Admission:
@@ -33,7 +49,7 @@ class Admission:
         """Refuse new sessions from now on."""
         self._is_draining = True
 
-    async def admit(self, opening: Opening) -> Callable[[], None]:
+    async def admit(self, demand: SessionDemand) -> Callable[[], None]:
         """Reserve what the session needs; return the function that gives it back.
 
         Raises:
@@ -44,12 +60,12 @@ class Admission:
             raise ServerDrainingError
         if self.num_sessions >= self._max_sessions:
             raise TooManySessionsError(self._max_sessions)
-        session_id = opening.session_id
+        session_id = demand.session_id
         if session_id is not None and session_id in self._session_ids:
             raise SessionNotUniqueError(session_id)
         self._enter(session_id)
         try:
-            give_back = await self._budget.reserve(opening.num_slots, wait_s=opening.wait_s)
+            give_back = await self._budget.reserve(demand.num_slots, wait_s=demand.wait_s)
         except BaseException:
             self._leave(session_id)
             raise

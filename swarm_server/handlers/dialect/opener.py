@@ -1,20 +1,29 @@
 """From an opening to a session in the engine: checked, admitted, begun."""
 
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
 from swarm_protocol.dialect import HASH_BYTES, Opening
-from swarm_protocol.identifiers import BlockChain, PeerId
+from swarm_protocol.identifiers import PeerId
 from swarm_server.engine.serving.requests import SessionRequest
 from swarm_server.errors import KVMemoryError, NotServedError, StepTooLargeError
 from swarm_server.handlers.admission import Admission
 from swarm_server.handlers.dialect.engine import SessionEngine
 from swarm_server.handlers.dialect.lane_session import LaneSession
 from swarm_server.handlers.dialect.limits import LaneLimits
-from swarm_server.handlers.opening import Opening as AdmittedOpening
 from swarm_server.handlers.opening import ServedModel
 
 _MAX_WAIT_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """A `SessionDemand`; sessions here are named by their tokens, which are unique."""
+
+    num_slots: int
+    wait_s: float
+    session_id: None = None
 
 
 class SessionOpener:
@@ -38,8 +47,9 @@ class SessionOpener:
         """
         opening = session.opening
         self._check(opening)
-        demand = self._demand(opening)
-        release = await self._admission.admit(demand)
+        wait_s = min(opening.wait_s, _MAX_WAIT_S)
+        num_slots = opening.num_rows * opening.max_length * len(opening.blocks)
+        release = await self._admission.admit(_Demand(num_slots, wait_s))
         try:
             computed = self._engine.open(
                 SessionRequest(
@@ -48,7 +58,7 @@ class SessionOpener:
                     max_length=opening.max_length,
                     tenant=f"{caller}/{opening.tenant}",
                     adapter=opening.adapter,
-                    wait_s=demand.wait_s,
+                    wait_s=wait_s,
                 )
             )
         except BaseException:
@@ -65,20 +75,6 @@ class SessionOpener:
             raise KVMemoryError.over_limit(opening.max_length, model.max_length)
         if opening.num_rows > self._limits.max_frame_tokens:
             raise StepTooLargeError(opening.num_rows, self._limits.max_frame_tokens)
-
-    def _demand(self, opening: Opening) -> AdmittedOpening:
-        """Return the opening in the form in which admission takes it, from either dialect."""
-        return AdmittedOpening(
-            uid=str(BlockChain(self._model.dht_prefix, opening.blocks)),
-            blocks=opening.blocks,
-            batch_size=opening.num_rows,
-            max_length=opening.max_length,
-            session_id=None,  # tokens name sessions here, and are unique
-            adapter=opening.adapter,
-            structure=None,
-            wait_s=min(opening.wait_s, _MAX_WAIT_S),
-            limits=self._model.limits(opening.blocks),
-        )
 
     def _own_hashes(self, opening: Opening, caller: PeerId) -> list[bytes]:
         """Return prefix hashes that only sessions of this model and caller can have."""
