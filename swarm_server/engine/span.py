@@ -1,7 +1,6 @@
-"""A span of blocks that belong to one server, and what a step asks of them."""
+"""A span of blocks that belong to one server."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import torch
@@ -35,22 +34,6 @@ class Block(Protocol):
 
 SpanAdapter: TypeAlias = Sequence[BlockAdapter]
 """One adapter's weights for each block of a span, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one step does to a session.
-
-    `hidden` is [batch, num_tokens, hidden_size]. `prompts` [num_blocks, batch or 1,
-    num_prompt_tokens, hidden_size] are added to the first tokens of the chunk before each block;
-    `hypo_ids` int64 [batch] says which row each row continues. Tensors may be on any device and
-    of any float dtype, and stay as they are. `adapter` names one of the span's; None is the base.
-    """
-
-    hidden: Tensor
-    prompts: Tensor | None = None
-    hypo_ids: Tensor | None = None
-    adapter: str | None = None
 
 
 class Span:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from swarm_protocol.errors import MalformedMessageError
 from swarm_server.engine.serving import EngineSession
-from swarm_server.engine.span import Step
+from swarm_server.engine.serving.requests import Step
 from swarm_server.errors import CopiesDisagreeError
 from swarm_server.handlers.opening import Opening
 from swarm_server.handlers.session_rules import SessionRules

@@ -14,7 +14,7 @@ from swarm_protocol.errors import MalformedMessageError
 from swarm_protocol.messages import ExpertRequest, parse_message
 from swarm_protocol.metadata import InferenceMetadata
 from swarm_protocol.tensor_codec import decode_tensor, is_absent
-from swarm_server.engine.span import Step
+from swarm_server.engine.serving.requests import Step
 from swarm_server.errors import InvalidStepError, StepTooLargeError
 
 _MAX_TENSORS = 8

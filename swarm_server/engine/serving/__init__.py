@@ -6,7 +6,7 @@ compute thread; must not know peers or messages.
 
 from swarm_server.engine.serving.engine import Engine
 from swarm_server.engine.serving.limits import EngineCounters, EngineLimits
-from swarm_server.engine.serving.requests import SessionRequest, StepResult
+from swarm_server.engine.serving.requests import SessionRequest, Step, StepResult
 from swarm_server.engine.serving.running_batch import PagedSpan
 from swarm_server.engine.serving.session import EngineSession
 
@@ -17,5 +17,6 @@ __all__ = [
     "EngineSession",
     "PagedSpan",
     "SessionRequest",
+    "Step",
     "StepResult",
 ]

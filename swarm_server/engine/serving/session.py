@@ -10,9 +10,8 @@ from torch import Tensor
 
 from swarm_server.engine.serving.assembly import Piece
 from swarm_server.engine.serving.inputs import InputChunk, KeptInputs, cut_chunks
-from swarm_server.engine.serving.requests import SessionRequest, StepResult
+from swarm_server.engine.serving.requests import SessionRequest, Step, StepResult
 from swarm_server.engine.serving.work import Work
-from swarm_server.engine.span import Step
 from swarm_server.errors import (
     InvalidPositionError,
     InvalidStepError,

@@ -14,7 +14,7 @@ from swarm_protocol.dialect import (
 from swarm_protocol.dialect.decoding import Request
 from swarm_protocol.errors import MalformedMessageError
 from swarm_protocol.node import ServedStream
-from swarm_server.engine.span import Step
+from swarm_server.engine.serving.requests import Step
 from swarm_server.errors import StepTooLargeError
 from swarm_server.handlers.dialect.lane_step import LaneStep
 from swarm_server.handlers.opening import ServedModel

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from swarm_server.engine.serving.requests import SessionRequest, StepResult
-from swarm_server.engine.span import Step
+from swarm_server.engine.serving.requests import SessionRequest, Step, StepResult
 
 
 class ComputedSession(Protocol):

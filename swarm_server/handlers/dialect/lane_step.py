@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from swarm_protocol.dialect import WANTS_PUSH
-from swarm_server.engine.span import Step
+from swarm_server.engine.serving.requests import Step
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ from swarm_protocol.identifiers import BlockRange
 from swarm_server.adapters import AdapterFiles
 from swarm_server.engine import ComputeThread, Span
 from swarm_server.engine.serving import Engine, SessionRequest
-from swarm_server.engine.span import Step
+from swarm_server.engine.serving.requests import Step
 from swarm_server.errors import KVMemoryError, NotFiniteError
 from swarm_server.loading import load_span, open_model
 from swarm_server.serving_engine import build_engine, prepare_span

@@ -20,7 +20,7 @@ from swarm_server.engine.serving import (
     PagedSpan,
     SessionRequest,
 )
-from swarm_server.engine.span import Step
+from swarm_server.engine.serving.requests import Step
 from swarm_server.kv import KVLayout, KVMemory, PageCopy
 from swarm_server.scheduler import BatchLimits
 

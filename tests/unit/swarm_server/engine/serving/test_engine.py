@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import torch
 
-from swarm_server.engine.span import Step
+from swarm_server.engine.serving.requests import Step
 from swarm_server.errors import (
     BatchFailedError,
     InvalidPositionError,

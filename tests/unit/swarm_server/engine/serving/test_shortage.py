@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_server.engine.serving import EngineSession
-from swarm_server.engine.span import Step
+from swarm_server.engine.serving.requests import Step
 from swarm_server.errors import KVMemoryError
 from tests.unit.swarm_server.engine.serving.running_sums import (
     LIMITS,
