@@ -64,6 +64,7 @@ class GatewayWebServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 ws_max_size=_MAX_SOCKET_MESSAGE_BYTES,
+                ws_per_message_deflate=False,  # a message is a token: not worth compressing
                 ws_ping_interval=_PING_INTERVAL_S,
                 timeout_graceful_shutdown=_LEFTOVER_TIMEOUT_S,
             )

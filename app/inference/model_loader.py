@@ -94,4 +94,6 @@ def read_chat_defaults(checkpoint: Checkpoint) -> SamplingParameters:
 
 def _load_parts(checkpoint: Checkpoint, settings: EngineSettings) -> LocalParts:
     dtype = choose_dtype(settings.dtype, checkpoint.dtype_name, settings.device)
-    return load_local_parts(checkpoint, dtype=dtype, device=settings.device)
+    parts = load_local_parts(checkpoint, dtype=dtype, device=settings.device)
+    parts.pack_head()
+    return parts

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from swarm_client.models.facts import ModelFacts
+from swarm_client.models.packed_head import PackedHead, can_pack
 
 
 class LocalParts(nn.Module):
@@ -36,6 +37,14 @@ class LocalParts(nn.Module):
         self.word_embeddings_layernorm = word_embeddings_layernorm or nn.Identity()
         self.ln_f = ln_f
         self.lm_head = lm_head
+
+    def pack_head(self) -> None:
+        """Make `logits` faster where that is possible; `lm_head` has no weight to look at then.
+
+        A head that is not tied to the embeddings takes no more memory than before.
+        """
+        if can_pack(self.lm_head.weight):
+            self.lm_head = PackedHead(self.lm_head.weight)
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """Return what goes into the first block.
