@@ -1,5 +1,7 @@
 """Checks of what a caller wants to run through which blocks. Pure; all raise ValueError."""
 
+from math import isfinite
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,8 @@ def check_hidden(hidden: Tensor, facts: ModelFacts, batch_size: int | None) -> N
         )
     if not hidden.is_floating_point():
         raise ValueError(f"hidden states must be floating-point, got {hidden.dtype}")
+    if not isfinite(hidden.sum(dtype=torch.float32).item()):  # a server would get the blame
+        raise ValueError("hidden states must be finite, got NaN or infinite ones")
     if batch_size is not None and hidden.shape[0] != batch_size:
         raise ValueError(f"this session has {batch_size} rows, got {hidden.shape[0]}")
 

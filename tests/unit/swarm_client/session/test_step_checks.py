@@ -18,10 +18,12 @@ HIDDEN = torch.zeros(2, 3, FACTS.hidden_size)
         torch.zeros(0, 3, 8),
         torch.zeros(2, 3, 8, dtype=torch.int64),
         torch.zeros(1, 3, 8),
+        torch.zeros(2, 3, 8).log(),
+        torch.full((2, 3, 8), torch.nan),
     ],
 )
 def test_hidden_states_of_another_shape_or_dtype_are_refused(hidden: torch.Tensor) -> None:
-    """Rank, sizes, emptiness, integers, and another number of rows than before."""
+    """Rank, sizes, emptiness, integers, other rows than before, and what is not finite."""
     with pytest.raises(ValueError, match="got"):
         check_hidden(hidden, FACTS, batch_size=2)
 
