@@ -9,12 +9,15 @@ transformers' own layers, all 32 in one process, run eagerly.
 import argparse
 import asyncio
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +29,7 @@ from benchmarks.random_llama import LlamaShape, save_random_llama
 from benchmarks.report import print_report
 from swarm_client import InferenceSession, RemoteModel, SwarmConnection
 from swarm_client.models import read_facts
+from swarm_client.session.timings import StepTimings
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.hivemind import HivemindNode, NodeSettings
 from tests.harness.programs import Program
@@ -37,11 +41,37 @@ TINY: Final = LlamaShape(
 
 START_S: Final = 180.0
 
+SESSIONS: Final = ((1, 1), (16, 1), (16, 4), (64, 1), (64, 4), (64, 8))
+"""Numbers of sessions at once, and of the processes that hold them."""
+
+_all_ready: Barrier
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Sessions at once, shared out among clients, each of which is a process."""
+
+    num_sessions: int
+    num_clients: int
+    context: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTimes:
+    """What one client has seen; readings of the clock that all processes share."""
+
+    started_at: float
+    prefilled_at: float
+    ended_at: float
+    times_ms: list[float]
+    last_step: StepTimings
+
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--sessions", type=int, default=64, help="most at once")
     parser.add_argument("--context", type=int, default=1000, help="tokens before the first step")
     parser.add_argument("--tokens", type=int, default=200, help="steps of each session")
     parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU instead")
@@ -50,7 +80,7 @@ def main() -> None:
     results: dict[str, object] = {"shape": asdict(shape), "context": arguments.context}
     if device == "cuda":
         results["gpu"] = torch.cuda.get_device_name()
-        steps = [(num_rows, arguments.context) for num_rows in arguments.sessions]
+        steps = [(num_rows, arguments.context) for num_rows in (1, 16, 64)]
         results.update(measure_transformers(shape, steps))
         torch.cuda.empty_cache()
     with tempfile.TemporaryDirectory() as name:
@@ -58,8 +88,12 @@ def main() -> None:
         with torch.device(device):
             save_random_llama(model, shape)
         torch.cuda.empty_cache()
-        with two_servers(model, shape, device, max(arguments.sessions)) as maddr:
-            results["swarm"] = asyncio.run(measure_swarm(model, maddr, arguments))
+        with two_servers(model, shape, device, arguments.sessions) as maddr:
+            results["swarm"] = [
+                measure_swarm(model, maddr, Load(*counts, arguments.context, arguments.tokens))
+                for counts in SESSIONS
+                if counts[0] <= arguments.sessions
+            ]
     print_report("gpu_swarm", results)
 
 
@@ -67,8 +101,10 @@ def main() -> None:
 def two_servers(model: Path, shape: LlamaShape, device: str, num_sessions: int) -> Iterator[str]:
     """Run two servers, each with half of the blocks; yields an address of their swarm."""
     middle = shape.num_blocks // 2
-    kv_tokens = str(2048 * num_sessions)
-    options = ("--device", device, "--dtype", "bfloat16", "--kv-tokens", kv_tokens)
+    options = (
+        *("--device", device, "--dtype", "bfloat16", "--threads", "1"),
+        *("--kv-tokens", str(2048 * num_sessions)),
+    )
     with ExitStack() as stack:
         first = stack.enter_context(
             Program("serve", str(model), "--blocks", f"0:{middle}", "--new-swarm", *options)
@@ -86,54 +122,74 @@ def two_servers(model: Path, shape: LlamaShape, device: str, num_sessions: int) 
         yield maddr
 
 
-async def measure_swarm(
-    model: Path, maddr: str, arguments: argparse.Namespace
-) -> list[dict[str, object]]:
-    """Measure all numbers of sessions; the first of them once before, to warm up."""
+def measure_swarm(model: Path, maddr: str, load: Load) -> dict[str, object]:
+    """Return what sessions at once took, shared out among clients; milliseconds."""
+    spawning = multiprocessing.get_context("spawn")
+    barrier = spawning.Barrier(load.num_clients)
+    with ProcessPoolExecutor(load.num_clients, spawning, _take_barrier, (barrier,)) as clients:
+        running = [clients.submit(run_client, model, maddr, load) for _ in range(load.num_clients)]
+        parts = [client.result() for client in running]
+    times_ms = sorted(time_ms for part in parts for time_ms in part.times_ms)
+    took_s = max(part.ended_at for part in parts) - min(part.prefilled_at for part in parts)
+    prefill_s = max(part.prefilled_at - part.started_at for part in parts)
+    return {
+        "sessions": load.num_sessions,
+        "clients": load.num_clients,
+        "tokens_per_s": round(len(times_ms) / took_s, 1),
+        "step_median_ms": round(statistics.median(times_ms), 3),
+        "step_p99_ms": round(times_ms[int(0.99 * len(times_ms))], 3),
+        "prefill_tokens_per_s": round(load.num_sessions * load.context / prefill_s),
+        "last_step_hops_ms": [
+            {"took": hop.took_ms, "queue": hop.queue_ms, "compute": hop.compute_ms}
+            for hop in parts[0].last_step.hops
+        ],
+    }
+
+
+def _take_barrier(barrier: Barrier) -> None:
+    global _all_ready  # a barrier reaches a process only while it starts
+    _all_ready = barrier
+
+
+def run_client(model: Path, maddr: str, load: Load) -> ClientTimes:
+    """Run the sessions of one client; all clients begin together. In a process of its own."""
     torch.set_num_threads(1)
+    return asyncio.run(_run_client(model, maddr, load))
+
+
+async def _run_client(model: Path, maddr: str, load: Load) -> ClientTimes:
     node = await HivemindNode.start(NodeSettings(initial_peers=[maddr]))
     connection = SwarmConnection(node)
     try:
         remote = await connection.watch(read_facts(Checkpoint.open(str(model))))
-        await run_sessions(remote, 1, arguments.context, 8)
-        return [
-            await run_sessions(remote, count, arguments.context, arguments.tokens)
-            for count in arguments.sessions
-        ]
+        await run_sessions(remote, replace(load, num_sessions=load.num_clients, num_tokens=8))
+        return await run_sessions(remote, load)
     finally:
         await connection.close()
         await node.close()
 
 
-async def run_sessions(
-    remote: RemoteModel, num_sessions: int, context: int, num_tokens: int
-) -> dict[str, object]:
-    """Return what sessions at once took; milliseconds."""
-    inputs = torch.randn(1, context, remote.facts.hidden_size).bfloat16()
+async def run_sessions(remote: RemoteModel, load: Load) -> ClientTimes:
+    """Run one client's share of the sessions: all prompts, then all tokens."""
+    inputs = torch.randn(1, load.context, remote.facts.hidden_size).bfloat16()
     sessions = [
-        await remote.open_session(max_length=context + num_tokens) for _ in range(num_sessions)
+        await remote.open_session(max_length=load.context + load.num_tokens)
+        for _ in range(load.num_sessions // load.num_clients)
     ]
+    await asyncio.to_thread(_all_ready.wait, START_S)
     started_at = time.perf_counter()
     await asyncio.gather(*(session.step(inputs) for session in sessions))
+    await asyncio.to_thread(_all_ready.wait, START_S)
     prefilled_at = time.perf_counter()
     times_ms = await asyncio.gather(
-        *(step_alone(session, inputs[:, :1], num_tokens) for session in sessions)
+        *(step_alone(session, inputs[:, :1], load.num_tokens) for session in sessions)
     )
-    took_s = time.perf_counter() - prefilled_at
-    hops = sessions[0].last_step.hops
+    ended_at = time.perf_counter()
+    last_step = sessions[0].last_step
     for session in sessions:
         await session.close()
-    ordered = sorted(time_ms for times in times_ms for time_ms in times)
-    return {
-        "sessions": num_sessions,
-        "tokens_per_s": round(num_sessions * num_tokens / took_s, 1),
-        "step_median_ms": round(statistics.median(ordered), 3),
-        "step_p99_ms": round(ordered[int(0.99 * len(ordered))], 3),
-        "prefill_tokens_per_s": round(num_sessions * context / (prefilled_at - started_at)),
-        "last_step_hops_ms": [
-            {"took": hop.took_ms, "queue": hop.queue_ms, "compute": hop.compute_ms} for hop in hops
-        ],
-    }
+    ordered = [time_ms for times in times_ms for time_ms in times]
+    return ClientTimes(started_at, prefilled_at, ended_at, ordered, last_step)
 
 
 async def step_alone(session: InferenceSession, token: Tensor, num_tokens: int) -> list[float]:
