@@ -16,6 +16,12 @@ class RoutingSettings(BaseModel):
     request_timeout_s: float = Field(
         default=60.0, gt=0, le=3600, description="For one step of one hop, and for rpc_info."
     )
+    kv_wait_s: float = Field(
+        default=5.0,
+        ge=0,
+        le=600,
+        description="How long a session may queue for KV memory at one of our own servers.",
+    )
     close_timeout_s: float = Field(
         default=1.0, gt=0, le=60, description="For saying goodbye to all servers of a session."
     )

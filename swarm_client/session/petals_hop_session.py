@@ -133,7 +133,11 @@ class PetalsHopSession:
         return data
 
     def _metadata(self, position: int) -> InferenceMetadata:
-        """Return what goes with the next step; the first one of a stream says more."""
+        """Return what goes with the next step; the first one of a stream says more.
+
+        It never asks to wait for KV memory: when two callers wait, and the second one's time is
+        up, the release cancels its wait for a lock, whose thread then takes it and keeps it.
+        """
         assert position == self._end or (position < self._end and self.can_roll_back)
         self._num_steps += 1
         max_length = self._terms.max_length if self._num_steps == 1 else None

@@ -14,6 +14,7 @@ from swarm_client.connection import RemoteModel, SwarmConnection
 from swarm_client.errors import CapacityError, NoRouteError
 from swarm_client.models import LocalParts, load_local_parts, read_facts
 from swarm_client.session import InferenceSession
+from swarm_client.settings import RoutingSettings
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.memory_node import MemoryNetwork
 from swarm_server.server import BlockServer
@@ -44,15 +45,25 @@ class Client:
 
 @asynccontextmanager
 async def client_of(
-    model: Path, splits: Sequence[str], settings: ServerSettings | None = None
+    model: Path,
+    splits: Sequence[str],
+    settings: ServerSettings | None = None,
+    routing: RoutingSettings | None = None,
 ) -> AsyncIterator[Client]:
     checkpoint = Checkpoint.open(str(model))
     async with server_swarm(model, splits, settings) as (network, servers):
-        connection = SwarmConnection(network.node("client"))
+        connection = SwarmConnection(network.node("client"), routing or RoutingSettings())
         remote = await connection.watch(read_facts(checkpoint))
         parts = load_local_parts(checkpoint, dtype=torch.float32)
         yield Client(network, servers, remote, parts)
         await connection.close()
+
+
+def room_for_one(model: Path) -> ServerSettings:
+    """Return settings of a server with KV memory for one session of 60 tokens."""
+    return ServerSettings(
+        model=str(model), dtype="float32", threads=1, kv_tokens=64, kv_overcommit=1.0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +163,8 @@ async def test_a_full_server_refuses_and_serves_again_later(
     tiny_llama: Path, expected: list[int]
 ) -> None:
     """Memory is reserved for the whole session, and comes back with its end."""
-    settings = ServerSettings(
-        model=str(tiny_llama), dtype="float32", threads=1, kv_tokens=64, kv_overcommit=1.0
-    )
-    async with client_of(tiny_llama, ["0:4"], settings) as client:
+    at_once = RoutingSettings(kv_wait_s=0)
+    async with client_of(tiny_llama, ["0:4"], room_for_one(tiny_llama), at_once) as client:
         first = await client.model.open_session(max_length=60)
         await client.next_token(first, PROMPT)
         second = await client.model.open_session(max_length=60)
@@ -166,6 +175,21 @@ async def test_a_full_server_refuses_and_serves_again_later(
         await first.close()
         async with await client.model.open_session(max_length=60) as third:
             assert await client.greedy(third, 10) == expected
+
+
+async def test_a_full_server_is_waited_for(tiny_llama: Path, expected: list[int]) -> None:
+    """A session that ends meanwhile makes room for the next one."""
+    async with client_of(tiny_llama, ["0:4"], room_for_one(tiny_llama)) as client:
+        first = await client.model.open_session(max_length=60)
+        await client.next_token(first, PROMPT)
+        async with await client.model.open_session(max_length=60) as second:
+            tokens = asyncio.create_task(client.greedy(second, 10))
+            while client.servers[0].num_sessions < 2:  # noqa: ASYNC110  (the server has no event)
+                await asyncio.sleep(0.001)
+
+            await first.close()
+
+            assert await tokens == expected
 
 
 async def test_a_rollback_equals_a_session_that_never_went_there(

@@ -42,6 +42,7 @@ class Client:
             dht_prefix=FACTS.dht_prefix,
             hidden_size=FACTS.hidden_size,
             timeout_s=5,
+            kv_wait_s=3,
         )
 
     async def session(
@@ -108,6 +109,14 @@ async def test_steps_of_one_moment_leave_in_one_frame_again_and_again() -> None:
         assert len(client.server.openings) == 8
         for index, output in enumerate(outputs):
             assert torch.equal(output.hidden, expected_output(one_token(index), BLOCKS))
+
+
+async def test_a_session_may_wait_for_kv_memory() -> None:
+    """As long as the client's settings say."""
+    async with lane_client() as client:
+        await step(await client.session(), hidden_states(3))
+
+        assert [opening.wait_s for opening in client.server.openings] == [3]
 
 
 async def test_one_opening_serves_all_who_come_at_once() -> None:

@@ -30,13 +30,14 @@ async def open_one(*, can_roll_back: bool) -> tuple[ScriptedServer, HopSession]:
 
 
 async def test_the_first_message_says_more_than_later_ones() -> None:
-    """The length is fixed once; session and structure stay the same."""
+    """The length is fixed once; session and structure stay the same. None waits for memory."""
     server, session = await open_one(can_roll_back=False)
     await session.step(StepInputs(hidden_states(3)), position=0)
     await session.step(StepInputs(hidden_states(1)), position=3)
 
     first, second = server.steps
     assert (first.max_length, second.max_length) == (10, None)
+    assert (first.alloc_timeout_s, second.alloc_timeout_s) == (0, 0)
     assert first.session_id == second.session_id is not None
     assert first.args_structure == second.args_structure is not None
     assert first.step_id != second.step_id
