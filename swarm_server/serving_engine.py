@@ -10,6 +10,7 @@ from swarm_server.engine.cuda import make_gpu_runner
 from swarm_server.engine.eager_runner import EagerRunner
 from swarm_server.engine.measuring import MEASURED_TOKENS, SpanSpeed, measure_speed
 from swarm_server.engine.page_storage import PageStorage
+from swarm_server.engine.reference_parts import reference_parts
 from swarm_server.engine.serving import Engine, EngineLimits, PagedSpan
 from swarm_server.kv import KVLayout, KVMemory
 from swarm_server.scheduler import BatchLimits
@@ -70,7 +71,11 @@ def build_engine(ready: ReadySpan, compute: ComputeThread, settings: ServerSetti
 
 def _choose_runner(span: Span, storage: PageStorage) -> SpanRunner:
     eager = EagerRunner(span, storage)
-    return eager if span.device == "cpu" else make_gpu_runner(span, storage, eager)
+    if span.device != "cpu":
+        return make_gpu_runner(span, storage, eager)
+    if parts := reference_parts(span):
+        log.info("reference_path_used", parts=parts)
+    return eager
 
 
 def choose_chunk(speed: SpanSpeed, num_blocks: int, settings: ServerSettings) -> int:
