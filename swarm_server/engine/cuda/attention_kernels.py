@@ -17,7 +17,7 @@ _UNSEEN = tl.constexpr(-1e30)  # finite: the difference of two stays a number
 @triton.jit
 def rotate_and_store_kernel(
     heads,  # [num_rows, num_heads + 2 * num_kv_heads, head_dim]; queries are rotated in place
-    cos,  # float32 [num_rows, head_dim / 2], as is `sin`
+    cos,  # float32 [num_rows, head_dim / 2]
     sin,
     norm_weight,  # [num_heads + num_kv_heads, head_dim]
     norm_eps,
@@ -47,8 +47,7 @@ def rotate_and_store_kernel(
                 weight = norm_weight + head * 2 * HALF
                 low = low * inverse * tl.load(weight + lane).to(tl.float32)
                 high = high * inverse * tl.load(weight + HALF + lane).to(tl.float32)
-            c = tl.load(cos + row * HALF + lane)
-            s = tl.load(sin + row * HALF + lane)
+            c, s = tl.load(cos + row * HALF + lane), tl.load(sin + row * HALF + lane)
             low, high = low * c - high * s, high * c + low * s
         if head < NUM_HEADS:
             target = source
@@ -71,19 +70,18 @@ def _attend_page(
     total,
     sums,
     NUM_KV_HEADS: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    PAGE_SIZE: tl.constexpr,
 ):
     """Take one page into a running softmax."""
-    token, lane = tl.arange(0, PAGE_SIZE), tl.arange(0, HEAD_DIM)
-    at = token[:, None] * (2 * NUM_KV_HEADS * HEAD_DIM) + lane[None, :]
+    token, lane = tl.arange(0, written.shape[0]), tl.arange(0, query.shape[1])
+    values = NUM_KV_HEADS * query.shape[1]  # from a key to its value
+    at = token[:, None] * (2 * values) + lane[None, :]
     key = tl.load(keys + at, mask=written[:, None], other=0.0)
     scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
     scores = tl.where(visible, scores, _UNSEEN)
     new_best = tl.maximum(best, tl.max(scores, 1))
     keep = tl.exp(best - new_best)
     weights = tl.where(visible, tl.exp(scores - new_best[:, None]), 0.0)
-    value = tl.load(keys + NUM_KV_HEADS * HEAD_DIM + at, mask=written[:, None], other=0.0)
+    value = tl.load(keys + values + at, mask=written[:, None], other=0.0)
     added = tl.dot(weights.to(value.dtype), value, input_precision="ieee")
     sums = sums * keep[:, None] + added
     return new_best, total * keep + tl.sum(weights, 1), sums
@@ -112,8 +110,7 @@ def decode_kernel(
     row, kv_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     length = tl.load(positions + row) + 1
     table = page_ids + tl.load(table_starts + row)
-    num_pages = tl.cdiv(length, PAGE_SIZE)
-    share = tl.cdiv(num_pages, NUM_SPLITS)
+    num_pages, share = tl.cdiv(length, PAGE_SIZE), tl.cdiv(length, PAGE_SIZE * NUM_SPLITS)
     member, lane = tl.arange(0, QUERIES), tl.arange(0, HEAD_DIM)
     head = kv_head * GROUP + member
     at = (row * (GROUP + 2) * NUM_KV_HEADS + head[:, None]) * HEAD_DIM + lane[None, :]
@@ -126,24 +123,13 @@ def decode_kernel(
         keys = pages + page * page_stride + kv_head * HEAD_DIM
         seen = index * PAGE_SIZE + tl.arange(0, PAGE_SIZE) < length
         best, total, sums = _attend_page(
-            query,
-            seen[None, :],
-            seen,
-            keys,
-            scale,
-            best,
-            total,
-            sums,
-            NUM_KV_HEADS,
-            HEAD_DIM,
-            PAGE_SIZE,
+            query, seen[None, :], seen, keys, scale, best, total, sums, NUM_KV_HEADS
         )
     part = (row * GROUP * NUM_KV_HEADS + head) * NUM_SPLITS + split
-    is_head = member < GROUP
-    tl.store(partial_bests + part, best, mask=is_head)
-    tl.store(partial_totals + part, total, mask=is_head)
+    tl.store(partial_bests + part, best, mask=member < GROUP)
+    tl.store(partial_totals + part, total, mask=member < GROUP)
     at = part[:, None] * HEAD_DIM + lane[None, :]
-    tl.store(partial_sums + at, sums, mask=is_head[:, None])
+    tl.store(partial_sums + at, sums, mask=(member < GROUP)[:, None])
 
 
 @triton.jit
@@ -205,18 +191,9 @@ def chunk_kernel(
         keys = pages + page * page_stride + kv_head * HEAD_DIM
         key_position = index * PAGE_SIZE + tl.arange(0, PAGE_SIZE)
         visible = is_query & (key_position[None, :] <= (position + token)[:, None])
+        written = key_position < length
         best, total, sums = _attend_page(
-            query,
-            visible,
-            key_position < length,
-            keys,
-            scale,
-            best,
-            total,
-            sums,
-            NUM_KV_HEADS,
-            HEAD_DIM,
-            PAGE_SIZE,
+            query, visible, written, keys, scale, best, total, sums, NUM_KV_HEADS
         )
     output = sums / tl.where(total > 0, total, 1.0)[:, None]
     at = (row * GROUP * NUM_KV_HEADS + head)[:, None] * HEAD_DIM + lane[None, :]

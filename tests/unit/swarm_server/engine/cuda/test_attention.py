@@ -13,7 +13,7 @@ from swarm_server.engine.cuda.attention import (  # isort: skip  # the import ab
 )
 
 SHAPES = [Heads(4, 1, 32, 0.2), Heads(6, 2, 16, 0.25), Heads(3, 3, 64, 0.125)]
-CLOSE = {"rtol": 0.0, "atol": 1e-5}  # float32 sums of some hundred terms near one
+CLOSE = 1e-5  # float32 sums of some hundred terms near one
 
 
 @pytest.mark.parametrize("heads", SHAPES)
@@ -26,7 +26,7 @@ def test_rows_of_any_length_attend_to_their_own_pages(heads: Heads) -> None:
     attention = DecodeAttention(block.num_rows, heads, torch.device(DEVICE))
     attended = attention.attend(block.qkv, block.pages, rows, heads)
 
-    torch.testing.assert_close(attended, block.attended(), **CLOSE)
+    torch.testing.assert_close(attended, block.attended(), rtol=0.0, atol=CLOSE)
 
 
 @pytest.mark.parametrize("heads", SHAPES)
@@ -39,7 +39,7 @@ def test_chunks_attend_causally(heads: Heads) -> None:
     tiles = torch.from_numpy(block.numbers().tiles)
     attended = ChunkAttention(tiles.to(DEVICE)).attend(block.qkv, block.pages, rows, heads)
 
-    torch.testing.assert_close(attended, block.attended(), **CLOSE)
+    torch.testing.assert_close(attended, block.attended(), rtol=0.0, atol=CLOSE)
 
 
 def test_keys_and_values_lie_in_their_slots_and_nothing_else_is_touched() -> None:

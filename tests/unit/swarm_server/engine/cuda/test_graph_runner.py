@@ -41,8 +41,9 @@ def random_span(dtype: torch.dtype) -> Span:
     generator = torch.Generator("cuda").manual_seed(0)
 
     def weight(*shape: int) -> Tensor:
-        values = torch.randn(shape, generator=generator, device="cuda")
-        return (values / shape[-1] ** 0.5).to(dtype)
+        values: Tensor = torch.randn(shape, generator=generator, device="cuda")
+        scale: float = shape[-1] ** -0.5
+        return (values * scale).to(dtype)
 
     def linear(name: str, *shape: int) -> AdaptableLinear:
         return AdaptableLinear(name, make_linear(weight(*shape)))
