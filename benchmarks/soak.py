@@ -38,6 +38,7 @@ async def soak(directory: Path, arguments: argparse.Namespace) -> dict[str, obje
     model = save_tiny_llama(directory / "model")
     async with adapted_swarm(model, save_two_adapters(directory, model)) as swarm:
         num_steps, seed = 0, 0
+        kv_tokens_free = [server.kv_tokens_free for server in swarm.servers]
         memory_mib: list[float] = []
         started_at = time.perf_counter()
 
@@ -65,7 +66,10 @@ async def soak(directory: Path, arguments: argparse.Namespace) -> dict[str, obje
                 memory_mib[-1] - memory_mib[len(memory_mib) // 2], 1
             ),
             "sessions_left": [server.num_sessions for server in swarm.servers],
-            "kv_tokens_left": [server.kv_tokens_left for server in swarm.servers],
+            "kv_tokens_lost": [
+                before - server.kv_tokens_free
+                for before, server in zip(kv_tokens_free, swarm.servers, strict=True)
+            ],
         }
 
 

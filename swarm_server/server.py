@@ -130,6 +130,11 @@ class BlockServer:
         """Tokens for which KV memory may still be promised, in all blocks."""
         return self._budget.slots_left // len(self.blocks)
 
+    @property
+    def kv_tokens_free(self) -> int:
+        """Tokens of one sequence for which there are pages now, whatever was promised."""
+        return 0 if self._engine is None else self._engine.num_free_tokens
+
     async def drain(self) -> None:
         """Announce the end, take nothing new, and let what runs go on up to `drain_s`."""
         await self._go_offline()
