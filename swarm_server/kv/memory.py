@@ -29,14 +29,22 @@ class KVMemory:
         """Tokens of one sequence for which there are pages in every group."""
         return self.num_available // self.layout.num_groups * self.layout.page_size
 
+    def require(self, count: int) -> None:
+        """Return when so many pages are available.
+
+        Raises:
+            PagesExhaustedError: they are not.
+        """
+        if count > self.num_available:
+            raise PagesExhaustedError(count, self.num_available)
+
     def allocate(self, count: int) -> list[PageId]:
         """Return pages; see `PageSource`.
 
         Raises:
             PagesExhaustedError: too few are available; nothing has been evicted.
         """
-        if count > self.num_available:
-            raise PagesExhaustedError(count, self.num_available)
+        self.require(count)
         missing = count - self._pool.num_free
         if missing > 0:
             self._prefixes.evict(missing)

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from swarm_server.errors import PagesExhaustedError
 from swarm_server.kv.memory import KVMemory
 from swarm_server.kv.page_table import PageTable
 from swarm_server.kv.pages import HOLE, PageCopy, PageId
@@ -54,9 +53,7 @@ class SequenceKV:
         Raises:
             PagesExhaustedError: too few pages are available; nothing has changed.
         """
-        needed = self.num_needed(num_tokens)
-        if needed > self._memory.num_available:
-            raise PagesExhaustedError(needed, self._memory.num_available)
+        self._memory.require(self.num_needed(num_tokens))
         return [copy for table in self.tables for copy in table.append(num_tokens)]
 
     def match_prefix(self, hashes: Sequence[bytes]) -> int:

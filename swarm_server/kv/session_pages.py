@@ -5,7 +5,6 @@ A session may have fewer tokens in its pages than it has made: then those are co
 
 from collections.abc import Sequence
 
-from swarm_server.errors import PagesExhaustedError
 from swarm_server.kv.memory import KVMemory
 from swarm_server.kv.pages import PageCopy, PageId
 from swarm_server.kv.sequence_kv import SequenceKV, count_reclaimable
@@ -61,9 +60,7 @@ class SessionPages:
         Raises:
             PagesExhaustedError: too few pages are available; nothing has changed.
         """
-        needed = self.num_needed(num_tokens)
-        if needed > self._memory.num_available:
-            raise PagesExhaustedError(needed, self._memory.num_available)
+        self._memory.require(self.num_needed(num_tokens))
         return [copy for row in self._rows for copy in row.append(num_tokens)]
 
     def truncate(self, length: int) -> None:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from swarm_protocol.errors import CheckpointError
 from swarm_server.engine.attention import Attention, AttentionShape
-from swarm_server.engine.decoder_block import BlockShape
-from swarm_server.engine.feed_forward import Activation, GatedMLP
+from swarm_server.engine.decoder_block import BlockParts, BlockShape, DecoderBlock
+from swarm_server.engine.feed_forward import Activation, FeedForward, GatedMLP
 from swarm_server.engine.norms import Norm, RMSNorm
 from swarm_server.engine.rope import Rope
 from swarm_server.loading.architecture import Config
@@ -73,6 +73,20 @@ def read_sizes(
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
         norm_eps=read_number(config, "rms_norm_eps", norm_eps),
+    )
+
+
+def load_decoder_block(
+    tensors: BlockTensors, sizes: LlamaSizes, attention: Attention, mlp: FeedForward
+) -> DecoderBlock:
+    """Return a block of these parts, with its two norms. Raises CheckpointError."""
+    return DecoderBlock(
+        BlockParts(
+            attention_norm=load_rms_norm(tensors, sizes, "input_layernorm"),
+            attention=attention,
+            mlp_norm=load_rms_norm(tensors, sizes, "post_attention_layernorm"),
+            mlp=mlp,
+        )
     )
 
 

@@ -1,14 +1,14 @@
 """The Mistral family: Llama whose tokens look back over a window."""
 
-from swarm_server.engine.decoder_block import BlockParts, DecoderBlock
+from swarm_server.engine.decoder_block import DecoderBlock
 from swarm_server.loading.architecture import Config
 from swarm_server.loading.block_tensors import BlockTensors
 from swarm_server.loading.config import read_activation, read_window
 from swarm_server.loading.llama_parts import (
     PREFIXES,
     load_attention,
+    load_decoder_block,
     load_gated_mlp,
-    load_rms_norm,
     read_sizes,
 )
 from swarm_server.loading.rope import read_rope
@@ -30,12 +30,6 @@ class Mistral:
 
     def load_block(self, tensors: BlockTensors, index: int) -> DecoderBlock:
         """Return a block with its weights. Raises CheckpointError."""
-        sizes = self._sizes
-        return DecoderBlock(
-            BlockParts(
-                attention_norm=load_rms_norm(tensors, sizes, "input_layernorm"),
-                attention=load_attention(tensors, sizes, self._attention),
-                mlp_norm=load_rms_norm(tensors, sizes, "post_attention_layernorm"),
-                mlp=load_gated_mlp(tensors, sizes, self._activation),
-            )
-        )
+        attention = load_attention(tensors, self._sizes, self._attention)
+        mlp = load_gated_mlp(tensors, self._sizes, self._activation)
+        return load_decoder_block(tensors, self._sizes, attention, mlp)

@@ -2,13 +2,18 @@
 
 from swarm_protocol.errors import CheckpointError
 from swarm_server.engine.adaptable_linear import AdaptableLinear
-from swarm_server.engine.decoder_block import BlockParts, DecoderBlock
+from swarm_server.engine.decoder_block import DecoderBlock
 from swarm_server.engine.feed_forward import GatedMLP, MixtureOfExperts
 from swarm_server.engine.linear import make_linear
 from swarm_server.loading.architecture import Config
 from swarm_server.loading.block_tensors import BlockTensors
 from swarm_server.loading.config import read_activation, read_count, read_window
-from swarm_server.loading.llama_parts import PREFIXES, load_attention, load_rms_norm, read_sizes
+from swarm_server.loading.llama_parts import (
+    PREFIXES,
+    load_attention,
+    load_decoder_block,
+    read_sizes,
+)
 from swarm_server.loading.rope import read_rope
 
 
@@ -34,15 +39,8 @@ class Mixtral:
 
     def load_block(self, tensors: BlockTensors, index: int) -> DecoderBlock:
         """Return a block with its weights. Raises CheckpointError."""
-        sizes = self._sizes
-        return DecoderBlock(
-            BlockParts(
-                attention_norm=load_rms_norm(tensors, sizes, "input_layernorm"),
-                attention=load_attention(tensors, sizes, self._attention),
-                mlp_norm=load_rms_norm(tensors, sizes, "post_attention_layernorm"),
-                mlp=self._load_mixture(tensors),
-            )
-        )
+        attention = load_attention(tensors, self._sizes, self._attention)
+        return load_decoder_block(tensors, self._sizes, attention, self._load_mixture(tensors))
 
     def _load_mixture(self, tensors: BlockTensors) -> MixtureOfExperts:
         """Read either layout: a module per expert, as on the hub, or all of them stacked."""

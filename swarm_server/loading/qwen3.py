@@ -1,6 +1,6 @@
 """The Qwen3 family: Llama with normed queries and keys, and windows in the upper blocks if any."""
 
-from swarm_server.engine.decoder_block import BlockParts, DecoderBlock
+from swarm_server.engine.decoder_block import DecoderBlock
 from swarm_server.engine.norms import RMSNorm
 from swarm_server.loading.architecture import Config
 from swarm_server.loading.block_tensors import BlockTensors
@@ -14,8 +14,8 @@ from swarm_server.loading.config import (
 from swarm_server.loading.llama_parts import (
     PREFIXES,
     load_attention,
+    load_decoder_block,
     load_gated_mlp,
-    load_rms_norm,
     read_qk_weight,
     read_sizes,
 )
@@ -47,17 +47,12 @@ class Qwen3:
         """Return a block with its weights. Raises CheckpointError."""
         sizes = self._sizes
         window = self._window if self._is_sliding[index] else None
-        return DecoderBlock(
-            BlockParts(
-                attention_norm=load_rms_norm(tensors, sizes, "input_layernorm"),
-                attention=load_attention(
-                    tensors,
-                    sizes,
-                    sizes.attention(self._rope, window=window),
-                    has_bias=self._has_bias,
-                    qk_norm=RMSNorm(read_qk_weight(tensors, sizes), sizes.norm_eps),
-                ),
-                mlp_norm=load_rms_norm(tensors, sizes, "post_attention_layernorm"),
-                mlp=load_gated_mlp(tensors, sizes, self._activation),
-            )
+        attention = load_attention(
+            tensors,
+            sizes,
+            sizes.attention(self._rope, window=window),
+            has_bias=self._has_bias,
+            qk_norm=RMSNorm(read_qk_weight(tensors, sizes), sizes.norm_eps),
         )
+        mlp = load_gated_mlp(tensors, sizes, self._activation)
+        return load_decoder_block(tensors, sizes, attention, mlp)
