@@ -6,6 +6,7 @@ call `generate()` of the library. Then what each server holds beyond its weights
 """
 
 import argparse
+import json
 import statistics
 import tempfile
 import threading
@@ -22,6 +23,7 @@ from benchmarks.random_llama import LlamaShape, save_random_llama
 from benchmarks.report import print_report
 from benchmarks.swarm_processes import RunningSwarm, swarm_processes
 from swarm_client import DistributedLlamaForCausalLM
+from tests.harness.programs import Program
 
 
 def main() -> None:
@@ -58,6 +60,8 @@ def measure(model: Path, shape: LlamaShape, arguments: argparse.Namespace) -> di
                 chats[number].append(chat_at_once(swarm.port, number, arguments.tokens))
             threads.append(measure_library(model, swarm, arguments))
         servers = describe_servers(swarm)
+    for facts, server in zip(servers, swarm.servers, strict=True):  # ended: they have said it
+        add_own_memory(facts, server, shape, getattr(torch, arguments.dtype).itemsize)
     stream = statistics.median(local)
     library = statistics.median(threads)
     return {
@@ -110,6 +114,22 @@ def describe_servers(swarm: RunningSwarm) -> list[dict[str, object]]:
         memory = {f"{p.name()}_{p.pid}": round(p.memory_info().rss / 2**20, 1) for p in family}
         facts.append({"num_processes": len(family), "resident_mib": memory})
     return facts
+
+
+def add_own_memory(
+    facts: dict[str, object], server: Program, shape: LlamaShape, itemsize: int
+) -> None:
+    """Add what a server and its daemon held beyond the weights of its blocks and its KV pages."""
+    drained = next(line for line in server.lines if "server_drained" in line)
+    kv_mib = json.loads(drained)["kv_mib_touched"]
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+    kv_size = hidden * shape.num_kv_heads // shape.num_heads
+    block = 2 * hidden * (hidden + kv_size) + 3 * hidden * inner + 2 * hidden
+    weights_mib = block * shape.num_blocks // 2 * itemsize / 2**20
+    memory = facts["resident_mib"]
+    assert isinstance(memory, dict)
+    facts["weights_mib"], facts["kv_mib"] = round(weights_mib, 1), kv_mib
+    facts["beyond_mib"] = round(sum(memory.values()) - weights_mib - kv_mib, 1)
 
 
 def _describe(rounds: list[list[Chat]], stream: float) -> dict[str, float]:

@@ -139,7 +139,12 @@ class BlockServer:
         """Announce the end, take nothing new, and let what runs go on up to `drain_s`."""
         await self._go_offline()
         await self._wait_idle(self._settings.drain_s)
-        log.info("server_drained", num_sessions=self.num_sessions)
+        num_slots = 0 if self._engine is None else self._engine.num_slots_touched
+        log.info(
+            "server_drained",
+            num_sessions=self.num_sessions,
+            kv_mib_touched=round(num_slots * self._budget.slot_bytes / 2**20, 1),
+        )
 
     async def close(self) -> None:
         """End all sessions and requests, and free everything but the node. Idempotent."""

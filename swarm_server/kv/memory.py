@@ -29,6 +29,11 @@ class KVMemory:
         """Tokens of one sequence for which there are pages in every group."""
         return self.num_available // self.layout.num_groups * self.layout.page_size
 
+    @property
+    def num_slots_touched(self) -> int:
+        """Slots, places of a token in one block, whose memory was ever written."""
+        return self._pool.num_touched * self.layout.page_size * self.layout.group_size
+
     def require(self, count: int) -> None:
         """Return when so many pages are available.
 

@@ -7,10 +7,15 @@ from swarm_server.kv.pages import PageId
 
 
 class PagePool:
-    """Pages 0 … `num_pages - 1`, each free or held by a number of holders."""
+    """Pages 0 … `num_pages - 1`, each free or held by a number of holders.
+
+    Attributes:
+        num_touched: pages that have ever been held; the others' memory was never written.
+    """
 
     def __init__(self, num_pages: int) -> None:
         self.num_pages = num_pages
+        self.num_touched = 0
         self._counts = [0] * num_pages
         self._free = [PageId(number) for number in reversed(range(num_pages))]
 
@@ -35,6 +40,7 @@ class PagePool:
         pages = [self._free.pop() for _ in range(count)]
         for page in pages:
             self._counts[page] = 1
+            self.num_touched = max(self.num_touched, page + 1)  # lower ones are given out first
         return pages
 
     def share(self, pages: Iterable[PageId]) -> None:

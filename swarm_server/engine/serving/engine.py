@@ -81,6 +81,11 @@ class Engine:
         """Tokens of one sequence for which there are pages."""
         return self._memory.num_tokens_available
 
+    @property
+    def num_slots_touched(self) -> int:
+        """Places of a token in one block whose memory was ever written."""
+        return self._memory.num_slots_touched
+
     def open(self, request: SessionRequest) -> EngineSession:
         """Return a new session at position 0, without pages yet. It must be closed."""
         session = EngineSession(
