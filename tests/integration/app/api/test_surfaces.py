@@ -131,7 +131,7 @@ async def test_lost_server_is_told_and_its_return_is_noticed(tiny_llama: Path) -
             failure = await caller.reply()
 
         assert failure["ok"] is False
-        assert "Session has expired" in failure["traceback"]
+        assert "no online server holds blocks 2:4" in failure["traceback"]
         gateway.swarm.network.heal(lost)
         assert await _v1(gateway)
 
