@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
+from string import ascii_letters
 from typing import Final
 
 from websockets.asyncio.client import connect
@@ -58,6 +59,11 @@ def whole_tokens_per_s(chats: list[Chat]) -> float:
     return sum(len(chat.token_times) for chat in chats) / (end - start)
 
 
+def _prompt(index: int) -> str:
+    """Return a text of `PROMPT_TOKENS` tokens, one for each letter, of its own for each chat."""
+    return "".join(ascii_letters[(7 * index + place) % 52] for place in range(PROMPT_TOKENS))
+
+
 async def _chat(port: int, index: int, num_tokens: int, ready: asyncio.Barrier) -> Chat:
     async with connect(f"ws://127.0.0.1:{port}/api/v2/generate", max_size=None) as socket:
         opening = {"type": "open_inference_session", "model": "bench", "max_length": 512}
@@ -69,7 +75,7 @@ async def _chat(port: int, index: int, num_tokens: int, ready: asyncio.Barrier) 
             json.dumps(
                 {
                     "type": "generate",
-                    "inputs": "".join(f"w{100 * index + place}" for place in range(PROMPT_TOKENS)),
+                    "inputs": _prompt(index),
                     "max_new_tokens": 1,
                     "stop_sequence": NEVER,
                 }

@@ -139,12 +139,21 @@ class BlockServer:
         """Announce the end, take nothing new, and let what runs go on up to `drain_s`."""
         await self._go_offline()
         await self._wait_idle(self._settings.drain_s)
-        num_slots = 0 if self._engine is None else self._engine.num_slots_touched
-        log.info(
-            "server_drained",
-            num_sessions=self.num_sessions,
-            kv_mib_touched=round(num_slots * self._budget.slot_bytes / 2**20, 1),
-        )
+        log.info("server_drained", num_sessions=self.num_sessions, **self._describe_work())
+
+    def _describe_work(self) -> dict[str, float]:
+        """Return what the engine has done, for the log."""
+        if self._engine is None:
+            return {}
+        counters = self._engine.counters
+        kv_bytes = self._engine.num_slots_touched * self._budget.slot_bytes
+        return {
+            "num_batches": counters.num_batches,
+            "num_rows": counters.num_rows,
+            "num_tokens": counters.num_tokens,
+            "num_preemptions": counters.num_preemptions,
+            "kv_mib_touched": round(kv_bytes / 2**20, 1),
+        }
 
     async def close(self) -> None:
         """End all sessions and requests, and free everything but the node. Idempotent."""

@@ -6,14 +6,15 @@ same time should go through the span in few groups. Two are enough to keep two s
     server a   [1 2 3 4][5 6 7 8][1 2 3 4] …        left to themselves, sessions that came one by
     server b            [1 2 3 4][5 6 7 8] …        one stay in groups of one or two for ever
 
-So a batch with less than half of the sessions that are decoding waits for others, for at most
-half the time that a batch takes. Who decodes alone never waits. Pure: has no clock of its own.
+So a batch with less than half of the sessions that are decoding waits for others, for at most the
+time that a batch takes: the next group is no farther away. Groups that have met stay together, so
+the wait is paid once. Who decodes alone never waits. Pure: has no clock of its own.
 """
 
 from typing import Final
 
 _NUM_GROUPS: Final = 2
-_MAX_WAIT: Final = 0.5
+_MAX_WAIT: Final = 1.0
 """In batches."""
 
 _MAX_AWAY_S: Final = 1.0
