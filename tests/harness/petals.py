@@ -9,14 +9,17 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, Final
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".petals-venv/bin/python"
 SCRIPT = ROOT.parent / "shared/petals-interop/interop.py"
+
+_END_S: Final = 20.0
 
 REASON_ABSENT = "the Petals counterpart is not installed beside the project"
 
@@ -45,34 +48,36 @@ class PetalsPeer:
 
 async def run_program(*arguments: str, timeout_s: float = 60) -> None:
     """Run the release's Python to its end; programs find its `petals_compat` by PYTHONPATH."""
-    process = await asyncio.create_subprocess_exec(
-        PYTHON,
-        *("-W", "ignore", *arguments),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(SCRIPT.parent)},
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            _, log = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise
-    assert process.returncode == 0, f"the release's program failed: {log.decode()[-2000:]}"
+    with TemporaryFile() as log:
+        process = await asyncio.create_subprocess_exec(
+            PYTHON,
+            *("-W", "ignore", *arguments),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=log,
+            env=os.environ | {"PYTHONPATH": str(SCRIPT.parent)},
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                await process.wait()
+        finally:
+            await _end(process)
+        log.seek(0)
+        said = log.read().decode(errors="replace")
+    assert process.returncode == 0, f"the release's program failed: {said[-2000:]}"
 
 
 async def run(*arguments: str, timeout_s: float = 60) -> dict[str, Any]:
     """Run one command of the release to its end and return what it prints."""
     process = await _start(*arguments)
+    assert process.stdout is not None
+    output = asyncio.ensure_future(process.stdout.read())
     try:
         async with asyncio.timeout(timeout_s):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise
-    return _last_json(output)
+            await process.wait()
+    finally:
+        await _end(process)
+    return _last_json(await output)
 
 
 @asynccontextmanager
@@ -85,8 +90,18 @@ async def running(*arguments: str, timeout_s: float = 60) -> AsyncIterator[Petal
             ready = _last_json(await process.stdout.readline())
         yield PetalsPeer(ready["peer_id"], tuple(ready["maddrs"]))
     finally:
-        process.send_signal(signal.SIGTERM)
-        await process.wait()
+        with suppress(ProcessLookupError, TimeoutError):
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(_END_S):
+                await process.wait()
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a program and all that it has left behind: its forked DHT and its daemon outlive it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 async def _start(*arguments: str) -> asyncio.subprocess.Process:
@@ -96,6 +111,7 @@ async def _start(*arguments: str) -> asyncio.subprocess.Process:
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
     )
 
 
