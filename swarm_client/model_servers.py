@@ -51,7 +51,6 @@ class ModelServers:
             dht_prefix=facts.dht_prefix,
             hidden_size=facts.hidden_size,
             timeout_s=settings.connect_timeout_s,
-            kv_wait_s=settings.kv_wait_s,
         )
         self._random = Random()
         self._dialler = Dialler(

@@ -9,7 +9,6 @@ Sessions that are answered together step on together, so their next steps share 
 """
 
 import asyncio
-from dataclasses import replace
 from itertools import count
 from math import isfinite
 
@@ -44,11 +43,8 @@ from swarm_protocol.node import MAX_FRAME_BYTES, CallStream
 class Lane:
     """An open stream; `run` must be running. All methods belong to one event loop."""
 
-    def __init__(
-        self, peer: PeerId, stream: CallStream, hello: HelloReply, *, kv_wait_s: float
-    ) -> None:
+    def __init__(self, peer: PeerId, stream: CallStream, hello: HelloReply) -> None:
         self._hello = hello
-        self._kv_wait_s = kv_wait_s
         self._peer = peer
         self._stream = stream
         # half of a frame is left for deep prompts and everything else
@@ -92,8 +88,8 @@ class Lane:
         return session
 
     def open(self, opening: Opening) -> None:
-        """Announce a session, which the server may let wait for KV memory."""
-        self._outbox.open(replace(opening, wait_s=self._kv_wait_s))
+        """Announce a session."""
+        self._outbox.open(opening)
         self._has_mail.set()
 
     def submit(self, step: LaneStep) -> None:

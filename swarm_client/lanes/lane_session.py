@@ -218,6 +218,7 @@ class LaneHopSession:
                 token=self._token,
                 tenant=self._terms.tenant,
                 adapter=self._terms.active_adapter,
+                wait_s=self._terms.kv_wait_s,
                 prefix_hashes=tuple(prefix_hashes),
                 push_to=self.push_target,
             )

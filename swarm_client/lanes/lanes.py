@@ -42,7 +42,6 @@ class Lanes:
         dht_prefix: str,
         hidden_size: int,
         timeout_s: float,
-        kv_wait_s: float = 0.0,
     ) -> None:
         """Begin without lanes.
 
@@ -51,13 +50,11 @@ class Lanes:
             dht_prefix: of the model.
             hidden_size: of the model.
             timeout_s: for greeting a server and opening a lane to it.
-            kv_wait_s: how long a server may let a session wait for KV memory.
         """
         self._node = node
         self._hello = HelloRequest((VERSION,), dht_prefix).to_wire()
         self._hidden_size = hidden_size
         self._timeout_s = timeout_s
-        self._kv_wait_s = kv_wait_s
         self._lanes: dict[PeerId, asyncio.Task[Lane | None]] = {}  # None: it speaks Petals
         self._running: set[asyncio.Task[None]] = set()
 
@@ -125,7 +122,7 @@ class Lanes:
         except TimeoutError as error:
             reason = f"no lane to it within {self._timeout_s:g} s"
             raise PeerUnreachableError(peer, reason) from error
-        lane = Lane(peer, stream, hello, kv_wait_s=self._kv_wait_s)
+        lane = Lane(peer, stream, hello)
         running = asyncio.create_task(self._run(lane))
         self._running.add(running)
         running.add_done_callback(self._running.discard)

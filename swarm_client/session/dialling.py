@@ -119,6 +119,7 @@ class Dialler:
             max_step_tokens=self._settings.max_step_tokens,
             step_timeout_s=self._settings.request_timeout_s,
             close_timeout_s=self._settings.close_timeout_s,
+            kv_wait_s=self._settings.kv_wait_s,
         )
 
 

@@ -69,6 +69,7 @@ class SessionTerms:
         max_step_tokens: tokens over all rows that servers take in one step.
         step_timeout_s: from sending a step to its reply.
         close_timeout_s: for closing in good order.
+        kv_wait_s: how long a server of our dialect may let the session wait for KV memory.
     """
 
     dht_prefix: str
@@ -77,6 +78,7 @@ class SessionTerms:
     max_step_tokens: int
     step_timeout_s: float
     close_timeout_s: float
+    kv_wait_s: float
     tenant: str = ""
 
 

@@ -45,6 +45,7 @@ TERMS = SessionTerms(
     max_step_tokens=1024,
     step_timeout_s=5,
     close_timeout_s=1,
+    kv_wait_s=3,
 )
 HELLO_REPLY = HelloReply(
     version=1,

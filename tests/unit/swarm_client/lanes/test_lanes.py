@@ -42,7 +42,6 @@ class Client:
             dht_prefix=FACTS.dht_prefix,
             hidden_size=FACTS.hidden_size,
             timeout_s=5,
-            kv_wait_s=3,
         )
 
     async def session(
