@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
-from swarm_server.engine.batch import PromptedSegment, RaggedBatch
+from swarm_server.engine.batch import RaggedBatch
 from swarm_server.engine.block_context import BlockContext
 from swarm_server.engine.kernels import load_decode_kernel
 from swarm_server.engine.page_storage import PageStorage
@@ -43,8 +43,7 @@ class EagerRunner:
         attention = PagedAttention(batch.segments, self._storage, span.tables, self._kernel)
         for index, layer in enumerate(span.layers(blocks), blocks.start):
             if batch.prompts:
-                prompts = _prompts_of_block(batch.prompts, index - blocks.start)
-                hidden = _with_prompts(hidden, batch.segments, prompts)
+                hidden = _with_prompts(hidden, batch, index - blocks.start)
             context = BlockContext(
                 positions,
                 attention.of_block(index - span.blocks.start),
@@ -62,18 +61,11 @@ class EagerRunner:
         return BatchPositions(torch.tensor(positions, device=device), end, self._span.tables)
 
 
-def _prompts_of_block(
-    prompts: Sequence[PromptedSegment], block_index: int
-) -> list[tuple[int, Tensor]]:
-    return [(prompted.segment_index, prompted.prompts[block_index]) for prompted in prompts]
-
-
-def _with_prompts(
-    hidden: Tensor, segments: Sequence[Segment], prompts: Sequence[tuple[int, Tensor]]
-) -> Tensor:
-    """Return a copy of `hidden` with prompts added to the first tokens of their segments."""
+def _with_prompts(hidden: Tensor, batch: RaggedBatch, block_index: int) -> Tensor:
+    """Return a copy of `hidden` with one block's prompts added to the tokens that have some."""
     hidden = hidden.clone()
-    for segment_index, added in prompts:
-        start = segments[segment_index].start
+    for prompted in batch.prompts:
+        start = batch.segments[prompted.segment_index].start
+        added = prompted.prompts[block_index]
         hidden[start : start + len(added)] += added.to(hidden)
     return hidden
