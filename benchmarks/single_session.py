@@ -5,26 +5,20 @@ WebSocket in front of two servers, in turns. Tokens per second are those after t
 """
 
 import argparse
-import json
 import statistics
 import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
 
 import torch
 from transformers import LlamaForCausalLM
-from websockets.sync.client import connect
 
+from benchmarks.chat_clients import chat_at_once, tokens_per_s
 from benchmarks.local_stream import measure_local_stream
 from benchmarks.prometheus_quantiles import read_quantiles
 from benchmarks.random_llama import LlamaShape, save_random_llama
 from benchmarks.report import print_report
-from benchmarks.swarm_processes import RunningSwarm, swarm_processes
-
-PROMPT: Final = "w5 w7 w11 w13 Once upon a time"
-NEVER: Final = "\x00"  # a stop text that does not come, so that every token is a reply
+from benchmarks.swarm_processes import swarm_processes
 
 
 def main() -> None:
@@ -56,7 +50,7 @@ def compare(
     with swarm_processes(model, spans, dtype=dtype) as swarm:
         for _ in range(num_rounds + 1):
             local.append(measure_local_stream(whole, num_tokens))
-            remote.append(measure_remote(swarm, num_tokens))
+            remote.append(tokens_per_s(chat_at_once(swarm.port, 1, num_tokens)))
         overhead = read_quantiles(
             f"http://127.0.0.1:{swarm.port}", "swarmgate_overhead_per_token_seconds", (0.5, 0.99)
         )
@@ -69,27 +63,6 @@ def compare(
         "ratio": round(statistics.median(remote) / statistics.median(local), 3),
         "ratios": [round(ours / plain, 3) for ours, plain in zip(remote, local, strict=True)],
     }
-
-
-def measure_remote(swarm: RunningSwarm, num_tokens: int) -> float:
-    """Return tokens per second of a greedy generation through the WebSocket."""
-    times: list[float] = []
-    with connect(f"ws://127.0.0.1:{swarm.port}/api/v2/generate") as socket:
-        opening = {"type": "open_inference_session", "model": "bench", "max_length": 512}
-        socket.send(json.dumps(opening))
-        assert json.loads(socket.recv())["ok"] is True
-        request = {
-            "type": "generate",
-            "inputs": PROMPT,
-            "max_new_tokens": 1,
-            "stop_sequence": NEVER,
-        }
-        socket.send(json.dumps(request))
-        while len(times) < num_tokens:
-            reply = json.loads(socket.recv())
-            assert reply["ok"] is True, reply
-            times.extend([time.perf_counter()] * reply["token_count"])
-    return (len(times) - 1) / (times[-1] - times[0])
 
 
 if __name__ == "__main__":
