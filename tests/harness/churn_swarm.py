@@ -1,0 +1,140 @@
+"""A swarm of real processes whose servers are killed and come back: stages x replicas."""
+
+import json
+import signal
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Final, Self
+
+import psutil
+
+from swarm_protocol.identifiers import BlockRange, PeerId
+from tests.harness.killing import Force
+from tests.harness.programs import Program
+
+_START_S: Final = 120.0
+_SIGNALS: Final = {
+    Force.PROCESS: (signal.SIGKILL, None),
+    Force.DAEMON: (None, signal.SIGKILL),
+    Force.BOTH: (signal.SIGKILL, signal.SIGKILL),
+    Force.SILENCE: (signal.SIGSTOP, signal.SIGSTOP),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replica:
+    """One running server of a stage. The second one of each stage has a key of its own.
+
+    Attributes:
+        stage, index: its place in the swarm; whoever takes it over has the same.
+    """
+
+    stage: int
+    index: int
+    program: Program
+    peer: PeerId
+    process: psutil.Process
+    daemon: psutil.Process
+
+    def strike(self, force: Force) -> None:
+        """Send the signals; returns at once."""
+        of_process, of_daemon = _SIGNALS[force]
+        for process, number in ((self.process, of_process), (self.daemon, of_daemon)):
+            if number is not None and process.is_running():
+                process.send_signal(number)
+
+    def end(self) -> None:
+        """Make an end of whatever is left of it."""
+        for process in (self.process, self.daemon):
+            if process.is_running():
+                process.kill()
+        psutil.wait_procs([self.daemon], timeout=10)
+        self.program.wait(timeout_s=10)
+
+
+class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
+    """A bootstrap peer and `num_replicas` servers per stage, all ready inside the `with` block.
+
+    Attributes:
+        spans: blocks of each stage.
+        replicas: all servers, by stage and index. A struck one stays until `restore`.
+    """
+
+    def __init__(
+        self, model: Path | str, spans: Sequence[str], *, num_replicas: int = 2, dtype: str
+    ) -> None:
+        self.spans = tuple(BlockRange.parse(span) for span in spans)
+        self.replicas: dict[tuple[int, int], Replica] = {}
+        self.struck: set[PeerId] = set()
+        self._model = model
+        self._num_replicas = num_replicas
+        self._options = ("--dtype", dtype, "--threads", "1")
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._keys = Path(stack.enter_context(TemporaryDirectory()))
+            self._stack = stack
+            self.bootstrap = stack.enter_context(Program("bootstrap"))
+            ready = self.bootstrap.wait_for('"ready": true', timeout_s=_START_S)
+            self.maddr: str = json.loads(ready)["maddrs"][0]
+            self._start([(s, i) for s in range(len(self.spans)) for i in range(self._num_replicas)])
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end_struck()
+        self._stack.close()
+
+    def replica(self, peer: PeerId) -> Replica:
+        """Return the server with that id."""
+        return next(replica for replica in self.replicas.values() if replica.peer == peer)
+
+    def standby(self, stage: int, active: PeerId) -> Replica:
+        """Return a server of a stage that runs and is not the one in use."""
+        return next(
+            replica
+            for replica in self.replicas.values()
+            if replica.stage == stage and replica.peer not in self.struck | {active}
+        )
+
+    def strike(self, replica: Replica, force: Force) -> None:
+        """Kill a server; returns at once."""
+        self.struck.add(replica.peer)
+        replica.strike(force)
+
+    def restore(self) -> None:
+        """Start anew what was struck; returns when all of it serves."""
+        places = self._end_struck()
+        self._start(places)
+
+    def _end_struck(self) -> list[tuple[int, int]]:
+        places = [place for place, one in self.replicas.items() if one.peer in self.struck]
+        for place in places:
+            self.replicas.pop(place).end()
+        self.struck.clear()
+        return places
+
+    def _start(self, places: Sequence[tuple[int, int]]) -> None:
+        programs = {place: self._stack.enter_context(self._program(*place)) for place in places}
+        for (stage, index), program in programs.items():
+            facts = json.loads(program.wait_for('"ready": true', timeout_s=_START_S))
+            process, daemon = program.family()
+            self.replicas[stage, index] = Replica(
+                stage, index, program, PeerId(facts["peer_id"]), process, daemon
+            )
+
+    def _program(self, stage: int, index: int) -> Program:
+        key = ("--identity", str(self._keys / f"{stage}-{index}")) if index else ()
+        return Program(
+            *("serve", str(self._model), "--blocks", str(self.spans[stage])),
+            *("--initial-peers", self.maddr, *self._options, *key),
+        )

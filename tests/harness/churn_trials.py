@@ -1,0 +1,127 @@
+"""Carries trials out: generates undisturbed, then again while servers are killed, and compares."""
+
+import asyncio
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from swarm_client.session import InferenceSession
+from swarm_protocol.errors import SwarmError
+from swarm_protocol.identifiers import PeerId
+from tests.harness.churn_client import ChurnClient, Generation
+from tests.harness.churn_swarm import ChurnSwarm
+from tests.harness.killing import AfterKill, AfterTokens, InPrefill, Kill, Trial, Victim
+
+_TRIAL_S: Final = 150.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        num_struck: kills that came before the generation ended.
+        num_changed: tokens that are not those of the undisturbed run; missing ones count.
+        error: why it ended early; None when it did not.
+        gap_s: the longest wait for a token, beyond what that token usually takes.
+    """
+
+    trial: Trial
+    num_struck: int
+    num_changed: int
+    error: str | None
+    gap_s: float
+
+    @property
+    def is_recovered(self) -> bool:
+        """Whether all tokens came, and the right ones."""
+        return self.error is None and self.num_changed == 0
+
+
+class Executioner:
+    """An `Onlooker` that carries the kills of one trial out, each in its moment."""
+
+    def __init__(self, swarm: ChurnSwarm, trial: Trial, usual: Generation) -> None:
+        self.num_struck = 0
+        self._swarm = swarm
+        self._kills = list(trial.kills)
+        self._usual_prefill_s = usual.seconds[0]
+        self._usual_step_s = usual_step_s(usual)
+        self._loop = asyncio.get_running_loop()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._session: InferenceSession | None = None
+
+    def prefill_begins(self, session: InferenceSession) -> None:
+        """Strike in the prefill, if that is the moment."""
+        self._session = session
+        moment = self._kills[0].moment
+        if isinstance(moment, InPrefill):
+            self._strike_in(moment.fraction * self._usual_prefill_s)
+
+    def token_came(self, num_tokens: int) -> None:
+        """Strike now, if that is the moment."""
+        moment = self._kills[0].moment if self._kills else None
+        if isinstance(moment, AfterTokens) and moment.num_tokens == num_tokens:
+            self._strike_in(moment.fraction * self._usual_step_s)
+
+    def stop(self) -> None:
+        """Nobody is killed any more."""
+        for timer in self._timers:
+            timer.cancel()
+
+    def _strike_in(self, seconds: float) -> None:
+        self._timers.append(self._loop.call_later(seconds, self._strike))
+
+    def _strike(self) -> None:
+        kill = self._kills.pop(0)
+        active = self._active(kill)
+        if kill.victim is Victim.ACTIVE:
+            self._swarm.strike(self._swarm.replica(active), kill.force)
+        else:
+            self._swarm.strike(self._swarm.standby(kill.stage, active), kill.force)
+        self.num_struck += 1
+        if self._kills and isinstance(self._kills[0].moment, AfterKill):
+            self._strike_in(self._kills[0].moment.delay_ms / 1e3)
+
+    def _active(self, kill: Kill) -> PeerId:
+        """Return the server in use; while it is being replaced, the one that was in use."""
+        assert self._session is not None, "set before the first kill"
+        first_block = self._swarm.spans[kill.stage].start
+        return next(hop.peer for hop in self._session.route if first_block in hop.blocks)
+
+
+async def run_trial(
+    swarm: ChurnSwarm, client: ChurnClient, trial: Trial, *, prompt_tokens: int, num_tokens: int
+) -> Outcome:
+    """Carry out one trial; all servers must be there. Those it has struck are not restored."""
+    prompt = client.prompt(trial.seed, prompt_tokens)
+    seed = trial.seed if trial.do_sample else None
+    usual = await client.generate(prompt, num_tokens, seed=seed)
+    executioner = Executioner(swarm, trial, usual)
+    made = Generation((), ())
+    error = None
+    started_at = time.perf_counter()
+    try:
+        async with asyncio.timeout(_TRIAL_S):
+            made = await client.generate(prompt, num_tokens, seed=seed, onlooker=executioner)
+    except (SwarmError, TimeoutError) as caught:
+        error = f"{type(caught).__name__} after {time.perf_counter() - started_at:.1f} s: {caught}"
+    finally:
+        executioner.stop()
+    kept = sum(one == other for one, other in zip(made.tokens, usual.tokens, strict=False))
+    return Outcome(
+        trial, executioner.num_struck, num_tokens - kept, error, longest_gap_s(made, usual)
+    )
+
+
+def usual_step_s(usual: Generation) -> float:
+    """Return how long a token after the first one takes."""
+    return statistics.median(usual.seconds[1:])
+
+
+def longest_gap_s(made: Generation, usual: Generation) -> float:
+    """Return the longest wait for a token beyond what that token usually takes; 0 if none came."""
+    usual_s = (usual.seconds[0], *[usual_step_s(usual)] * (len(usual.seconds) - 1))
+    gaps = [took - usually for took, usually in zip(made.seconds, usual_s, strict=False)]
+    return max(gaps, default=0.0)
