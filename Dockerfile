@@ -16,14 +16,20 @@ RUN pip install --no-deps --no-build-isolation -e .
 
 FROM python:3.11-slim
 WORKDIR /srv/swarmgate
+# Servers compile their kernels for the processor, or GPU, that they start on.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --create-home swarmgate \
-    && install --directory --owner swarmgate /srv/state /srv/swarm /srv/hub
+    && install --directory --owner swarmgate \
+        /srv/state /srv/swarm /srv/hub /home/swarmgate/.cache
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /srv/swarmgate /srv/swarmgate
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HF_HOME=/srv/hub
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HF_HOME=/srv/hub \
+    TRITON_CACHE_DIR=/home/swarmgate/.cache/triton
 USER swarmgate
-# Identities of peers; addresses they tell each other; model files fetched from a hub.
-VOLUME ["/srv/state", "/srv/swarm", "/srv/hub"]
+# Identities of peers; addresses they tell each other; model files fetched from a hub; kernels.
+VOLUME ["/srv/state", "/srv/swarm", "/srv/hub", "/home/swarmgate/.cache"]
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

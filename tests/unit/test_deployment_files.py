@@ -118,6 +118,20 @@ def test_every_volume_is_declared_and_each_identity_has_its_own(compose: dict[st
     assert len(states) == len(set(states)) == len(PEERS)
 
 
+def test_servers_can_compile_their_kernels_and_keep_them(
+    compose: dict[str, Any], dockerfile: list[tuple[str, str]]
+) -> None:
+    """The root file system cannot be written to, and nothing in /tmp can be executed."""
+    volumes = next(json.loads(arguments) for name, arguments in dockerfile if name == "VOLUME")
+    caches = [
+        v.split(":")[1] for n in (1, 2) for v in compose["services"][f"server-{n}"]["volumes"]
+    ]
+
+    assert any(name == "RUN" and " gcc " in arguments for name, arguments in dockerfile)
+    assert "/home/swarmgate/.cache" in volumes
+    assert caches.count("/home/swarmgate/.cache") == 2
+
+
 def test_the_dockerfile_has_only_instructions_that_exist(dockerfile: list[tuple[str, str]]) -> None:
     """A typing error in a Dockerfile shows only when somebody builds it."""
     assert {name for name, _ in dockerfile} <= INSTRUCTIONS
