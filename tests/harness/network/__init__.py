@@ -1,0 +1,1 @@
+"""Swarms on several hosts, with links between them that are slow, lossy or cut."""
