@@ -11,6 +11,7 @@ from torch import Tensor
 from swarm_client.directory import ServerView
 from swarm_client.model_servers import ModelServers
 from swarm_client.models.facts import ModelFacts
+from swarm_client.session.events import EventListener
 from swarm_client.session.inference_session import InferenceSession
 from swarm_client.session.route_search import RouteSearch
 from swarm_client.session.step_checks import check_blocks, check_hidden, check_prompts
@@ -62,6 +63,7 @@ class RemoteModel:
         batch_size: int = 1,
         blocks: BlockRange | None = None,
         tenant: str = "",
+        on_event: EventListener | None = None,
     ) -> InferenceSession:
         """Open a session over the best route; when a server fails, over another one.
 
@@ -74,6 +76,8 @@ class RemoteModel:
             blocks: those to run through; by default all.
             tenant: on whose behalf. Servers are fair between tenants, and share the KV memory of
                 equal prefixes within one.
+            on_event: is told, on the event loop, of servers lost, waited for and replaced. It
+                must not block.
 
         Raises:
             NoRouteError: online servers do not cover the blocks.
@@ -83,7 +87,13 @@ class RemoteModel:
         if max_length < 1 or batch_size < 1:
             raise ValueError(f"a session needs room, got {max_length} tokens, {batch_size} rows")
         return await InferenceSession.open(
-            RouteSearch(self._servers, max_length=max_length, tenant=tenant),
+            RouteSearch(
+                self._servers,
+                max_length=max_length,
+                tenant=tenant,
+                hedge_after_s=self._settings.hedge_after_s,
+                on_event=on_event,
+            ),
             check_blocks(blocks, self.facts),
             self.facts,
             self._settings,

@@ -39,6 +39,19 @@ class ServerView:
     adapters: tuple[str, ...] = ()
 
 
+@dataclass(slots=True)
+class _Ban:
+    """A peer is avoided for a while.
+
+    Attributes:
+        until: reading of the clock.
+        expires_at: of its record, in the first look-up since; 0 when there was none.
+    """
+
+    until: float
+    expires_at: float | None = None
+
+
 class Directory:
     """The live map of a model's servers."""
 
@@ -67,14 +80,17 @@ class Directory:
         self._ban_s = ban_s
         self._servers: tuple[Server, ...] = ()
         self._pings: dict[PeerId, float] = {}
-        self._banned_until: dict[PeerId, float] = {}
+        self._bans: dict[PeerId, _Ban] = {}
 
     def update(self, found: Mapping[str, Mapping[str, FoundRecord]], now: float) -> None:
         """Replace the servers by those in `found`, the records of all blocks."""
         self._servers = read_servers(found, self._facts.dht_prefix, self._facts.num_blocks)
-        present = {server.peer for server in self._servers}
+        present = {server.peer: server.expires_at for server in self._servers}
         self._pings = {peer: ping for peer, ping in self._pings.items() if peer in present}
-        self._banned_until = {p: until for p, until in self._banned_until.items() if until > now}
+        self._bans = {p: ban for p, ban in self._bans.items() if ban.until > now or p in present}
+        for peer, ban in self._bans.items():
+            if ban.expires_at is None:
+                ban.expires_at = present.get(peer, 0.0)
 
     def record_ping(self, peer: PeerId, round_trip_s: float) -> None:
         """Take in a measured round trip; infinite means "no answer"."""
@@ -86,11 +102,24 @@ class Directory:
 
     def ban(self, peer: PeerId, now: float) -> None:
         """Avoid a peer for a while."""
-        self._banned_until[peer] = now + self._ban_s
+        self._bans[peer] = _Ban(now + self._ban_s)
 
     def is_banned(self, peer: PeerId, now: float) -> bool:
         """Tell whether a peer is to be avoided."""
-        return self._banned_until.get(peer, now) > now
+        ban = self._bans.get(peer)
+        return ban is not None and ban.until > now
+
+    def has_returned(self, peer: PeerId, now: float) -> bool:
+        """Tell whether a peer that was banned may be tried again where there is no other.
+
+        Its ban is over, or it has announced itself since: it was started anew, or was cut off.
+        """
+        ban = self._bans.get(peer)
+        if ban is None or ban.expires_at is None:
+            return False
+        return ban.until <= now or any(
+            server.peer == peer and server.expires_at > ban.expires_at for server in self._servers
+        )
 
     def peers(self) -> tuple[PeerId, ...]:
         """Return the peers of all servers, never or least recently pinged ones first."""

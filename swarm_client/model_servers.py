@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from math import inf
 from random import Random
+from typing import Final
 
 from swarm_client.directory import Directory
 from swarm_client.errors import NoRouteError
@@ -11,7 +12,7 @@ from swarm_client.lanes import Lanes
 from swarm_client.models.facts import ModelFacts
 from swarm_client.peer_descriptions import PeerDescriptions
 from swarm_client.routing import Candidate, Route, choose_route, sample_route, uncovered_blocks
-from swarm_client.session.dialling import DialledRoute, Dialler
+from swarm_client.session.dialling import DialledRoute, Dialler, DialProgress
 from swarm_client.settings import RoutingSettings
 from swarm_client.training import SpanCalls, TrainingPasses
 from swarm_protocol.errors import DeadlineExceededError, SwarmError
@@ -20,6 +21,8 @@ from swarm_protocol.logs import get_logger
 from swarm_protocol.node import FoundRecord, Node
 
 log = get_logger(__name__)
+
+_MOMENT_S: Final = 0.25
 
 
 class ModelServers:
@@ -80,6 +83,20 @@ class ModelServers:
             self.directory.update(await self._lookup(), _now())
             self._last_finished = self._last_started
 
+    async def refresh_soon(self) -> None:
+        """Return after a moment, when records have been looked up in the meantime.
+
+        However many callers wait, there is one look-up a moment. A DHT that does not answer is
+        logged only.
+        """
+        last_started = self._last_started
+        await asyncio.sleep(_MOMENT_S)
+        if self._last_finished <= last_started:
+            try:
+                await self.refresh()
+            except DeadlineExceededError as error:
+                log.warning("server_lookup_failed", model=self._facts.source, error=error.code)
+
     async def ping_servers(self) -> None:
         """Measure the round trips to the servers whose last measurement is oldest."""
         peers = self.directory.peers()[: self._settings.max_pinged]
@@ -122,9 +139,13 @@ class ModelServers:
         )
         return TrainingPasses(self, calls, self._settings, self._random)
 
-    async def dial(self, route: Route, *, max_length: int, tenant: str) -> DialledRoute:
+    async def dial(
+        self, route: Route, *, max_length: int, tenant: str, progress: DialProgress
+    ) -> DialledRoute:
         """Open all hops of a route, or none; see `Dialler.dial`."""
-        return await self._dialler.dial(route, max_length=max_length, tenant=tenant)
+        return await self._dialler.dial(
+            route, max_length=max_length, tenant=tenant, progress=progress
+        )
 
     def report_failure(self, peer: PeerId) -> None:
         """Ban a peer for everybody who uses this model here."""
@@ -132,6 +153,15 @@ class ModelServers:
         self.directory.ban(peer, _now())
         self._descriptions.forget(peer)
         self._lanes.forget(peer)
+
+    def report_silence(self, peer: PeerId) -> None:
+        """Count a peer as out of reach until it is measured again."""
+        log.info("peer_hesitated", peer=peer, model=self._facts.source)
+        self.directory.record_ping(peer, inf)
+
+    def has_returned(self, peer: PeerId) -> bool:
+        """Tell whether a peer that failed may be tried again where there is no other."""
+        return self.directory.has_returned(peer, _now())
 
     async def close(self) -> None:
         """End the streams that sessions share; sessions on them fail. Idempotent."""

@@ -18,11 +18,15 @@ _MAX_PEER_ID_LENGTH: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that is online or joining, and the span it announces, clipped to the model."""
+    """A server that is online or joining, and the span it announces, clipped to the model.
+
+    `expires_at` is that of its newest record, in UTC seconds: it grows with each announcement.
+    """
 
     peer: PeerId
     blocks: BlockRange
     record: ServerRecord
+    expires_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +57,14 @@ def read_servers(
 
 def _server(peer: PeerId, sightings: list[_Sighting], num_blocks: int) -> Server:
     """The newest record counts: after a move, older ones linger under blocks given up."""
-    newest = max(sightings, key=lambda seen: seen.expires_at).record
+    latest = max(sightings, key=lambda seen: seen.expires_at)
+    newest = latest.record
     if newest.start_block is not None and newest.end_block is not None:
-        end = min(newest.end_block, num_blocks)
-        return Server(peer, BlockRange(newest.start_block, end), newest)
-    # The form of old servers: the span is where their records are.
-    indexes = [seen.block_index for seen in sightings if seen.record.state == newest.state]
-    return Server(peer, BlockRange(min(indexes), max(indexes) + 1), newest)
+        blocks = BlockRange(newest.start_block, min(newest.end_block, num_blocks))
+    else:  # the form of old servers: the span is where their records are
+        indexes = [seen.block_index for seen in sightings if seen.record.state == newest.state]
+        blocks = BlockRange(min(indexes), max(indexes) + 1)
+    return Server(peer, blocks, newest, latest.expires_at)
 
 
 def _check(block_index: int, found: FoundRecord) -> _Sighting | None:

@@ -53,6 +53,18 @@ class RoutingSettings(BaseModel):
     max_sub_batches: int = Field(
         default=16, ge=1, le=1024, description="Parts of one batch under way at once, in training."
     )
+    wait_for_blocks_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="How long a session that has lost a server waits for another one to join.",
+    )
+    hedge_after_s: float = Field(
+        default=0.5,
+        gt=0,
+        le=600,
+        description="When a server that is dialled hesitates so long, another one is dialled too.",
+    )
     ping_timeout_s: float = Field(
         default=2.0, gt=0, le=60, description="After which a server counts as out of reach."
     )

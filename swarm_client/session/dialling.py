@@ -22,10 +22,23 @@ from swarm_protocol.node import Node
 
 @dataclass(slots=True)
 class DialledRoute:
-    """Outcome of dialling: `hops` in route order, or what failed; then none is open."""
+    """Outcome of dialling: `hops` in route order, none if a server failed; and what failed."""
 
     hops: Sequence[HopSession] = ()
     failures: list[PeerError] = field(default_factory=list)
+
+
+class DialProgress:
+    """What is known of the servers of a route while they are dialled.
+
+    Attributes:
+        silent: have not answered yet.
+        failures: of those that have failed.
+    """
+
+    def __init__(self, route: Route) -> None:
+        self.silent = {hop.peer for hop in route}
+        self.failures: list[PeerError] = []
 
 
 class OwnDialect(Protocol):
@@ -62,26 +75,35 @@ class Dialler:
         self._settings = settings
         self._active_adapter = active_adapter
 
-    async def dial(self, route: Route, *, max_length: int, tenant: str = "") -> DialledRoute:
+    async def dial(
+        self,
+        route: Route,
+        *,
+        max_length: int,
+        tenant: str = "",
+        progress: DialProgress | None = None,
+    ) -> DialledRoute:
         """Open all hops of a route, or none.
 
         Args:
             route: not empty.
             max_length: tokens of each row that the KV caches must have room for.
             tenant: on whose behalf.
+            progress: kept up to date until this returns, with the same failures.
 
         Raises:
             NodeError: our own node has stopped.
         """
         opened: dict[Hop, HopSession] = {}
         terms = self._terms(max_length, tenant)
-        failures: list[PeerError] = []
+        progress = progress or DialProgress(route)
 
         async def dial_hop(hop: Hop) -> None:
             try:
                 opened[hop] = await self._dial_hop(hop, terms)
             except PeerError as error:
-                failures.append(error)
+                progress.failures.append(error)
+            progress.silent.discard(hop.peer)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -93,9 +115,9 @@ class Dialler:
         except asyncio.CancelledError:
             _abandon(opened)
             raise
-        if failures:
+        if progress.failures:
             _abandon(opened)
-            return DialledRoute(failures=failures)
+            return DialledRoute(failures=progress.failures)
         return DialledRoute(hops=self._own_dialect.chain([opened[hop] for hop in route]))
 
     async def _dial_hop(self, hop: Hop, terms: SessionTerms) -> HopSession:

@@ -1,8 +1,9 @@
 """How often something may still be tried, and without whom. Pure; time is an argument."""
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
-from swarm_client.errors import CapacityError, PeerFullError, SessionLostError
+from swarm_client.errors import CapacityError, NoRouteError, PeerFullError, SessionLostError
 from swarm_client.routing import Hop
 from swarm_protocol.errors import PeerRefusedError, SwarmError
 from swarm_protocol.identifiers import PeerId
@@ -16,6 +17,11 @@ _CAPACITY_TEXTS: Final = (
 )
 
 
+class _Wait(NamedTuple):
+    began_at: float
+    ends_at: float
+
+
 class Losses:
     """The peers lost while a session is opened, or in one step.
 
@@ -23,14 +29,32 @@ class Losses:
         failed: not to be tried again.
         latest: why the last one failed; None before the first.
         deadline: by when the losses must be mended; None before the first.
+        gap: the blocks that are waited for now.
+        waited_s: for servers to join.
     """
 
-    def __init__(self, *, max_losses: int, timeout_s: float) -> None:
+    def __init__(self, *, max_losses: int, timeout_s: float, wait_s: float = 0.0) -> None:
+        """Begin without losses.
+
+        Args:
+            max_losses: that may be mended.
+            timeout_s: for mending all of them.
+            wait_s: thereof, for waiting until somebody serves blocks that nobody serves.
+        """
         self.failed: set[PeerId] = set()
         self.latest: SwarmError | None = None
         self.deadline: float | None = None
+        self.gap: NoRouteError | None = None
+        self.waited_s = 0.0
         self._num_left = max_losses
         self._timeout_s = timeout_s
+        self._wait_s = wait_s
+        self._wait: _Wait | None = None
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether servers may be waited for at all."""
+        return self._wait_s > 0
 
     def add(self, *peers: PeerId, cause: SwarmError, now: float) -> float:
         """Take in peers that failed together; return the deadline.
@@ -46,6 +70,36 @@ class Losses:
         if self.deadline is None:
             self.deadline = now + self._timeout_s
         return self.deadline
+
+    def begin_waiting(self, now: float) -> None:
+        """Nobody serves some blocks."""
+        end = now + self._wait_s
+        self._wait = _Wait(now, end if self.deadline is None else min(end, self.deadline))
+
+    def wait_left_s(self, gap: NoRouteError, now: float) -> float:
+        """Return how long servers may still be waited for.
+
+        Raises:
+            CapacityError: the latest loss, for want of memory.
+            NoRouteError: `gap`: it is too late.
+        """
+        assert self._wait is not None
+        if isinstance(self.latest, CapacityError):
+            raise self.latest from gap
+        self.gap = gap
+        if now >= self._wait.ends_at:
+            raise gap from self.latest
+        return self._wait.ends_at - now
+
+    def end_waiting(self, now: float) -> None:
+        """Somebody serves them."""
+        assert self._wait is not None
+        self.waited_s += now - self._wait.began_at
+        self._wait = self.gap = None
+
+    def forgive(self, peers: Iterable[PeerId]) -> None:
+        """These may be tried again."""
+        self.failed.difference_update(peers)
 
 
 def loss_of(hop: Hop, error: SwarmError) -> SessionLostError | CapacityError:

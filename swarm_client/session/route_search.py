@@ -1,18 +1,22 @@
 """Finding open sessions for some blocks: choose a route, dial it, and on failure choose again.
 
-A peer that failed is not tried again. Failures are bounded, and the search ends early when the
-servers that are left cannot cover the blocks.
+A peer that failed is not tried again, unless nobody else serves its blocks and it has returned.
+Failures are bounded. Blocks that nobody serves are waited for as long as the losses allow.
 """
 
 import asyncio
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Protocol
 
-from swarm_client.errors import CapacityError, NoRouteError
+from swarm_client.errors import NoRouteError
 from swarm_client.routing import Route
-from swarm_client.session.dialling import DialledRoute
+from swarm_client.session.dialling import DialledRoute, DialProgress
+from swarm_client.session.events import EventListener, SessionEvent, WaitingForBlocks
+from swarm_client.session.hedged_dialling import dial_hedged
 from swarm_client.session.hop_session import HopSession
 from swarm_client.session.losses import Losses
+from swarm_protocol.errors import DeadlineExceededError
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 
@@ -22,25 +26,51 @@ class RouteSource(Protocol):
     async def refresh(self) -> None:
         """Look the servers up again."""
 
+    async def refresh_soon(self) -> None:
+        """Return after a moment, when the servers have been looked up again by somebody."""
+
     def choose_route(
         self, blocks: BlockRange, *, num_cache_tokens: int, excluded: Collection[PeerId]
     ) -> Route:
         """Return the best route over `blocks` without `excluded` peers. Raises NoRouteError."""
 
-    async def dial(self, route: Route, *, max_length: int, tenant: str) -> DialledRoute:
+    async def dial(
+        self,
+        route: Route,
+        *,
+        max_length: int,
+        tenant: str,
+        progress: DialProgress,
+    ) -> DialledRoute:
         """Open all hops of a route for so many tokens of each row, or none."""
 
     def report_failure(self, peer: PeerId) -> None:
         """Ban a peer that did not do what it should."""
 
+    def report_silence(self, peer: PeerId) -> None:
+        """Count a peer as out of reach until it is measured again."""
+
+    def has_returned(self, peer: PeerId) -> bool:
+        """Tell whether a peer that failed may be tried again where there is no other."""
+
 
 class RouteSearch:
     """The searches of one session of a tenant, which needs memory for `max_length` tokens a row."""
 
-    def __init__(self, source: RouteSource, *, max_length: int, tenant: str = "") -> None:
+    def __init__(
+        self,
+        source: RouteSource,
+        *,
+        max_length: int,
+        tenant: str = "",
+        hedge_after_s: float = 0.5,
+        on_event: EventListener | None = None,
+    ) -> None:
         self.max_length = max_length
         self._tenant = tenant
         self._source = source
+        self._hedge_after_s = hedge_after_s
+        self._on_event = on_event
 
     async def open(
         self, blocks: BlockRange, *, num_rows: int, losses: Losses
@@ -53,37 +83,81 @@ class RouteSearch:
             PeerError: too many losses; the last failure.
         """
         while True:
-            route = await self._choose_route(blocks, num_rows, losses)
-            dialled = await self._source.dial(
-                route, max_length=self.max_length, tenant=self._tenant
+            route = await self._find_route(blocks, num_rows, losses)
+            dialled = await dial_hedged(
+                route,
+                self._dial,
+                lambda peers: self._find_detour(blocks, num_rows, losses.failed | peers),
+                hedge_after_s=self._hedge_after_s,
+                on_silence=self._source.report_silence,
             )
-            if not dialled.failures:
+            for failure in dialled.failures:
+                self._source.report_failure(failure.peer)
+            if dialled.hops:
                 return dialled.hops
             peers = [failure.peer for failure in dialled.failures]
-            for peer in peers:
-                self._source.report_failure(peer)
-            now = asyncio.get_running_loop().time()
-            losses.add(*peers, cause=dialled.failures[0], now=now)
+            losses.add(*peers, cause=dialled.failures[0], now=asyncio.get_running_loop().time())
 
     def report_failure(self, peer: PeerId) -> None:
         """Ban a peer for everybody."""
         self._source.report_failure(peer)
 
-    async def _choose_route(self, blocks: BlockRange, num_rows: int, losses: Losses) -> Route:
-        def choose() -> Route:
-            return self._source.choose_route(
-                blocks,
-                num_cache_tokens=self.max_length * num_rows,
-                excluded=losses.failed,
-            )
+    def tell(self, event: SessionEvent) -> None:
+        """Tell the session's owner, if they want to know."""
+        if self._on_event is not None:
+            self._on_event(event)
 
+    async def _dial(self, route: Route, progress: DialProgress) -> DialledRoute:
+        return await self._source.dial(
+            route, max_length=self.max_length, tenant=self._tenant, progress=progress
+        )
+
+    def _choose_route(
+        self, blocks: BlockRange, num_rows: int, excluded: Collection[PeerId]
+    ) -> Route:
+        num_cache_tokens = self.max_length * num_rows
+        return self._source.choose_route(
+            blocks, num_cache_tokens=num_cache_tokens, excluded=excluded
+        )
+
+    def _find_detour(
+        self, blocks: BlockRange, num_rows: int, excluded: Collection[PeerId]
+    ) -> Route | None:
         try:
-            return choose()
+            return self._choose_route(blocks, num_rows, excluded)
         except NoRouteError:
-            await self._source.refresh()
+            return None
+
+    async def _find_route(self, blocks: BlockRange, num_rows: int, losses: Losses) -> Route:
+        """Return the best route; when there is none, look again, and wait for one."""
+        route = self._find_detour(blocks, num_rows, losses.failed)
+        if route is not None:
+            return route
+        now = asyncio.get_running_loop().time
+        began_at = now()
+        losses.begin_waiting(began_at)
+        await self._refresh(losses)
+        told: Sequence[BlockRange] = ()
+        while True:
+            try:
+                route = self._choose_route(blocks, num_rows, losses.failed)
+            except NoRouteError as error:
+                left_s = losses.wait_left_s(error, now())
+                if error.missing != told:
+                    told = error.missing
+                    self.tell(WaitingForBlocks(told, left_s))
+            else:
+                losses.end_waiting(now())
+                return route
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._source.refresh_soon()
+            losses.forgive(filter(self._source.has_returned, [*losses.failed]))
+
+    async def _refresh(self, losses: Losses) -> None:
+        """Look the servers up; a DHT that does not answer may do so while they are waited for."""
         try:
-            return choose()
-        except NoRouteError as error:
-            if isinstance(losses.latest, CapacityError):
-                raise losses.latest from error
-            raise error from losses.latest
+            await self._source.refresh()
+        except DeadlineExceededError:
+            if not losses.may_wait:
+                raise

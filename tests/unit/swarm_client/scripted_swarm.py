@@ -12,7 +12,7 @@ from swarm_client.settings import RoutingSettings
 from swarm_protocol.memory_node import MemoryNetwork
 from tests.unit.swarm_client.scripted_server import FACTS, ScriptedServer
 
-SETTINGS = RoutingSettings(prefill_chunk_tokens=4, max_step_tokens=8)
+SETTINGS = RoutingSettings(prefill_chunk_tokens=4, max_step_tokens=8, wait_for_blocks_s=0)
 
 
 class Swarm:

@@ -18,13 +18,15 @@ def directory_of(**spans: str) -> Directory:
     return directory
 
 
-def found(*, state: int = 2, **spans: str) -> dict[str, dict[str, FoundRecord]]:
+def found(
+    *, state: int = 2, expires_at: float = 100.0, **spans: str
+) -> dict[str, dict[str, FoundRecord]]:
     result: dict[str, dict[str, FoundRecord]] = {}
     for peer, text in spans.items():
         blocks = BlockRange.parse(text)
         value = (state, 1.0, {"start_block": blocks.start, "end_block": blocks.end})
         for index in range(blocks.start, blocks.end):
-            result.setdefault(f"test.{index}", {})[peer] = FoundRecord(value, 100.0)
+            result.setdefault(f"test.{index}", {})[peer] = FoundRecord(value, expires_at)
     return result
 
 
@@ -97,3 +99,27 @@ def test_pings_of_servers_that_left_are_forgotten() -> None:
     directory.update(found(a="0:4"), now=2)
 
     assert directory.views(now=2)[0].ping_s is None
+
+
+def test_a_banned_peer_has_returned_when_it_announces_itself_anew() -> None:
+    """Compared with the first look-up since its ban, which may hold an older announcement."""
+    directory = directory_of(a="0:4")
+    directory.ban(A, now=10)
+
+    directory.update(found(expires_at=110, a="0:4"), now=11)
+    assert not directory.has_returned(A, now=11)
+    directory.update(found(expires_at=120, a="0:4"), now=12)
+
+    assert directory.has_returned(A, now=12)
+    assert directory.is_banned(A, now=12)
+
+
+def test_a_banned_peer_has_returned_when_its_ban_is_over() -> None:
+    """One that was never banned has nothing to return from."""
+    directory = directory_of(a="0:4", b="0:4")
+    directory.ban(A, now=10)
+
+    directory.update(found(a="0:4", b="0:4"), now=26)
+
+    assert directory.has_returned(A, now=26)
+    assert not directory.has_returned(B, now=26)

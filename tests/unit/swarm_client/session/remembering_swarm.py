@@ -4,6 +4,7 @@ Block `i` adds `i + 1` times the sum of all inputs so far, modulo a prime: an ou
 every input came, once, in order and in its row. No bytes, no network.
 """
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ from torch import Tensor
 from swarm_client.routing import Candidate, Hop, Route, choose_route
 from swarm_client.session import HopOutput, StepInputs
 from swarm_client.session.chunks import can_be_cut
-from swarm_client.session.dialling import DialledRoute
-from swarm_protocol.errors import PeerUnreachableError
+from swarm_client.session.dialling import DialledRoute, DialProgress
+from swarm_protocol.errors import PeerError, PeerUnreachableError
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 _PRIME = 97
@@ -137,6 +138,10 @@ class RememberingSwarm:
     async def refresh(self) -> None:
         """Everybody is known already."""
 
+    async def refresh_soon(self) -> None:
+        """So they stay."""
+        await asyncio.sleep(0)
+
     def choose_route(
         self, blocks: BlockRange, *, num_cache_tokens: int, excluded: Collection[PeerId]
     ) -> Route:
@@ -147,12 +152,29 @@ class RememberingSwarm:
         ]
         return choose_route(candidates, blocks, num_cache_tokens=num_cache_tokens)
 
-    async def dial(self, route: Route, *, max_length: int, tenant: str = "") -> DialledRoute:
+    async def dial(
+        self,
+        route: Route,
+        *,
+        max_length: int,
+        tenant: str = "",
+        progress: DialProgress | None = None,
+    ) -> DialledRoute:
         servers = {server.peer: server for server in self.servers}
         dead = [hop.peer for hop in route if servers[hop.peer].is_dead]
         if dead:
-            return DialledRoute(failures=[PeerUnreachableError(peer, "gone") for peer in dead])
+            failures: list[PeerError] = [PeerUnreachableError(peer, "gone") for peer in dead]
+            if progress is not None:
+                progress.failures += failures
+            return DialledRoute(failures=failures)
         return DialledRoute([RememberingSession(self, servers[hop.peer], hop) for hop in route])
 
     def report_failure(self, peer: PeerId) -> None:
         """Nobody is banned: what may not be tried again is said at every choice."""
+
+    def report_silence(self, peer: PeerId) -> None:
+        """Everybody answers at once."""
+
+    def has_returned(self, peer: PeerId) -> bool:
+        """The dead stay dead."""
+        return False
