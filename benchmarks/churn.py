@@ -1,80 +1,117 @@
-"""Does every generation survive the death of its servers, and what does its reader see?
+"""Does a generation survive the death of its servers, and what does its reader notice?
 
-`kills`: servers of 4 stages x 2 replicas are killed in seeded moments; each trial is compared with
-an undisturbed run of the same prompt and seed.
+On the demo model, 4 stages x 2 servers, each a process. `kills`: seeded kills, every trial against
+an undisturbed run. `history`: how the gap grows with what must be replayed. `goodput`: tokens per
+second when servers die at random, against starting over. Killed servers are started again.
 """
 
 import argparse
 import asyncio
-import statistics
-import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
 
 import torch
 
+from benchmarks.churn_goodput import measure_goodput
+from benchmarks.churn_history import measure_history
+from benchmarks.churn_kills import run_kills
 from benchmarks.report import print_report
-from tests.harness.churn_client import churn_client
+from swarm_client.settings import RoutingSettings
+from tests.harness.churn_client import ChurnClient, churn_client
 from tests.harness.churn_swarm import ChurnSwarm
-from tests.harness.churn_trials import Outcome, run_trial
-from tests.harness.killing import plan_trials
 from tests.harness.programs import DEMO_MODEL
 
-SPANS = ("0:2", "2:4", "4:6", "6:8")
+SPANS: Final = ("0:2", "2:4", "4:6", "6:8")
 
 
 def main() -> None:
     """Run one of the benchmarks."""
+    arguments = read_arguments()
+    torch.set_num_threads(1)
+    commands = {"kills": kills, "history": history, "goodput": goodput}
+    results = asyncio.run(commands[arguments.command](arguments))
+    print_report(f"churn_{arguments.command}", {"dtype": arguments.dtype, **results})
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return the command and its options."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    kills = commands.add_parser("kills")
-    kills.add_argument("--kills", type=int, default=100)
-    kills.add_argument("--seed", type=int, default=0)
-    kills.add_argument("--prompt", type=int, default=160, help="tokens")
-    kills.add_argument("--tokens", type=int, default=80, help="that a trial makes")
-    kills.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_grad_enabled(False)
-    outcomes = asyncio.run(run_kills(arguments))
-    print_report("churn_kills", describe_kills(outcomes))
+    kills_parser = commands.add_parser("kills")
+    kills_parser.add_argument("--kills", type=int, default=100)
+    kills_parser.add_argument("--prompt", type=int, default=160, help="tokens")
+    kills_parser.add_argument("--tokens", type=int, default=80, help="that a trial makes")
+    history_parser = commands.add_parser("history")
+    history_parser.add_argument("--prompts", type=int, nargs="+", default=[50, 200, 800, 2000])
+    history_parser.add_argument("--rounds", type=int, default=8, help="kills for each prompt")
+    goodput_parser = commands.add_parser("goodput")
+    goodput_parser.add_argument("--rates", type=float, nargs="+", default=[0.0, 1e-3, 1e-2])
+    goodput_parser.add_argument("--tokens", type=int, default=128, help="of one generation")
+    goodput_parser.add_argument("--generations", type=int, default=8)
+    for command in (kills_parser, history_parser, goodput_parser):
+        command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    return parser.parse_args()
 
 
-async def run_kills(arguments: argparse.Namespace) -> list[Outcome]:
-    """Carry all trials out on one swarm."""
-    outcomes = []
-    trials = plan_trials(
-        arguments.seed,
-        num_kills=arguments.kills,
-        num_stages=len(SPANS),
-        num_tokens=arguments.tokens,
-    )
-    dtype = getattr(torch, arguments.dtype)
-    with ChurnSwarm(DEMO_MODEL, SPANS, dtype=arguments.dtype) as swarm:
-        async with churn_client(DEMO_MODEL, swarm.maddr, dtype=dtype) as client:
-            for trial in trials:
-                outcome = await run_trial(
+async def kills(arguments: argparse.Namespace) -> Mapping[str, object]:
+    """Carry seeded trials out."""
+    async with swarm_and_client(arguments.dtype) as (swarm, client):
+        return await run_kills(
+            swarm,
+            client,
+            seed=arguments.seed,
+            num_kills=arguments.kills,
+            prompt_tokens=arguments.prompt,
+            num_tokens=arguments.tokens,
+        )
+
+
+async def history(arguments: argparse.Namespace) -> Mapping[str, object]:
+    """Measure gaps after histories of several lengths."""
+    async with swarm_and_client(arguments.dtype) as (swarm, client):
+        return await measure_history(
+            swarm, client, lengths=arguments.prompts, num_rounds=arguments.rounds
+        )
+
+
+async def goodput(arguments: argparse.Namespace) -> Mapping[str, object]:
+    """Measure tokens per second under random deaths, with recovery and without."""
+    async with (
+        swarm_and_client(arguments.dtype) as (swarm, client),
+        open_client(swarm, arguments.dtype, RoutingSettings(max_history_bytes=0)) as forgetful,
+    ):
+        rates = {
+            f"{rate:g}": {
+                name: await measure_goodput(
                     swarm,
-                    client,
-                    trial,
-                    prompt_tokens=arguments.prompt,
+                    one,
+                    rate=rate,
+                    seed=arguments.seed,
                     num_tokens=arguments.tokens,
+                    num_generations=arguments.generations,
                 )
-                outcomes.append(outcome)
-                print(outcome, file=sys.stderr)
-                await asyncio.to_thread(swarm.restore)
-                await client.remote.refresh()
-    return outcomes
+                for name, one in (("recovers", client), ("starts over", forgetful))
+            }
+            for rate in arguments.rates
+        }
+    return {"num_tokens": arguments.tokens, "deaths_per_step": rates}
 
 
-def describe_kills(outcomes: Sequence[Outcome]) -> dict[str, object]:
-    """Return counts and gaps."""
-    return {
-        "trials": len(outcomes),
-        "kills": sum(outcome.num_struck for outcome in outcomes),
-        "recovered": sum(outcome.is_recovered for outcome in outcomes),
-        "changed_tokens": sum(outcome.num_changed for outcome in outcomes),
-        "gap_p50_s": round(statistics.median(outcome.gap_s for outcome in outcomes), 3),
-    }
+@asynccontextmanager
+async def swarm_and_client(dtype: str) -> AsyncIterator[tuple[ChurnSwarm, ChurnClient]]:
+    """Run the swarm, and a client with the usual settings."""
+    with ChurnSwarm(DEMO_MODEL, SPANS, dtype=dtype) as swarm:
+        async with open_client(swarm, dtype) as client:
+            yield swarm, client
+
+
+def open_client(
+    swarm: ChurnSwarm, dtype: str, settings: RoutingSettings | None = None
+) -> AbstractAsyncContextManager[ChurnClient]:
+    """Return a client of a swarm."""
+    return churn_client(DEMO_MODEL, swarm.maddr, dtype=getattr(torch, dtype), settings=settings)
 
 
 if __name__ == "__main__":

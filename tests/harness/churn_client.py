@@ -29,8 +29,8 @@ class Onlooker(Protocol):
     def prefill_begins(self, session: InferenceSession) -> None:
         """The prompt is about to be sent."""
 
-    def token_came(self, num_tokens: int) -> None:
-        """There are so many tokens now."""
+    async def token_came(self, num_tokens: int) -> None:
+        """There are so many tokens now. The next step begins when this returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class ChurnClient:
             prompt: token ids, at least one.
             num_tokens: to be made.
             seed: of the sampling; None is greedy.
-            onlooker: told in between; what it does counts as time of the next token.
+            onlooker: told in between; its time is that of no token.
         """
         row = SamplerRow(SamplingParameters(do_sample=seed is not None), (), Random(seed))
         tokens: list[int] = []
@@ -78,15 +78,13 @@ class ChurnClient:
             token_ids = prompt
             if onlooker is not None:
                 onlooker.prefill_begins(session)
-            came_at = time.perf_counter()
             while len(tokens) < num_tokens:
+                started_at = time.perf_counter()
                 tokens.extend(sample_tokens(await self._logits(session, token_ids), [row]))
+                seconds.append(time.perf_counter() - started_at)
                 token_ids = tokens[-1:]
-                now = time.perf_counter()
-                seconds.append(now - came_at)
-                came_at = now
                 if onlooker is not None:
-                    onlooker.token_came(len(tokens))
+                    await onlooker.token_came(len(tokens))
         return Generation(tuple(tokens), tuple(seconds))
 
     async def _logits(self, session: InferenceSession, token_ids: Sequence[int]) -> Tensor:

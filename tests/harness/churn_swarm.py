@@ -91,6 +91,8 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        for replica in self.replicas.values():  # one after the other they would drain for long
+            self.strike(replica, Force.BOTH)
         self._end_struck()
         self._stack.close()
 

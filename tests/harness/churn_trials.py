@@ -3,7 +3,9 @@
 import asyncio
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 from swarm_client.session import InferenceSession
@@ -59,7 +61,7 @@ class Executioner:
         if isinstance(moment, InPrefill):
             self._strike_in(moment.fraction * self._usual_prefill_s)
 
-    def token_came(self, num_tokens: int) -> None:
+    async def token_came(self, num_tokens: int) -> None:
         """Strike now, if that is the moment."""
         moment = self._kills[0].moment if self._kills else None
         if isinstance(moment, AfterTokens) and moment.num_tokens == num_tokens:
@@ -113,6 +115,11 @@ async def run_trial(
     return Outcome(
         trial, executioner.num_struck, num_tokens - kept, error, longest_gap_s(made, usual)
     )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the smallest of the values, of which there is one, that this share does not exceed."""
+    return round(sorted(values)[max(0, ceil(share * len(values)) - 1)], 3)
 
 
 def usual_step_s(usual: Generation) -> float:

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final, TypeAlias
 
 _MAX_PREFILL_FRACTION: Final = 1.2
-_MAX_DELAY_MS: Final = 200.0
+_MAX_DELAY_MS: Final = 150.0
 
 
 class Victim(Enum):
@@ -35,6 +35,9 @@ class InPrefill:
 
     fraction: float
 
+    def __str__(self) -> str:
+        return f"{self.fraction:.2f} of the prefill"
+
 
 @dataclass(frozen=True, slots=True)
 class AfterTokens:
@@ -43,12 +46,18 @@ class AfterTokens:
     num_tokens: int
     fraction: float
 
+    def __str__(self) -> str:
+        return f"{self.num_tokens + self.fraction:.2f} tokens"
+
 
 @dataclass(frozen=True, slots=True)
 class AfterKill:
     """So long after the trial's kill before: while that is being mended, or just afterwards."""
 
     delay_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.delay_ms:.0f} ms later"
 
 
 Moment: TypeAlias = InPrefill | AfterTokens | AfterKill
@@ -63,6 +72,10 @@ class Kill:
     force: Force
     moment: Moment
 
+    def __str__(self) -> str:
+        """Return it in a few words."""
+        return f"{self.force.value} of {self.victim.value} server {self.stage} {self.moment}"
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -76,6 +89,10 @@ class Trial:
     seed: int
     do_sample: bool
     kills: tuple[Kill, ...]
+
+    def __str__(self) -> str:
+        """Return what is killed, and when."""
+        return " + ".join(str(kill) for kill in self.kills)
 
 
 def plan_trials(seed: int, *, num_kills: int, num_stages: int, num_tokens: int) -> list[Trial]:
@@ -93,7 +110,8 @@ def plan_trials(seed: int, *, num_kills: int, num_stages: int, num_tokens: int) 
     while num_left:
         num_here = min(num_left, random.choices((1, 2), (3, 1))[0])
         stages = random.sample(range(num_stages), num_here)
-        kills = [_first_kill(random, stages[0], num_tokens)]
+        last = num_tokens if num_here == 1 else num_tokens // 2 + 1  # leaves time for another one
+        kills = [_first_kill(random, stages[0], last)]
         kills += [
             Kill(stage, Victim.ACTIVE, _force(random), AfterKill(random.uniform(0, _MAX_DELAY_MS)))
             for stage in stages[1:]

@@ -1,0 +1,23 @@
+"""One swarm of four stages, two servers each, for all tests that kill servers."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.churn_swarm import ChurnSwarm
+from tests.harness.programs import DEMO_MODEL
+
+SPANS = ("0:2", "2:4", "4:6", "6:8")
+
+
+@pytest.fixture(scope="session")
+def shared_swarm() -> Iterator[ChurnSwarm]:
+    with ChurnSwarm(DEMO_MODEL, SPANS, dtype="float32") as swarm:
+        yield swarm
+
+
+@pytest.fixture
+def swarm(shared_swarm: ChurnSwarm) -> Iterator[ChurnSwarm]:
+    """All its servers are there; those that a test kills are started again after it."""
+    yield shared_swarm
+    shared_swarm.restore()

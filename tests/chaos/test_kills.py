@@ -1,0 +1,28 @@
+"""Servers killed in the middle of a generation; the long form is `benchmarks.churn kills`."""
+
+import pytest
+import torch
+
+from tests.harness.churn_client import churn_client
+from tests.harness.churn_swarm import ChurnSwarm
+from tests.harness.churn_trials import run_trial
+from tests.harness.killing import Trial, plan_trials
+from tests.harness.programs import DEMO_MODEL
+
+pytestmark = pytest.mark.timeout(120)
+
+NUM_TOKENS = 80
+TRIALS = plan_trials(5, num_kills=8, num_stages=4, num_tokens=NUM_TOKENS)
+
+
+@pytest.mark.parametrize("trial", TRIALS, ids=str)
+async def test_no_token_changes_whoever_is_killed_in_whatever_moment(
+    swarm: ChurnSwarm, trial: Trial
+) -> None:
+    """Eight seeded kills; greedy and sampled; and nobody waits for the end of a time limit."""
+    async with churn_client(DEMO_MODEL, swarm.maddr, dtype=torch.float32) as client:
+        outcome = await run_trial(swarm, client, trial, prompt_tokens=100, num_tokens=NUM_TOKENS)
+
+    assert outcome.num_struck == len(trial.kills)
+    assert outcome.is_recovered, outcome
+    assert outcome.gap_s < 10
