@@ -39,6 +39,11 @@ class KVLayout:
         """How many groups there are; a sequence has a page table in each."""
         return len(self._windows)
 
+    @property
+    def has_windows(self) -> bool:
+        """Whether any block has one."""
+        return any(window is not None for window in self._windows)
+
     def group_of(self, block_index: int) -> tuple[int, int]:
         """Return a block's group, and its number there."""
         return self._places[block_index]

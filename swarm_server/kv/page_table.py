@@ -13,7 +13,7 @@ class PageTable:
     """Grows by `append`, shrinks by `truncate`, and shares pages with its forks.
 
     `pages[position // page_size]` is the page of a position, or `HOLE`. A shared page is never
-    written: the append that would do so takes a copy of it.
+    written: the append that would do so takes a copy of it. `pages` stays one list for ever.
     """
 
     def __init__(self, source: PageSource, page_size: int, window: int | None = None) -> None:
@@ -61,10 +61,14 @@ class PageTable:
         self.length += num_tokens
         return copies
 
+    def extend(self, num_tokens: int) -> None:
+        """Append tokens that fit the last page, which nobody else holds."""
+        self.length += num_tokens
+
     def adopt(self, pages: list[PageId]) -> None:
         """Begin an empty table with full pages that are already held for it."""
         assert not self.pages
-        self.pages = list(pages)
+        self.pages += pages
         self.length = len(pages) * self._page_size
 
     def truncate(self, length: int) -> None:

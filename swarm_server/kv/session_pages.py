@@ -13,13 +13,19 @@ from swarm_server.kv.sequence_kv import SequenceKV, count_reclaimable
 class SessionPages:
     """Rows of a session and their pages; the first `num_fixed` tokens are never given up.
 
-    Those come from the prefix cache: nobody here could compute them again.
+    Those come from the prefix cache: nobody here could compute them again. `tables` has, for each
+    row, the pages of each layout group; they are there for reading, until the next call.
     """
+
+    tables: Sequence[Sequence[Sequence[int]]]
+    _num_fitting: int  # tokens for which last pages have room that nobody else holds
 
     def __init__(self, memory: KVMemory, num_rows: int) -> None:
         self.num_fixed = 0
         self._memory = memory
-        self._rows = [SequenceKV(memory) for _ in range(num_rows)]
+        self._page_size = memory.layout.page_size
+        self._has_windows = memory.layout.has_windows
+        self._set_rows([SequenceKV(memory) for _ in range(num_rows)])
         self._hashes: list[bytes] = []
         self._num_kept = 0  # of the hashes, those whose pages the prefix cache has had
 
@@ -38,12 +44,10 @@ class SessionPages:
         """All pages, each as often as a row holds it."""
         return [page for row in self._rows for page in row.pages]
 
-    def tables(self) -> list[list[Sequence[int]]]:
-        """Return, for each row, the page table of each layout group; valid until the next call."""
-        return [[table.pages for table in row.tables] for row in self._rows]
-
     def num_needed(self, num_tokens: int) -> int:
         """Return how many pages `append` takes at most."""
+        if num_tokens <= self._num_fitting:
+            return 0
         return sum(row.num_needed(num_tokens) for row in self._rows)
 
     def num_reclaimable(self) -> int:
@@ -51,7 +55,7 @@ class SessionPages:
         released = (page for row in self._rows for page in row.pages_after(self.num_fixed))
         return count_reclaimable(self._memory, released)
 
-    def append(self, num_tokens: int) -> list[PageCopy]:
+    def append(self, num_tokens: int) -> Sequence[PageCopy]:
         """Make room for the next tokens of each row; all or nothing.
 
         Returns:
@@ -60,15 +64,21 @@ class SessionPages:
         Raises:
             PagesExhaustedError: too few pages are available; nothing has changed.
         """
+        if num_tokens <= self._num_fitting:
+            self._num_fitting -= num_tokens
+            for row in self._rows:
+                row.extend(num_tokens)
+            return ()
         self._memory.require(self.num_needed(num_tokens))
-        return [copy for row in self._rows for copy in row.append(num_tokens)]
+        copies = [copy for row in self._rows for copy in row.append(num_tokens)]
+        self._num_fitting = -self.length % self._page_size
+        return copies
 
     def truncate(self, length: int) -> None:
         """Forget all from `length` on; all is forgotten where a window's pages are gone."""
         if length < self.length:
-            for row in self._rows:
-                row.truncate(length)
-        del self._hashes[length // self._memory.layout.page_size :]
+            self._truncate_rows(length)
+        del self._hashes[length // self._page_size :]
         self._num_kept = min(self._num_kept, len(self._hashes))
         self.num_fixed = min(self.num_fixed, length)
         if not all(row.can_continue for row in self._rows):
@@ -79,14 +89,13 @@ class SessionPages:
         forks = [self._rows[index].fork() for index in row_indexes]
         for row in self._rows:
             row.release()
-        self._rows = forks
+        self._set_rows(forks)
         if len(forks) > 1:
             self.forget_prefix()
 
     def preempt(self) -> None:
         """Give up all pages that can be filled again."""
-        for row in self._rows:
-            row.truncate(min(self.num_fixed, row.length))
+        self._truncate_rows(min(self.num_fixed, self.length))
 
     def release(self) -> None:
         """Give every page back."""
@@ -102,7 +111,7 @@ class SessionPages:
             return 0
         self.num_fixed = self._rows[0].match_prefix(hashes)
         self._hashes = list(hashes)
-        self._num_kept = self.num_fixed // self._memory.layout.page_size
+        self._num_kept = self.num_fixed // self._page_size
         return self.num_fixed
 
     def forget_prefix(self) -> None:
@@ -111,10 +120,24 @@ class SessionPages:
 
     def settle(self) -> None:
         """Take note that all tokens are written: keep prefixes, free what no window sees."""
-        (first, *_), page_size = self._rows, self._memory.layout.page_size
-        while self._num_kept < min(len(self._hashes), self.length // page_size):
-            first.keep_prefix(self._hashes[self._num_kept], self._num_kept)
-            self._num_kept += 1
-        if self.num_fixed == 0:  # else rolling back could ask for what nobody can compute
+        if self._num_kept < len(self._hashes):
+            self._keep_prefixes()
+        # With fixed tokens, rolling back could ask for what nobody can compute.
+        if self._has_windows and self.num_fixed == 0:
             for row in self._rows:
                 row.free_behind_window()
+
+    def _keep_prefixes(self) -> None:
+        while self._num_kept < min(len(self._hashes), self.length // self._page_size):
+            self._rows[0].keep_prefix(self._hashes[self._num_kept], self._num_kept)
+            self._num_kept += 1
+
+    def _set_rows(self, rows: list[SequenceKV]) -> None:
+        self._rows = rows
+        self.tables = [[table.pages for table in row.tables] for row in rows]
+        self._num_fitting = 0
+
+    def _truncate_rows(self, length: int) -> None:
+        for row in self._rows:
+            row.truncate(length)
+        self._num_fitting = 0

@@ -36,6 +36,9 @@ def fit(wanted: Sequence[tuple[Ticket, Slice]], pages: PageAccounts) -> BatchPla
     Sessions that came first get pages first. Those preempted rest, or came later than the one that
     needs their pages: resting ones first, then whoever came last.
     """
+    num_needed = [pages.num_needed(t.session_id, s.end - s.start) for t, s in wanted]
+    if sum(num_needed) <= pages.num_available:
+        return BatchPlan(tuple([chosen for _, chosen in wanted]))
     fitting = _Fitting(pages)
     for ticket, chosen in sorted(wanted, key=lambda pair: pair[0].session_id):
         fitting.place(ticket, chosen)

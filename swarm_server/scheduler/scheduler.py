@@ -33,7 +33,7 @@ class Scheduler:
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._waiting: dict[int, _Waiting] = {}  # by ticket id
+        self._waiting: dict[int, _Waiting] = {}  # by ticket id, in this order
         self._ticket_ids: dict[int, int] = {}  # by session id
         self._ranges: list[BlockRange] = []  # whose turn comes first
         self._shares = TenantShares(max(1, limits.chunk_tokens // _SHARES_PER_CHUNK))
@@ -49,7 +49,7 @@ class Scheduler:
         """Take a ticket. Its session has no other; one that was preempted keeps its id."""
         assert ticket.session_id not in self._ticket_ids
         assert ticket.num_tokens > 0
-        self._waiting[ticket.ticket_id] = _Waiting(ticket)
+        self._wait(_Waiting(ticket))
         self._ticket_ids[ticket.session_id] = ticket.ticket_id
         if ticket.blocks not in self._ranges:
             self._ranges.append(ticket.blocks)
@@ -96,11 +96,19 @@ class Scheduler:
         assert all(waiting.num_left > 0 for waiting in self._waiting.values())
         assert {ticket.blocks for ticket in tickets} <= set(self._ranges)
         assert self._passed_over <= set(self._waiting)
+        assert list(self._waiting) == sorted(self._waiting)
+
+    def _wait(self, waiting: _Waiting) -> None:
+        ticket_id = waiting.ticket.ticket_id
+        is_last = not self._waiting or ticket_id > next(reversed(self._waiting))
+        self._waiting[ticket_id] = waiting
+        if not is_last:  # it was preempted
+            self._waiting = dict(sorted(self._waiting.items()))
 
     def _plan(self, pages: PageAccounts) -> BatchPlan:
         """Return a plan for the first range, in turn, that has something to compute."""
         ready: dict[BlockRange, list[_Waiting]] = {}
-        for waiting in sorted(self._waiting.values(), key=lambda w: w.ticket.ticket_id):
+        for waiting in self._waiting.values():
             if not waiting.is_running:
                 ready.setdefault(waiting.ticket.blocks, []).append(waiting)
         self._ranges = [blocks for blocks in self._ranges if blocks in ready]
@@ -135,11 +143,14 @@ class Scheduler:
     ) -> tuple[list[tuple[_Waiting, int]], int]:
         """Return decodes with their ends, the oldest first, and their tokens over all rows."""
         chosen, num_rows, num_tokens = list[tuple[_Waiting, int]](), 0, 0
+        max_rows = self._limits.max_rows
         for waiting in ready:
             ticket = waiting.ticket
+            if ticket.cost_class != "decode":
+                continue
             rows, tokens = ticket.num_rows, ticket.num_rows * ticket.num_tokens
-            fits = num_rows + rows <= self._limits.max_rows and num_tokens + tokens <= max_tokens
-            if ticket.cost_class == "decode" and (fits or not chosen):
+            fits = num_rows + rows <= max_rows and num_tokens + tokens <= max_tokens
+            if fits or not chosen:
                 chosen.append((waiting, ticket.num_tokens))
                 num_rows, num_tokens = num_rows + rows, num_tokens + tokens
         return chosen, num_tokens

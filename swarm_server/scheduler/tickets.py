@@ -1,15 +1,17 @@
-"""What the scheduler is told, and what it answers."""
+"""What the scheduler is told, and what it answers.
+
+Tickets and slices are tuples, because every batch has many and each has to be cheap.
+"""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from swarm_protocol.identifiers import BlockRange
 
 CostClass: TypeAlias = Literal["decode", "prefill"]
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """One step of a session that waits to be computed: `num_tokens` of each of `num_rows`.
 
     Smaller ticket ids came earlier, and so did sessions of smaller ids. A `decode` is never cut; a
@@ -25,8 +27,7 @@ class Ticket:
     cost_class: CostClass
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """Tokens [start, end) of each row of a ticket."""
 
     ticket_id: int

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +13,7 @@ from swarm_server.engine.segments import Segment
 from swarm_server.engine.serving.inputs import InputChunk
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """What one session computes in a batch: consecutive chunks of all its rows.
 
     `tables` holds, for each row, the page table of each layout group, with room for these tokens.
@@ -22,11 +22,6 @@ class Piece:
     chunks: Sequence[InputChunk]
     tables: Sequence[Sequence[Sequence[int]]]
     adapter: str | None
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of each row."""
-        return self.chunks[-1].end - self.chunks[0].position
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +36,45 @@ def assemble(pieces: Sequence[Piece], dtype: torch.dtype) -> Assembled:
     """Return the batch of pieces, those of one adapter side by side; on the CPU, in `dtype`."""
     building = _Building()
     for piece in pieces:
-        building.add(piece, dtype)
+        building.add(piece)
     batch = RaggedBatch(
-        hidden=torch.cat(building.parts),
-        segments=tuple(building.segments),
-        adapters=tuple(building.adapters),
-        prompts=tuple(building.prompts),
+        hidden=join_rows(building.parts).to(dtype),
+        segments=building.segments,
+        adapters=building.adapters,
+        prompts=building.prompts,
     )
     return Assembled(batch, building.places)
 
 
 def split_outputs(
     outputs: Tensor, pieces: Sequence[Piece], places: Sequence[range]
-) -> list[Tensor | None]:
+) -> Sequence[Tensor | None]:
     """Return the outputs of each piece's last chunk, [num_rows, num_tokens, hidden_size].
 
     None stands for outputs that are not finite; they spoil nobody else's.
     """
-    is_finite = math.isfinite(outputs.sum(dtype=torch.float32).item())
-    split: list[Tensor | None] = []
-    for piece, place in zip(pieces, places, strict=True):
-        own = outputs[place.start : place.stop]
-        is_good = is_finite or bool(own.isfinite().all())
-        split.append(own.view(len(piece.tables), -1, own.shape[1]) if is_good else None)
-    return split
+    num_tokens, hidden_size = outputs.shape
+    split: Sequence[Tensor]
+    if num_tokens == len(pieces):  # one row decodes in each: in one operation
+        split = outputs.view(num_tokens, 1, 1, hidden_size).unbind()
+    else:
+        split = [
+            outputs[place.start : place.stop].view(len(piece.tables), -1, hidden_size)
+            for piece, place in zip(pieces, places, strict=True)
+        ]
+    if math.isfinite(outputs.sum(dtype=torch.float32).item()):
+        return split
+    return [own if own.isfinite().all() else None for own in split]
+
+
+def join_rows(parts: Sequence[Tensor]) -> Tensor:
+    """Return [any number, num_tokens, hidden_size] of each part as [num_tokens, hidden_size]."""
+    hidden_size = parts[0].shape[2]
+    if len({part.shape[1] for part in parts}) > 1:
+        parts = [part.reshape(1, -1, hidden_size) for part in parts]
+        return torch.cat(parts, 1)[0]
+    joined = parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
+    return joined.reshape(-1, hidden_size)
 
 
 class _Building:
@@ -76,27 +86,25 @@ class _Building:
         self.places: list[range] = []
         self._end = 0
 
-    def add(self, piece: Piece, dtype: torch.dtype) -> None:
-        first = self._end
-        places = [self._add_chunk(chunk, piece.tables, dtype) for chunk in piece.chunks]
-        self.places.append(places[-1])
+    def add(self, piece: Piece) -> None:
+        first = last = self._end
+        for chunk in piece.chunks:
+            last = self._end
+            self._add_chunk(chunk, piece.tables)
+        self.places.append(range(last, self._end))
         if piece.adapter is not None:
             self._add_adapter(first, piece.adapter)
 
-    def _add_chunk(
-        self, chunk: InputChunk, tables: Sequence[Sequence[Sequence[int]]], dtype: torch.dtype
-    ) -> range:
-        hidden, first = chunk.hidden_rows(), self._end
-        num_tokens = hidden.shape[1]
-        self.parts.append(hidden.reshape(-1, hidden.shape[2]).to(dtype))
+    def _add_chunk(self, chunk: InputChunk, tables: Sequence[Sequence[Sequence[int]]]) -> None:
+        self.parts.append(chunk.hidden_rows())
+        position, num_tokens = chunk.position, chunk.end - chunk.position
         for row, row_tables in enumerate(tables):
             prompts = chunk.prompts_of(row)
             if prompts is not None:
                 self.prompts.append(PromptedSegment(len(self.segments), prompts))
             end = self._end + num_tokens
-            self.segments.append(Segment(self._end, end, chunk.position, row_tables))
+            self.segments.append(Segment(self._end, end, position, row_tables))
             self._end = end
-        return range(first, self._end)
 
     def _add_adapter(self, start: int, name: str) -> None:
         last = self.adapters[-1] if self.adapters else None

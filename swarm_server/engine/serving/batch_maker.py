@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from math import inf
 
 from swarm_protocol.logs import get_logger
 from swarm_server.engine.serving.accounts import SessionAccounts
@@ -55,11 +56,16 @@ class BatchMaker:
 
     def ready_decodes(self) -> ReadyDecodes | None:
         """Return what waits when decodes do, and nothing else."""
-        works = [s.work for s in self._stepping.values() if s.work and not s.is_in_batch]
-        if not works or any(work.is_prefill for work in works):
-            return None
-        num_rows = sum(work.num_rows for work in works)
-        return ReadyDecodes(num_rows, min(work.submitted_at for work in works))
+        num_rows, since = 0, inf
+        for session in self._stepping.values():
+            work = session.work
+            if work is None or session.is_in_batch:
+                continue
+            if work.is_prefill:
+                return None
+            num_rows += work.num_rows
+            since = min(since, work.submitted_at)
+        return ReadyDecodes(num_rows, since) if num_rows else None
 
     def next_ticket_id(self) -> int:
         """Return a number greater than those before."""
@@ -67,17 +73,18 @@ class BatchMaker:
 
     def add(self, session: EngineSession, work: Work) -> None:
         """Take a session's step, or what of it must be computed anew."""
-        work.is_prefill = work.num_tokens > _MAX_DECODE_TOKENS
+        request, num_tokens = session.request, work.num_tokens
+        work.is_prefill = num_tokens > _MAX_DECODE_TOKENS
         self._stepping[work.ticket_id] = session
         self._scheduler.add(
             Ticket(
-                ticket_id=work.ticket_id,
-                session_id=session.session_id,
-                tenant=session.request.tenant,
-                blocks=session.request.blocks,
-                num_rows=session.pages.num_rows,
-                num_tokens=work.num_tokens,
-                cost_class="prefill" if work.is_prefill else "decode",
+                work.ticket_id,
+                session.session_id,
+                request.tenant,
+                request.blocks,
+                work.num_rows,
+                num_tokens,
+                "prefill" if work.is_prefill else "decode",
             )
         )
 
@@ -123,21 +130,19 @@ class BatchMaker:
 
     def _grant(self, chosen: Slice, copies: list[PageCopy]) -> Member | None:
         session = self._stepping[chosen.ticket_id]
-        work, num_tokens = session.work, chosen.end - chosen.start
+        work = session.work
         assert work is not None
-        start = work.start + chosen.start
+        start, end = work.start + chosen.start, work.start + chosen.end
         assert session.pages.length == start
         try:
-            copies += session.pages.append(num_tokens)
+            copies += session.pages.append(end - start)
         except PagesExhaustedError:  # a victim's pages were less free than they seemed
             self._scheduler.finished(chosen.ticket_id, 0)
             self._note_blocked(session)
             return None
         work.blocked_at = None
         session.is_in_batch = True
-        return Member(
-            session, work, start, start + num_tokens, session.piece(start, start + num_tokens)
-        )
+        return Member(session, work, start, end, session.piece(start, end))
 
     def _preempt(self, session: EngineSession) -> None:
         session.pages.preempt()

@@ -1,6 +1,6 @@
 """The engine: steps of many sessions, computed together in batches.
 
-    submit ──> tickets ──> plan ──> pages ──> compute thread ──> outputs ──> futures
+    submit ──> tickets ──> plan ──> pages ──> compute thread ──> outputs ──> listeners
                   ^                                                 │
                   └── slices that are left, preempted sessions <────┘
 
@@ -9,7 +9,7 @@ and sessions need no locks: what a running batch uses is left alone until it end
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from itertools import count
 from time import perf_counter
@@ -22,7 +22,7 @@ from swarm_server.engine.compute_thread import ComputeThread
 from swarm_server.engine.serving.batch_maker import BatchMaker
 from swarm_server.engine.serving.inputs import InputChunk
 from swarm_server.engine.serving.limits import EngineCounters, EngineLimits
-from swarm_server.engine.serving.requests import SessionRequest, StepResult
+from swarm_server.engine.serving.requests import SessionRequest, StepListener, StepResult
 from swarm_server.engine.serving.running_batch import Member, PagedSpan, RunningBatch
 from swarm_server.engine.serving.session import EngineSession
 from swarm_server.engine.serving.work import Work
@@ -99,25 +99,24 @@ class Engine:
         self._batches.sessions[session.session_id] = session
         return session
 
-    def enqueue(self, session: EngineSession, chunk: InputChunk) -> asyncio.Future[StepResult]:
+    def enqueue(self, session: EngineSession, chunk: InputChunk, on_done: StepListener) -> None:
         """Let a session compute a chunk that it has checked; for `EngineSession`."""
-        future: asyncio.Future[StepResult] = asyncio.get_running_loop().create_future()
         now = session.stepped_at = self._clock()
-        if chunk.hidden.shape[1] == 0:
-            future.set_result(StepResult(chunk.hidden.to("cpu", self._span.dtype), 0.0, 0.0, 0))
-            return future
-        session.work = Work(
+        if chunk.end == chunk.position:
+            nothing = StepResult(chunk.hidden.to("cpu", self._span.dtype), 0.0, 0.0, 0)
+            asyncio.get_running_loop().call_soon(on_done, nothing)
+            return
+        session.work = work = Work(
             ticket_id=self._batches.next_ticket_id(),
             chunk=chunk,
             num_rows=session.pages.num_rows,
             start=session.pages.length,
-            future=future,
+            on_done=on_done,
             submitted_at=now,
         )
-        self._batches.add(session, session.work)
+        self._batches.add(session, work)
         self._gathering.came(session.session_id, now)
         self._wake()
-        return future
 
     def leave(self, session: EngineSession) -> None:
         """Forget a session; for `EngineSession`."""
@@ -184,7 +183,7 @@ class Engine:
         if self._running is None and not self._batches.has_work:
             self.check_integrity()
 
-    def _end(self, done: Future[list[Tensor | None]]) -> None:
+    def _end(self, done: Future[Sequence[Tensor | None]]) -> None:
         """Take what a batch has given, and begin the next before anybody hears of it."""
         batch, finished_at = self._running, self._clock()
         assert batch is not None
@@ -194,7 +193,8 @@ class Engine:
         error = CancelledError() if done.cancelled() else done.exception()
         if error is None:
             for member, outputs in zip(batch.members, done.result(), strict=True):
-                self._take(member, outputs, took_s, finished)
+                if self._take(member, outputs, finished_at, took_s):
+                    finished.append(member.work)
         else:
             self._fail(batch, error)
         self._gathering.batch_finished(took_s)
@@ -202,29 +202,29 @@ class Engine:
         self._begin()
         num_rows = batch.num_rows
         for work in finished:
-            if not work.future.done():
-                work.future.set_result(work.result(finished_at, num_rows))
+            _tell(work, work.result(finished_at, num_rows))
 
     def _take(
-        self, member: Member, outputs: Tensor | None, took_s: float, finished: list[Work]
-    ) -> None:
-        """Note what a slice has given; its work is added to `finished` with its last one."""
+        self, member: Member, outputs: Tensor | None, finished_at: float, took_s: float
+    ) -> bool:
+        """Note what a slice has given; tell whether its work is done."""
         session, work = member.session, member.work
         session.is_in_batch = False
         if session.is_closed:
             self._free(session)
-            return
+            return False
         self._batches.ended(member, is_done=outputs is not None)
         if outputs is None:
             session.fail(NotFiniteError())
-            return
+            return False
         session.pages.settle()
         work.add_outputs(outputs, member.end, took_s)
-        if member.end == work.chunk.end:
-            session.finish()
-            now = session.stepped_at = self._clock()
-            self._gathering.went(session.session_id, work.num_rows, now)
-            finished.append(work)
+        if member.end != work.chunk.end:
+            return False
+        session.finish()
+        session.stepped_at = finished_at
+        self._gathering.went(session.session_id, work.num_rows, finished_at)
+        return True
 
     def _fail(self, batch: RunningBatch, cause: BaseException) -> None:
         """End every step of a batch; their sessions are as before."""
@@ -262,3 +262,10 @@ class Engine:
             pages_available=self._memory.num_available,
             took_ms=round(1e3 * took_s, 2),
         )
+
+
+def _tell(work: Work, result: StepResult) -> None:
+    try:
+        work.on_done(result)
+    except Exception as error:  # of one listener; the others must hear of theirs
+        log.error("listener_failed", error=type(error).__name__, exc_info=error)

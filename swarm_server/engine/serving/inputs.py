@@ -1,7 +1,7 @@
 """Hidden states that sessions have sent, kept so that they can be computed again."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import torch
@@ -12,28 +12,32 @@ _MAX_SMALL: Final = 32
 
 _SMALL_TOKENS: Final = 16
 
+_MAX_HELD_BYTES: Final = 4 * 1024 * 1024
+"""Small chunks are parts of frames, and keep those in memory: of one session, at most so much."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, eq=False)
 class InputChunk:
     """Hidden states of consecutive tokens that begin at `position`. Never overwritten.
 
     `hidden` is [any number, num_tokens, hidden_size]; row i of the session is `hidden[rows[i]]`, or
     `hidden[i]` without `rows`. `prompts` [num_blocks, as hidden or 1, num_prompt_tokens,
-    hidden_size] belong to the first tokens.
+    hidden_size] belong to the first tokens. `end` is the position after the last one.
     """
 
     position: int
     hidden: Tensor
     prompts: Tensor | None = None
     rows: tuple[int, ...] | None = None
+    end: int = field(init=False)
 
-    @property
-    def end(self) -> int:
-        """The position after its last token."""
-        return self.position + self.hidden.shape[1]
+    def __post_init__(self) -> None:
+        self.end = self.position + self.hidden.shape[1]
 
     def cut(self, start: int, end: int) -> "InputChunk":
         """Return what falls into positions [start, end), which it overlaps."""
+        if start <= self.position and self.end <= end:
+            return self
         first, last = max(start - self.position, 0), min(end, self.end) - self.position
         prompts = None if self.prompts is None else self.prompts[:, :, first:last]
         if prompts is not None and prompts.shape[2] == 0:
@@ -81,6 +85,7 @@ class KeptInputs:
         self.start = 0
         self.chunks: list[InputChunk] = []
         self._num_small = 0  # chunks at the end that may be joined
+        self._held_bytes = 0  # by those, in all
 
     @property
     def end(self) -> int:
@@ -95,20 +100,22 @@ class KeptInputs:
     def append(self, chunk: InputChunk) -> None:
         """Add a chunk that begins at `end`."""
         assert chunk.position == self.end
-        self.chunks.append(chunk.compact())
-        is_small = chunk.prompts is None and chunk.hidden.shape[1] <= _SMALL_TOKENS
-        self._num_small = self._num_small + 1 if is_small else 0
-        if self._num_small == _MAX_SMALL:
-            small = self.chunks[-_MAX_SMALL:]
-            joined = torch.cat([chunk.hidden_rows() for chunk in small], 1)
-            self.chunks[-_MAX_SMALL:] = [InputChunk(small[0].position, joined)]
-            self._num_small = 0
+        if chunk.prompts is not None or chunk.end - chunk.position > _SMALL_TOKENS:
+            self._join_small()
+            self.chunks.append(chunk.compact())
+            return
+        self.chunks.append(chunk)
+        self._num_small += 1
+        self._held_bytes += chunk.hidden.untyped_storage().nbytes()
+        if self._num_small == _MAX_SMALL or self._held_bytes > _MAX_HELD_BYTES:
+            self._join_small()
 
     def truncate(self, position: int) -> None:
         """Forget all from `position` on."""
         while self.chunks and self.chunks[-1].position >= position:
             self.chunks.pop()
             self._num_small = max(0, self._num_small - 1)
+        self._held_bytes = self._held_bytes if self._num_small else 0
         if self.chunks and self.chunks[-1].end > position:
             self.chunks[-1] = self.chunks[-1].cut(0, position)
         self.start = min(self.start, position)
@@ -116,3 +123,12 @@ class KeptInputs:
     def reorder(self, rows: Sequence[int]) -> None:
         """Let row i continue what row `rows[i]` has been."""
         self.chunks = [chunk.reorder(rows) for chunk in self.chunks]
+
+    def _join_small(self) -> None:
+        """Copy the small chunks at the end into one, and let go of what they are parts of."""
+        if self._num_small == 0:
+            return
+        small = self.chunks[-self._num_small :]
+        joined = torch.cat([chunk.hidden_rows() for chunk in small], 1)
+        self.chunks[-self._num_small :] = [InputChunk(small[0].position, joined)]
+        self._num_small = self._held_bytes = 0

@@ -1,6 +1,11 @@
-"""What callers of the engine ask for, and what they get."""
+"""What callers of the engine ask for, and what they get.
 
+Steps and results are tuples, because every batch has many and each has to be cheap.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
@@ -24,8 +29,7 @@ class SessionRequest:
     wait_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What one step does to a session.
 
     `hidden` is [batch, num_tokens, hidden_size]. `prompts` [num_blocks, batch or 1,
@@ -40,8 +44,7 @@ class Step:
     adapter: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
+class StepResult(NamedTuple):
     """What a step has given.
 
     `hidden` is [num_rows, num_tokens, hidden_size] in the span's dtype, on the CPU. `compute_ms` is
@@ -53,3 +56,8 @@ class StepResult:
     queue_ms: float
     compute_ms: float
     num_batch_rows: int
+
+
+StepListener: TypeAlias = Callable[[StepResult | BaseException], None]
+"""Hears how a step has ended, once: with its result, or with the error that kept it from having
+one, which is CancelledError when its session was closed."""

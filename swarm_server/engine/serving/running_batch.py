@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -32,8 +32,7 @@ class PagedSpan:
     dtype: torch.dtype
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A slice of a batch: tokens [start, end) of a session, for a step of it."""
 
     session: EngineSession
@@ -54,18 +53,20 @@ class RunningBatch:
     @property
     def num_rows(self) -> int:
         """Rows of all members."""
-        return sum(len(member.piece.tables) for member in self.members)
+        return sum([member.work.num_rows for member in self.members])
 
     def count_tokens(self, *, only_prefill: bool = False) -> int:
         """Return the tokens of all rows."""
         return sum(
-            len(member.piece.tables) * (member.end - member.start)
-            for member in self.members
-            if not only_prefill or member.work.is_prefill
+            [
+                member.work.num_rows * (member.end - member.start)
+                for member in self.members
+                if not only_prefill or member.work.is_prefill
+            ]
         )
 
     @torch.inference_mode()
-    def compute(self, span: PagedSpan) -> list[Tensor | None]:
+    def compute(self, span: PagedSpan) -> Sequence[Tensor | None]:
         """Return each member's outputs; see `split_outputs`. For the compute thread."""
         span.contents.copy_pages(self.copies)
         pieces = [member.piece for member in self.members]

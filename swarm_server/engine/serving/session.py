@@ -1,7 +1,8 @@
 """One session of the engine: its pages, its kept inputs, and the step that it makes."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from swarm_server.engine.serving.assembly import Piece
 from swarm_server.engine.serving.inputs import InputChunk, KeptInputs, cut_chunks
-from swarm_server.engine.serving.requests import SessionRequest, Step, StepResult
+from swarm_server.engine.serving.requests import SessionRequest, Step, StepListener, StepResult
 from swarm_server.engine.serving.work import Work
 from swarm_server.errors import (
     InvalidPositionError,
@@ -24,7 +25,7 @@ from swarm_server.kv.session_pages import SessionPages
 class _Queue(Protocol):
     """The engine, as its sessions see it."""
 
-    def enqueue(self, session: "EngineSession", chunk: InputChunk) -> asyncio.Future[StepResult]:
+    def enqueue(self, session: "EngineSession", chunk: InputChunk, on_done: StepListener) -> None:
         """Let a session compute a chunk of inputs."""
 
     def leave(self, session: "EngineSession") -> None:
@@ -33,6 +34,17 @@ class _Queue(Protocol):
 
 def _do_nothing() -> None:
     pass
+
+
+def _settle(future: asyncio.Future[StepResult], outcome: StepResult | BaseException) -> None:
+    if future.done():  # whoever waited has left
+        return
+    if isinstance(outcome, StepResult):
+        future.set_result(outcome)
+    elif isinstance(outcome, asyncio.CancelledError):
+        future.cancel()
+    else:
+        future.set_exception(outcome)
 
 
 class EngineSession:
@@ -64,14 +76,23 @@ class EngineSession:
         self._inputs = KeptInputs()
 
     def submit(self, step: Step, *, position: int) -> asyncio.Future[StepResult]:
+        """Make a step as `begin` does; return a future of its result."""
+        future: asyncio.Future[StepResult] = asyncio.get_running_loop().create_future()
+        self.begin(step, position=position, on_done=partial(_settle, future))
+        return future
+
+    def begin(self, step: Step, *, position: int, on_done: StepListener) -> None:
         """Make a step from `position` on; what the session had beyond it is forgotten.
 
         Rows are those of `step.hidden`; with `hypo_ids` their number may change. A step without
         tokens is done at once. Tensors of the step must not change until it is done.
 
-        Returns:
-            A future. It fails with NotFiniteError (nothing of the step is kept), KVMemoryError
-            (no pages in time) or BatchFailedError (the device has failed).
+        Args:
+            step: see there.
+            position: of its first token.
+            on_done: called later with the result, NotFiniteError (nothing of the step is kept),
+                KVMemoryError (no pages in time) or BatchFailedError (the device has failed); or
+                by `close`. It may make the next step.
 
         Raises:
             StepUnfinishedError: the one before is not done.
@@ -81,12 +102,13 @@ class EngineSession:
         if self.work is not None:
             raise StepUnfinishedError
         self._check(step, position)
-        self._roll_back(position)
+        if position < self.position:
+            self._roll_back(position)
         if step.hypo_ids is not None:
             self._reorder(step.hypo_ids.tolist())
         if step.prompts is not None:
             self.pages.forget_prefix()
-        return self._queue.enqueue(self, InputChunk(position, step.hidden, step.prompts))
+        self._queue.enqueue(self, InputChunk(position, step.hidden, step.prompts), on_done)
 
     def match_prefix(self, hashes: Sequence[bytes]) -> int:
         """Begin with tokens that the prefix cache has; return their number, the new position.
@@ -114,15 +136,20 @@ class EngineSession:
             return
         self.is_closed = True
         self.on_freed = on_freed
-        if self.work is not None:
-            self.work.future.cancel()
+        work = self.work
         self._queue.leave(self)
+        if work is not None:
+            work.on_done(asyncio.CancelledError())
 
     def piece(self, start: int, end: int) -> Piece:
         """Return what computes tokens [start, end), for which `pages` have room."""
         assert self.work is not None
-        chunks = list(cut_chunks([*self._inputs_from(start), self.work.chunk], start, end))
-        return Piece(chunks, self.pages.tables(), self.request.adapter)
+        chunk, chunks = self.work.chunk, list[InputChunk]()
+        if start < chunk.position:
+            chunks += cut_chunks(self._inputs.chunks, start, end)
+        if end > chunk.position:
+            chunks.append(chunk.cut(start, end))
+        return Piece(chunks, self.pages.tables, self.request.adapter)
 
     def finish(self) -> None:
         """Count the step as made; all of it is in the pages."""
@@ -132,24 +159,24 @@ class EngineSession:
         self.work = None
 
     def fail(self, error: Exception) -> None:
-        """Give the step up; the session is as if it had not been made."""
+        """Give the step up; the session is as if it had not been made.
+
+        Whoever made it hears of it when the engine's work of this moment is done.
+        """
         assert self.work is not None
         self.pages.truncate(min(self.pages.length, self.position))
-        if not self.work.future.done():
-            self.work.future.set_exception(error)
+        asyncio.get_running_loop().call_soon(self.work.on_done, error)
         self.work = None
-
-    def _inputs_from(self, start: int) -> Iterable[InputChunk]:
-        return self._inputs.chunks if start < self.position else ()
 
     def _check(self, step: Step, position: int) -> None:
         request, hidden = self.request, step.hidden
         if not 0 <= position <= self.position:
             raise InvalidPositionError(position, self.position)
-        if hidden.dim() != 3 or hidden.shape[2] != self._hidden_size:
+        shape = hidden.shape
+        if len(shape) != 3 or shape[2] != self._hidden_size:
             expected = f"[batch, num_tokens, {self._hidden_size}]"
-            raise InvalidStepError.shape("hidden states", expected, hidden.shape)
-        num_rows, num_tokens, _ = hidden.shape
+            raise InvalidStepError.shape("hidden states", expected, shape)
+        num_rows, num_tokens, _ = shape
         if position + num_tokens > request.max_length:
             raise MaxLengthExceededError(position, num_tokens, request.max_length)
         if step.hypo_ids is not None:
@@ -183,10 +210,9 @@ class EngineSession:
             raise InvalidStepError.shape("prompts", expected, prompts.shape)
 
     def _roll_back(self, position: int) -> None:
-        if position < self.position:
-            self.pages.truncate(position)
-            self._inputs.truncate(position)
-            self.position = position
+        self.pages.truncate(position)
+        self._inputs.truncate(position)
+        self.position = position
 
     def _reorder(self, rows: list[int]) -> None:
         if rows != list(range(self.pages.num_rows)):

@@ -1,13 +1,12 @@
 """A step of a session on its way through the engine, in one batch or several."""
 
-import asyncio
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from swarm_server.engine.serving.inputs import InputChunk
-from swarm_server.engine.serving.requests import StepResult
+from swarm_server.engine.serving.requests import StepListener, StepResult
 
 
 @dataclass(slots=True)
@@ -22,7 +21,7 @@ class Work:
     chunk: InputChunk
     num_rows: int
     start: int
-    future: asyncio.Future[StepResult]
+    on_done: StepListener
     submitted_at: float
     is_prefill: bool = False
     blocked_at: float | None = None

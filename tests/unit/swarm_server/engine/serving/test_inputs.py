@@ -1,11 +1,14 @@
 """Inputs kept to be computed again."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from swarm_server.engine.serving.inputs import InputChunk, KeptInputs, cut_chunks
+
+MIB = 1024 * 1024
 
 
 def hidden(first: int, num_tokens: int, num_rows: int = 1) -> Tensor:
@@ -31,13 +34,33 @@ def test_many_small_chunks_become_one() -> None:
     assert read(inputs, 0, 100) == [list(range(100))]
 
 
-def test_a_chunk_does_not_hold_the_frame_that_it_came_in() -> None:
-    """Other sessions' rows would stay in memory with it."""
-    inputs, frame = KeptInputs(), hidden(0, 50)
+def held_bytes(inputs: KeptInputs) -> int:
+    """Return the memory that chunks keep, with the rest of the frames that they came in."""
+    return sum(chunk.hidden.untyped_storage().nbytes() for chunk in inputs.chunks)
 
-    inputs.append(InputChunk(0, frame[:, 10:11]))
 
-    assert inputs.chunks[0].hidden.untyped_storage().nbytes() == 4
+def test_large_frames_are_not_held_for_a_few_tokens() -> None:
+    """Small ones are for a while: their rows need not be copied one by one."""
+    inputs = KeptInputs()
+    for position in range(10):
+        frame = torch.zeros(1, MIB // 4, 1)
+        inputs.append(InputChunk(position, frame[:, 10:11]))
+        assert held_bytes(inputs) <= 4 * MIB + 40
+
+    assert len(inputs.chunks) == 2
+
+
+@pytest.mark.parametrize("frame", [torch.zeros(1, 100, 1), torch.zeros(1, 2 * MIB, 1)])
+@pytest.mark.parametrize("num_tokens", [1, 20])
+def test_a_large_chunk_or_frame_lets_all_frames_go(frame: Tensor, num_tokens: int) -> None:
+    """Those of small chunks before it, too."""
+    inputs = KeptInputs()
+    inputs.append(InputChunk(0, torch.zeros(1, 100, 1)[:, :1]))
+
+    inputs.append(InputChunk(1, frame[:, :num_tokens]))
+
+    is_small = num_tokens == 1 and frame.nbytes < MIB
+    assert (held_bytes(inputs) > 4 * inputs.end) == is_small
 
 
 def test_prompts_are_cut_with_their_tokens() -> None:
