@@ -10,6 +10,7 @@ from typing import Final
 
 from swarm_client.models.facts import ModelFacts
 from swarm_client.routing import Candidate, uncovered_blocks
+from swarm_client.routing.latencies import Latencies
 from swarm_client.server_spans import Server, read_servers
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.node import FoundRecord
@@ -53,7 +54,11 @@ class _Ban:
 
 
 class Directory:
-    """The live map of a model's servers."""
+    """The live map of a model's servers.
+
+    Attributes:
+        latencies: how long steps took at these servers, to be recorded by whoever makes steps.
+    """
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class Directory:
             allowed: peers that may be used; None is all.
             blocked: peers that may not.
         """
+        self.latencies = Latencies()
         self._facts = facts
         self._adapter = adapter
         self._allowed = allowed
@@ -101,7 +107,8 @@ class Directory:
             self._pings[peer] = old + _NEW_PING_WEIGHT * (round_trip_s - old)
 
     def ban(self, peer: PeerId, now: float) -> None:
-        """Avoid a peer for a while."""
+        """Avoid a peer for a while; when it is used again, it is measured anew."""
+        self.latencies.forget(peer)
         self._bans[peer] = _Ban(now + self._ban_s)
 
     def is_banned(self, peer: PeerId, now: float) -> bool:
@@ -149,14 +156,15 @@ class Directory:
     def candidates(self, now: float, excluded: Collection[PeerId] = ()) -> list[Candidate]:
         """Return the servers for the router: online, not `excluded`, and such as may be used.
 
-        Bans are marked.
+        Bans are marked. Rates are those that we have measured, or else as announced.
         """
         return [
             Candidate(
                 peer=server.peer,
                 blocks=server.blocks,
                 ping_s=self._pings.get(server.peer),
-                rate_tokens_per_s=server.record.inference_rps,
+                rate_tokens_per_s=self.latencies.rate_tokens_per_s(server.peer, now)
+                or server.record.inference_rps,
                 next_pings=server.record.next_pings or {},
                 cache_tokens_left=server.record.cache_tokens_left,
                 is_avoided=self.is_banned(server.peer, now),

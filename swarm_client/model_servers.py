@@ -11,7 +11,14 @@ from swarm_client.errors import NoRouteError
 from swarm_client.lanes import Lanes
 from swarm_client.models.facts import ModelFacts
 from swarm_client.peer_descriptions import PeerDescriptions
-from swarm_client.routing import Candidate, Route, choose_route, sample_route, uncovered_blocks
+from swarm_client.routing import (
+    Candidate,
+    Route,
+    choose_route,
+    explain_route,
+    sample_route,
+    uncovered_blocks,
+)
 from swarm_client.session.dialling import DialledRoute, Dialler, DialProgress
 from swarm_client.settings import RoutingSettings
 from swarm_client.training import SpanCalls, TrainingPasses
@@ -122,7 +129,11 @@ class ModelServers:
     ) -> Route:
         """Return the best route known over `blocks`. Raises NoRouteError."""
         candidates = self._candidates(blocks, excluded)
-        return choose_route(candidates, blocks, num_cache_tokens=num_cache_tokens)
+        route = choose_route(candidates, blocks, num_cache_tokens=num_cache_tokens)
+        if self._settings.show_route:
+            explanation = explain_route(route, candidates, num_cache_tokens=num_cache_tokens)
+            log.info("route_chosen", model=self._facts.source, explanation=explanation)
+        return route
 
     def sample_route(self, blocks: BlockRange, *, excluded: Collection[PeerId]) -> Route:
         """Return a random route over `blocks`, for passes. Raises NoRouteError."""

@@ -17,6 +17,7 @@ class PetalsSettings(TypedDict, total=False):
     max_retries: int
     ping_timeout: float
     request_timeout: float
+    show_route: bool | str
     update_period: float
 
 
@@ -29,6 +30,7 @@ _FIELDS: Final = {
     "max_retries": "max_retries",
     "ping_timeout": "ping_timeout_s",
     "request_timeout": "request_timeout_s",
+    "show_route": "show_route",
     "update_period": "update_period_s",
 }
 
@@ -46,5 +48,7 @@ def routing_settings(
     if unknown:
         raise TypeError(f"unknown option {min(unknown)!r}")
     given = {_FIELDS[name]: value for name, value in petals.items()}
+    if "show_route" in given:  # Petals' default is "inference": the same
+        given["show_route"] = bool(given["show_route"])
     fields = (routing or RoutingSettings()).model_dump() | given
     return RoutingSettings.model_validate(fields)

@@ -38,6 +38,9 @@ class RoutingSettings(BaseModel):
         default=None, description="Peers that may be used; None is all."
     )
     blocked_servers: tuple[PeerId, ...] = Field(default=(), description="Peers never used.")
+    show_route: bool = Field(
+        default=False, description="Explain in the log each route that a session is opened on."
+    )
     max_retries: int = Field(
         default=3,
         ge=0,

@@ -10,8 +10,8 @@ from random import Random
 from typing import Final
 
 from swarm_client.errors import NoRouteError
+from swarm_client.routing.costs import Candidate
 from swarm_client.routing.route import Hop, Route, uncovered_blocks
-from swarm_client.routing.router import Candidate
 from swarm_protocol.identifiers import BlockRange
 
 _UNREACHABLE_WEIGHT: Final = 1e-6

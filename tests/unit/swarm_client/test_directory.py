@@ -3,8 +3,13 @@
 from math import inf
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarm_client.directory import Directory
+from swarm_client.errors import NoRouteError
+from swarm_client.routing import Hop, choose_route, uncovered_blocks
+from swarm_client.routing.latencies import StepTimes
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.node import FoundRecord
 from tests.unit.swarm_client.scripted_server import FACTS
@@ -14,7 +19,7 @@ A, B = PeerId("a"), PeerId("b")
 
 def directory_of(**spans: str) -> Directory:
     directory = Directory(FACTS, ban_s=15)
-    directory.update(found(state=2, **spans), now=0)
+    directory.update(found(state=2, expires_at=100, **spans), now=0)
     return directory
 
 
@@ -123,3 +128,55 @@ def test_a_banned_peer_has_returned_when_its_ban_is_over() -> None:
 
     assert directory.has_returned(A, now=26)
     assert not directory.has_returned(B, now=26)
+
+
+def test_a_measured_rate_goes_before_the_announced_one() -> None:
+    """Until the server is banned: it may come back as another program."""
+    directory = directory_of(a="0:4")
+    for _ in range(8):
+        directory.latencies.record(
+            Hop(A, BlockRange(0, 4)), StepTimes(1, took_s=1, compute_s=0.5), now=0
+        )
+
+    assert directory.candidates(now=1)[0].rate_tokens_per_s == pytest.approx(8)
+    directory.ban(A, now=1)
+    assert directory.candidates(now=1)[0].rate_tokens_per_s is None
+
+
+@st.composite
+def servers(draw: st.DrawFn) -> dict[str, tuple[int, BlockRange, bool]]:
+    """Return state, span and ban by peer."""
+
+    def span() -> BlockRange:
+        start = draw(st.integers(0, 3))
+        return BlockRange(start, draw(st.integers(start + 1, 4)))
+
+    names = [f"s{index}" for index in range(draw(st.integers(0, 6)))]
+    return {name: (draw(st.integers(0, 2)), span(), draw(st.booleans())) for name in names}
+
+
+@given(swarm=servers(), excluded=st.sets(st.sampled_from(["s0", "s1", "s2"])))
+def test_no_route_has_servers_that_cannot_serve_or_banned_ones_if_there_are_others(
+    swarm: dict[str, tuple[int, BlockRange, bool]], excluded: set[PeerId]
+) -> None:
+    """Neither offline nor joining nor excluded ones; and as many bans as must be, mostly none."""
+    directory, wanted = Directory(FACTS, ban_s=15), BlockRange(0, 4)
+    records: dict[str, dict[str, FoundRecord]] = {}
+    for name, (state, blocks, is_banned) in swarm.items():
+        for key, record in found(state=state, expires_at=100, **{name: str(blocks)}).items():
+            records.setdefault(key, {}).update(record)
+        if is_banned:
+            directory.ban(PeerId(name), now=0)
+    directory.update(records, now=1)
+    online = {n: one for n, one in swarm.items() if one[0] == 2 and n not in excluded}
+    trusted = [blocks for _, blocks, is_banned in online.values() if not is_banned]
+
+    try:
+        route = choose_route(directory.candidates(1, excluded), wanted, num_cache_tokens=1)
+    except NoRouteError:
+        assert uncovered_blocks((blocks for _, blocks, _ in online.values()), wanted)
+        return
+
+    assert {hop.peer for hop in route} <= online.keys()
+    if not uncovered_blocks(trusted, wanted):
+        assert not any(online[hop.peer][2] for hop in route)

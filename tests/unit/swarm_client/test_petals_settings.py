@@ -26,6 +26,12 @@ def test_without_either_there_are_the_defaults() -> None:
     assert routing_settings(None) == RoutingSettings()
 
 
+@pytest.mark.parametrize(("show_route", "expected"), [("inference", True), (False, False)])
+def test_petals_way_to_ask_for_routes_in_words(show_route: bool | str, expected: bool) -> None:
+    """It knows a name for "those of sessions", which are all that we show."""
+    assert routing_settings(None, show_route=show_route).show_route is expected
+
+
 def test_a_name_that_nobody_knows_is_refused() -> None:
     """As Python refuses it for functions with fewer names."""
     options: dict[str, Any] = {"max_retires": 3}

@@ -1,5 +1,6 @@
 """The router finds the cheapest route, and names what is missing."""
 
+from dataclasses import replace
 from itertools import pairwise
 from math import inf
 
@@ -24,16 +25,27 @@ def written(route: Route) -> list[str]:
 
 
 def cost(route: Route, candidates: list[Candidate], num_cache_tokens: int) -> tuple[int, float]:
-    """Add up a route's cost from the table of PETALS_PROTOCOL §6.3, independently of the router."""
+    """Add up a route's cost from the table of PETALS_PROTOCOL §6.3, independently of the router.
+
+    But for the way from server to server, which may lead through us.
+    """
     by_peer = {candidate.peer: candidate for candidate in candidates}
 
     def delay(round_trip_s: float | None) -> float:
         return 0.15 if round_trip_s is None else min(round_trip_s / 2, 5.0)
 
+    def way(before: Candidate, after: Candidate) -> float:
+        ways = []
+        if after.ping_s != inf and after.peer in before.next_pings:
+            ways.append(delay(before.next_pings[after.peer]))
+        if before.ping_s is not None and after.ping_s is not None:
+            ways.append(min(delay(before.ping_s) + delay(after.ping_s), 5.0))
+        return min(ways, default=0.15)
+
     first, last = by_peer[route[0].peer], by_peer[route[-1].peer]
     seconds = delay(first.ping_s) + delay(last.ping_s)
     for before, after in pairwise(route):
-        seconds += delay(by_peer[before.peer].next_pings.get(after.peer))
+        seconds += way(by_peer[before.peer], by_peer[after.peer])
     for hop in route:
         candidate = by_peer[hop.peer]
         seconds += 0.018 + len(hop.blocks) / (candidate.rate_tokens_per_s or 300)
@@ -174,17 +186,28 @@ def test_gaps_of_a_part_are_only_those_inside_it() -> None:
     assert uncovered_blocks(spans, BlockRange(2, 3)) == ()
 
 
-@pytest.mark.parametrize(("slow_s", "expected"), [(4.9, ["slow 0:5"]), (5.1, ["a 0:2", "b 2:5"])])
-def test_a_server_out_of_anothers_reach_costs_five_seconds(
-    slow_s: float, expected: list[str]
+@pytest.mark.parametrize(("slow_s", "expected"), [(9.9, "slow"), (10.1, "gone")])
+def test_a_server_out_of_our_reach_costs_five_seconds_each_way(
+    slow_s: float, expected: str
 ) -> None:
-    """An announced ping may be infinite; a slow server that needs no such hop may be faster."""
+    """A slow one may be faster."""
+    rate = NUM_BLOCKS / slow_s
     candidates = [
-        server("a", "0:2", ping_s=0.0, next_pings={"b": inf, "slow": inf}),
-        server("b", "2:5", ping_s=0.0),
-        server("slow", "0:5", ping_s=0.0, rate_tokens_per_s=NUM_BLOCKS / slow_s),
+        server("gone", "0:5", ping_s=inf, rate_tokens_per_s=1e9),
+        server("slow", "0:5", ping_s=0.0, rate_tokens_per_s=rate),
     ]
 
-    route = choose_route(candidates, ALL, num_cache_tokens=1)
+    assert written(choose_route(candidates, ALL, num_cache_tokens=1)) == [f"{expected} 0:5"]
 
-    assert written(route) == expected
+
+def test_outputs_may_take_the_way_through_us() -> None:
+    """A server that does not reach the next one, or does not say so, costs both pings' halves."""
+    candidates = [
+        server("a", "0:2", ping_s=0.02, next_pings={"b": inf}),
+        server("b", "2:5", ping_s=0.04),
+        server("c", "2:5", ping_s=0.05),
+    ]
+
+    assert written(choose_route(candidates, ALL, num_cache_tokens=1)) == ["a 0:2", "b 2:5"]
+    candidates[0] = replace(candidates[0], next_pings={"c": 0.001})
+    assert written(choose_route(candidates, ALL, num_cache_tokens=1)) == ["a 0:2", "c 2:5"]
