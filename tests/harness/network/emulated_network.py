@@ -8,18 +8,19 @@ with emulated_network(num_hosts=3) as network:
         server = Program("serve", MODEL, "--new-swarm", *node_options(first))
     network.isolate(second)
 ```
-Each host is a network namespace, if the system lets us. Nothing is left behind, however we end.
+Each host is a network namespace; where the system lets us make none, it is a loopback address with
+a proxy before it, and `shortfall` says so. Nothing is left behind, however we end.
 """
 
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tests.harness.network.hosts import Host, NamespaceHost
+from tests.harness.network.hosts import Host, LoopbackHost, NamespaceHost
 from tests.harness.network.link import LinkTerms
 from tests.harness.network.namespaces import PrivilegeError
 from tests.harness.network.switch_commands import Command, Report
@@ -28,11 +29,23 @@ _ROOT: Final = Path(__file__).resolve().parents[3]
 _END_S: Final = 10.0
 
 
-class EmulatedNetwork:
-    """Hosts, each linked with each. Made by `emulated_network`. Links are perfect at first."""
+class UnsupportedTermsError(Exception):
+    """This network cannot emulate such a link."""
 
-    def __init__(self, hosts: tuple[Host, ...], switch: "subprocess.Popen[str]") -> None:
+
+class EmulatedNetwork:
+    """Hosts, each linked with each. Made by `emulated_network`. Links are perfect at first.
+
+    Attributes:
+        hosts: by number.
+        shortfall: what it cannot do and why, in one sentence; empty when it can do everything.
+    """
+
+    def __init__(
+        self, hosts: tuple[Host, ...], switch: "subprocess.Popen[str]", shortfall: str = ""
+    ) -> None:
         self.hosts = hosts
+        self.shortfall = shortfall
         self._switch = switch
         self._terms = {
             (source, target): LinkTerms()
@@ -42,7 +55,13 @@ class EmulatedNetwork:
         }
 
     def shape(self, source: Host, target: Host, terms: LinkTerms) -> None:
-        """Set the terms of one direction of a link; they hold for every packet sent from now on."""
+        """Set the terms of one direction of a link; they hold for every packet sent from now on.
+
+        Raises:
+            UnsupportedTermsError: connections over proxies have neither losses nor rates.
+        """
+        if self.shortfall and (terms.loss or terms.rate_bytes_per_s is not None):
+            raise UnsupportedTermsError(self.shortfall)
         assert self._switch.stdin is not None, "made with a pipe"
         self._terms[source, target] = terms
         self._switch.stdin.write(Command(source.number, target.number, terms).to_line())
@@ -71,6 +90,21 @@ class EmulatedNetwork:
 
 
 @contextmanager
+def emulated_network(num_hosts: int, *, seed: int = 0) -> Iterator[EmulatedNetwork]:
+    """Run a network of namespaces, or where the system lets us make none, one of proxies.
+
+    See `namespace_network` and `proxied_network`.
+    """
+    with ExitStack() as stack:
+        try:
+            network = stack.enter_context(namespace_network(num_hosts, seed=seed))
+        except PrivilegeError as error:
+            proxied = proxied_network(num_hosts, seed=seed, reason=str(error))
+            network = stack.enter_context(proxied)
+        yield network
+
+
+@contextmanager
 def namespace_network(num_hosts: int, *, seed: int = 0) -> Iterator[EmulatedNetwork]:
     """Run a network of namespaces for the block. Programs on its hosts must end before it.
 
@@ -87,10 +121,39 @@ def namespace_network(num_hosts: int, *, seed: int = 0) -> Iterator[EmulatedNetw
         if report.fault:
             raise PrivilegeError(report.fault)
         hosts = (
-            NamespaceHost(number, address, Path(f"/proc/{switch.pid}/fd/{handle}"))
-            for number, (address, handle) in enumerate(zip(addresses, report.handles, strict=True))
+            NamespaceHost(number, addresses[number], Path(f"/proc/{switch.pid}/fd/{descriptor}"))
+            for number, (descriptor,) in enumerate(report.handles)
         )
         yield EmulatedNetwork(tuple(hosts), switch)
+
+
+@contextmanager
+def proxied_network(num_hosts: int, *, seed: int = 0, reason: str) -> Iterator[EmulatedNetwork]:
+    """Run a network of loopback addresses and proxies, which delays and cuts; else as the other.
+
+    Each host is for one node. Other servers of a host, such as a gateway's, are not behind a proxy.
+
+    Args:
+        num_hosts: at most 200.
+        seed: of jitter.
+        reason: why there are no namespaces.
+
+    Raises:
+        PrivilegeError: the system does not have these loopback addresses.
+    """
+    addresses = [f"127.77.0.{number + 1}" for number in range(num_hosts)]
+    with _running_switch("proxy_switch", str(seed), *addresses) as switch:
+        report = Report.parse(_next_line(switch))
+        if report.fault:
+            raise PrivilegeError(report.fault)
+        hosts = (
+            LoopbackHost(number, addresses[number], port, proxy_port)
+            for number, (port, proxy_port) in enumerate(report.handles)
+        )
+        shortfall = (
+            f"loopback proxies delay and cut, but do not lose packets or limit rates; {reason}"
+        )
+        yield EmulatedNetwork(tuple(hosts), switch, shortfall)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def main(seed: str, *addresses: str) -> None:
     except PrivilegeError as error:
         say(Report(fault=str(error)).to_line())
         return
-    say(Report(tuple(namespaces)).to_line())
+    say(Report(tuple((namespace,) for namespace in namespaces)).to_line())
     PacketSwitch(addresses, devices, int(seed)).run()
 
 

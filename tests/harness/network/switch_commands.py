@@ -17,11 +17,11 @@ class Report:
     """What a switch has set up, or why it could not.
 
     Attributes:
-        handles: one for each host: the descriptor of its namespace, or the port of its proxy.
+        handles: of each host: the descriptor of its namespace, or its node's port and its proxy's.
         fault: empty when all went well.
     """
 
-    handles: tuple[int, ...] = ()
+    handles: tuple[tuple[int, ...], ...] = ()
     fault: str = ""
 
     def to_line(self) -> str:
@@ -32,7 +32,7 @@ class Report:
     def parse(cls, line: str) -> Self:
         """Return the report in a line."""
         fields = json.loads(line)
-        return cls(tuple(fields["handles"]), fields["fault"])
+        return cls(tuple(tuple(handle) for handle in fields["handles"]), fields["fault"])
 
 
 @dataclass(frozen=True, slots=True)
