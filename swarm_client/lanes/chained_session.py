@@ -16,6 +16,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
@@ -135,13 +136,13 @@ class ChainedHopSession:
         """Wait for the outputs; when they are late, send the step. The server runs it once."""
         if pushed.output.done():
             return await self._session.wait_for(pushed.output)
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._patience_s, self._send_late, inputs, pushed)
+        deadlines = self._session.deadlines
+        key = deadlines.set(self._patience_s, partial(self._send_late, inputs, pushed))
         num_late = self._num_late
         try:
             return await self._session.wait_for(pushed.output)
         finally:
-            timer.cancel()
+            deadlines.drop(key)
             if self._num_late == num_late:
                 self._num_late = 0
 

@@ -9,17 +9,19 @@ Sessions that are answered together step on together, so their next steps share 
 """
 
 import asyncio
+from collections.abc import Sequence
 from itertools import count
-from math import isfinite
 
 import torch
 from torch import Tensor
 
+from swarm_client.lanes.deadlines import Deadlines
 from swarm_client.lanes.lane_session import LaneHopSession
 from swarm_client.lanes.mail import encode_mail, session_failure
 from swarm_client.lanes.outbox import LaneStep, Outbox
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, SessionTerms
+from swarm_client.session.step_checks import is_finite
 from swarm_protocol.dialect import (
     FailedFrame,
     Failure,
@@ -44,6 +46,7 @@ class Lane:
     """An open stream; `run` must be running. All methods belong to one event loop."""
 
     def __init__(self, peer: PeerId, stream: CallStream, hello: HelloReply) -> None:
+        self.deadlines = Deadlines()
         self._hello = hello
         self._peer = peer
         self._stream = stream
@@ -133,6 +136,7 @@ class Lane:
             self._stream.close()
             for session in list(self._sessions.values()):
                 session.fail(_copy(failure))
+            self.deadlines.clear()  # nobody waits any more
 
     def _close_if_unused(self) -> None:
         if self._is_retired and not self._sessions:
@@ -174,16 +178,14 @@ class Lane:
             raise PeerMisbehavedError(
                 self._peer, f"its hidden states are {hidden.shape[1]} values of {hidden.dtype}"
             )
-        are_all_finite = _is_finite(hidden)
-        is_shared = len(frame.entries) > 1
-        for entry, rows in zip(frame.entries, split_rows(frame.entries, hidden), strict=True):
+        are_all_finite = is_finite(hidden)
+        for entry, rows in zip(frame.entries, _own_rows(frame), strict=True):
             self._outbox.answered(entry.session_id)
             session = self._sessions.get(entry.session_id)
             if session is None:
                 continue
-            if are_all_finite or _is_finite(rows):
-                times_ms = (entry.queue_us / 1e3, entry.compute_us / 1e3)
-                output = HopOutput(rows.clone() if is_shared else rows, *times_ms)
+            if are_all_finite or is_finite(rows):
+                output = HopOutput(rows, entry.queue_us / 1e3, entry.compute_us / 1e3)
                 session.take_output(entry.step, output)
             else:
                 session.fail(PeerMisbehavedError(self._peer, "its hidden states are not finite"))
@@ -196,8 +198,16 @@ class Lane:
             session.fail(session_failure(self._peer, failure))
 
 
-def _is_finite(hidden: Tensor) -> bool:
-    return isfinite(hidden.sum(dtype=torch.float32).item())
+def _own_rows(frame: OutputsFrame) -> Sequence[Tensor]:
+    """Return `split_rows`, but none of them keeps the memory of all."""
+    entries, hidden = frame.entries, frame.hidden
+    shape = entries[0][3:5]
+    if len(entries) == 1:
+        return split_rows(entries, hidden)
+    if all(entry[3:5] == shape for entry in entries):  # as when all decode
+        together = hidden.view(len(entries), *shape, -1)
+        return torch.unbind_copy(together)  # type: ignore[return-value, func-returns-value]  # stub
+    return [rows.clone() for rows in split_rows(entries, hidden)]
 
 
 def _copy(error: PeerError) -> PeerError:

@@ -6,16 +6,27 @@ Knows what a step becomes on the lane, and checks what comes back; knows no fram
 import asyncio
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import NamedTuple, TypeVar
 
 import torch
 
+from swarm_client.lanes.deadlines import Deadlines
 from swarm_client.lanes.outbox import LaneStep
 from swarm_client.lanes.shared_stream import SharedStream
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
-from swarm_protocol.dialect import HASH_BYTES, TOKEN_BYTES, Opening, PushTarget, hash_prefixes
+from swarm_protocol.dialect import (
+    HASH_BYTES,
+    TOKEN_BYTES,
+    WANTS_PUSH,
+    Opening,
+    PushTarget,
+    StepEntry,
+    StepExtras,
+    hash_prefixes,
+)
 from swarm_protocol.errors import (
     DeadlineExceededError,
     PeerError,
@@ -48,9 +59,11 @@ class LaneHopSession:
         self.number = 0
         self.push_target: PushTarget | None = None
         self._lane = lane
+        self._loop = asyncio.get_running_loop()
         self._hop = hop
         self._terms = terms
         self._token = secrets.token_bytes(TOKEN_BYTES)
+        self._max_step_tokens = min(terms.max_step_tokens, lane.max_step_tokens)
         self._is_announced = False
         self._opened: asyncio.Future[int] | None = None
         self._expected: dict[int, _Expected] = {}  # by number of the step
@@ -70,7 +83,12 @@ class LaneHopSession:
     @property
     def max_step_tokens(self) -> int:
         """As the server said in its hello, and not more than settings allow."""
-        return min(self._terms.max_step_tokens, self._lane.max_step_tokens)
+        return self._max_step_tokens
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """Those of its lane."""
+        return self._lane.deadlines
 
     @property
     def is_usable(self) -> bool:
@@ -90,7 +108,7 @@ class LaneHopSession:
         hashes = hash_prefixes(token_ids, self._lane.page_size, salt)
         if not hashes:
             return 0
-        self._opened = asyncio.get_running_loop().create_future()
+        self._opened = self._loop.create_future()
         self._announce(num_rows=1, prefix_hashes=hashes)
         num_cached = await self.wait_for(self._opened)
         if num_cached > len(token_ids):
@@ -119,7 +137,7 @@ class LaneHopSession:
         if not self._is_announced:
             self._announce(num_rows=shape[0])
         self.number = number
-        output: asyncio.Future[HopOutput] = asyncio.get_running_loop().create_future()
+        output: asyncio.Future[HopOutput] = self._loop.create_future()
         self._expected[number] = _Expected(shape, output)
         return output
 
@@ -127,35 +145,28 @@ class LaneHopSession:
         self, inputs: StepInputs, position: int, number: int, *, wants_push: bool = False
     ) -> None:
         """Send a step whose output is expected."""
-        num_rows, num_tokens, hidden_size = inputs.hidden.shape
-        prompts, hidden, dtype = inputs.prompts, inputs.hidden, self._lane.dtype
+        hidden, prompts, hypo_ids = inputs.hidden, inputs.prompts, inputs.hypo_ids
+        num_rows, num_tokens, _ = hidden.shape
+        flags = WANTS_PUSH if wants_push else 0
+        entry = StepEntry(self.session_id, number, position, num_rows, num_tokens, flags)
+        dtype = self._lane.dtype
         if hidden.dtype != dtype:
             hidden = hidden.to(dtype)
-        self._lane.submit(
-            LaneStep(
-                session_id=self.session_id,
-                number=number,
-                position=position,
-                num_rows=num_rows,
-                num_tokens=num_tokens,
-                hidden=hidden.reshape(-1, hidden_size),
-                prompts=None if prompts is None else prompts.to(dtype),
-                hypo_ids=inputs.hypo_ids,
-                wants_push=wants_push,
-            )
-        )
+        extras = None
+        if prompts is not None or hypo_ids is not None:
+            extras = StepExtras(hypo_ids, None if prompts is None else prompts.to(dtype))
+        self._lane.submit(LaneStep(entry, hidden, extras))
 
     async def wait_for(self, answer: asyncio.Future[Answer]) -> Answer:
         """Wait for an answer of the server; see `step`."""
         if answer.done():
             return answer.result()
-        # a timer of our own takes half the time of `asyncio.timeout`, at every step of every hop
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._terms.step_timeout_s, self._expire, answer)
+        deadlines = self._lane.deadlines
+        key = deadlines.set(self._terms.step_timeout_s, partial(self._expire, answer))
         try:
             return await answer
         finally:
-            timer.cancel()
+            deadlines.drop(key)
             if answer.cancelled():
                 self._lane.cancel(self.session_id)
 

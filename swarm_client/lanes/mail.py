@@ -4,14 +4,12 @@ from collections.abc import Iterator
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from swarm_client.errors import PeerFullError
 from swarm_client.lanes.outbox import LaneStep, Mail
 from swarm_protocol.dialect import (
-    WANTS_PUSH,
     Failure,
-    StepEntry,
-    StepExtras,
     StepsFrame,
     encode_cancel,
     encode_close,
@@ -37,24 +35,19 @@ def encode_mail(mail: Mail) -> Iterator[bytes]:
 
 
 def _steps_frame(steps: tuple[LaneStep, ...]) -> StepsFrame:
-    entries = [
-        StepEntry(
-            step.session_id,
-            step.number,
-            step.position,
-            step.num_rows,
-            step.num_tokens,
-            WANTS_PUSH if step.wants_push else 0,
-        )
-        for step in steps
-    ]
-    hidden = steps[0].hidden if len(steps) == 1 else torch.cat([step.hidden for step in steps])
-    extras = {
-        index: StepExtras(step.hypo_ids, step.prompts)
-        for index, step in enumerate(steps)
-        if step.hypo_ids is not None or step.prompts is not None
-    }
-    return StepsFrame(entries, hidden, extras)
+    entries = [step.entry for step in steps]
+    extras = {index: step.extras for index, step in enumerate(steps) if step.extras is not None}
+    return StepsFrame(entries, _join_rows([step.hidden for step in steps]), extras)
+
+
+def _join_rows(parts: list[Tensor]) -> Tensor:
+    """Return `[num_tokens, hidden_size]` of all `[num_rows, num_tokens, hidden_size]`."""
+    if len(parts) == 1:
+        return parts[0].flatten(0, 1)
+    num_tokens = parts[0].shape[1]
+    if all(part.shape[1] == num_tokens for part in parts):  # as when all decode: one view
+        return torch.cat(parts).flatten(0, 1)
+    return torch.cat([part.flatten(0, 1) for part in parts])
 
 
 def session_failure(peer: PeerId, failure: Failure) -> PeerRefusedError:

@@ -5,42 +5,31 @@ under way as the server wants at most.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
-from swarm_protocol.dialect import Opening
+from swarm_protocol.dialect import Opening, StepEntry, StepExtras
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LaneStep:
+class LaneStep(NamedTuple):
     """One step of one session, in the form in which it is sent.
 
     Attributes:
-        session_id: as the lane numbers its sessions.
-        number: of the step within its session.
-        position: of the first token; tokens from there on are forgotten first.
-        num_rows: of the session's batch.
-        num_tokens: of each row.
-        hidden: `[num_rows * num_tokens, hidden_size]`, row by row, in the server's dtype.
-        prompts: deep prompts of the hop's blocks, in the server's dtype; see `StepInputs`.
-        hypo_ids: see `StepInputs`.
-        wants_push: the server is to send the outputs on to the next one.
+        entry: what goes before the hidden states; its `session_id` is the lane's number for it.
+        hidden: `[num_rows, num_tokens, hidden_size]`, in the server's dtype.
+        extras: deep prompts of the hop's blocks, in the server's dtype, and the order of rows;
+            None for neither.
     """
 
-    session_id: int
-    number: int
-    position: int
-    num_rows: int
-    num_tokens: int
+    entry: StepEntry
     hidden: Tensor
-    prompts: Tensor | None = None
-    hypo_ids: Tensor | None = None
-    wants_push: bool = False
+    extras: StepExtras | None = None
 
     @property
     def size(self) -> int:
         """Tokens over all rows."""
-        return self.num_rows * self.num_tokens
+        return self.entry.num_rows * self.entry.num_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +75,8 @@ class Outbox:
     def add(self, step: LaneStep) -> None:
         """Take in a step of at most `max_step_tokens`."""
         assert step.size <= self.max_step_tokens
-        queue = self._decodes if step.num_tokens == 1 else self._prefills
-        queue.waiting[step.session_id] = step
+        queue = self._decodes if step.entry.num_tokens == 1 else self._prefills
+        queue.waiting[step.entry.session_id] = step
 
     def answered(self, session_id: int) -> bool:
         """The session's step, if any, is no longer under way; return whether it was."""
@@ -141,14 +130,15 @@ class _Queue:
         room = min(max_tokens, self._max_inflight_tokens - self._num_inflight)
         taken: list[LaneStep] = []
         for step in self.waiting.values():
-            if step.size > room:
+            size = step.size
+            if size > room:
                 break
-            room -= step.size
+            room -= size
             taken.append(step)
+            self._inflight[step.entry.session_id] = size
+            self._num_inflight += size
         for step in taken:
-            del self.waiting[step.session_id]
-            self._inflight[step.session_id] = step.size
-            self._num_inflight += step.size
+            del self.waiting[step.entry.session_id]
         return taken
 
     def answered(self, session_id: int) -> bool:

@@ -4,12 +4,17 @@ from typing import Protocol
 
 import torch
 
+from swarm_client.lanes.deadlines import Deadlines
 from swarm_client.lanes.outbox import LaneStep
 from swarm_protocol.dialect import Opening
 
 
 class SharedStream(Protocol):
     """A lane, as its sessions see it."""
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """Of all its sessions."""
 
     @property
     def dtype(self) -> torch.dtype:

@@ -44,8 +44,8 @@ def overlapping_size(num_tokens: int, num_hops: int, chunk_tokens: int) -> int:
 
 def can_be_cut(inputs: StepInputs, max_step_tokens: int) -> bool:
     """Tell whether a step is too long for a server, and shorter ones would do as well."""
-    is_too_long = len(inputs.hidden) * inputs.num_tokens > max_step_tokens
-    return is_too_long and inputs.num_tokens > _least_tokens(inputs)
+    num_rows, num_tokens, _ = inputs.hidden.shape
+    return num_rows * num_tokens > max_step_tokens and num_tokens > _least_tokens(inputs)
 
 
 def _least_tokens(inputs: StepInputs) -> int:

@@ -33,8 +33,8 @@ class StepInputs:
     ) -> "StepInputs":
         """Return inputs from any device, which the caller's later changes do not reach."""
         return cls(
-            hidden.detach().to("cpu", copy=True),
-            None if prompts is None else prompts.detach().to("cpu", copy=True),
+            _copied(hidden),
+            None if prompts is None else _copied(prompts),
             None if hypo_ids is None else hypo_ids.cpu(),
         )
 
@@ -42,6 +42,12 @@ class StepInputs:
     def num_tokens(self) -> int:
         """Tokens of each row."""
         return self.hidden.shape[1]
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    if tensor.is_cpu and not tensor.requires_grad:  # as nearly always; a third faster
+        return tensor.clone()
+    return tensor.detach().to("cpu", copy=True)
 
 
 @dataclass(frozen=True, slots=True)

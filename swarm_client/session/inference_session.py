@@ -169,7 +169,7 @@ class InferenceSession:
             self._is_stepping = False
         self._hops.step_finished(inputs.num_tokens)
         self.last_step = self._hops.timings()
-        return output.to(device=hidden.device, dtype=hidden.dtype)
+        return output.to(hidden)
 
     async def close(self) -> None:
         """Free the servers' KV memory. Idempotent, bounded in time, never raises."""

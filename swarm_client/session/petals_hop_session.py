@@ -6,7 +6,6 @@ Knows how a step looks on the wire (PETALS_PROTOCOL §3) and checks what comes b
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from math import isfinite
 from typing import Final
 from uuid import uuid4
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
+from swarm_client.session.step_checks import is_finite
 from swarm_protocol.argument_packing import structure_of
 from swarm_protocol.errors import (
     DeadlineExceededError,
@@ -162,6 +162,6 @@ class PetalsHopSession:
             raise PeerMisbehavedError(peer, str(error)) from error
         if not hidden.is_floating_point():
             raise PeerMisbehavedError(peer, f"hidden states cannot be {hidden.dtype}")
-        if not isfinite(hidden.sum(dtype=torch.float32).item()):
+        if not is_finite(hidden):
             raise PeerMisbehavedError(peer, "its hidden states are not finite")
         return hidden

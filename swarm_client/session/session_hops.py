@@ -27,20 +27,20 @@ class SessionHop:
     """One hop: its server's session, and what that has been sent.
 
     Attributes:
+        blocks: those that its server runs.
         is_usable: the session holds what `history` says; otherwise it must be replaced.
     """
 
     session: HopSession
+    blocks: BlockRange = field(init=False)
     history: History = field(default_factory=History)
     is_usable: bool = True
     took_ms: float = 0.0
     queue_ms: float | None = None
     compute_ms: float | None = None
 
-    @property
-    def blocks(self) -> BlockRange:
-        """Those that its server runs."""
-        return self.session.hop.blocks
+    def __post_init__(self) -> None:
+        self.blocks = self.session.hop.blocks
 
     def inputs(self, hidden: Tensor, step: StepInputs, first_block: int) -> StepInputs:
         """Return its part of a step that begins at `first_block` and has come to it as `hidden`."""
@@ -82,18 +82,15 @@ class SessionHops:
 
     def __init__(self, sessions: Sequence[HopSession]) -> None:
         self.position = 0
+        # by first block, in route order
         self._hops = {session.hop.blocks.start: SessionHop(session) for session in sessions}
         self._before = self._hops  # at the beginning of the step; replaced, never changed
-        self._start = sessions[0].hop.blocks.start
         self._num_cached_rows: int | None = None
         self._rows: Tensor | None = None  # of the KV caches, that the caller's rows continue
 
     def __iter__(self) -> Iterator[SessionHop]:
-        """Yield the hops in route order."""
-        start = self._start
-        while (hop := self._hops.get(start)) is not None:
-            yield hop
-            start = hop.blocks.end
+        """Iterate over the hops in route order."""
+        return iter(self._hops.values())
 
     def __len__(self) -> int:
         """Return the number of hops."""
@@ -155,7 +152,7 @@ class SessionHops:
     def outdated(self, num_rows: int) -> list[SessionHop]:
         """Return the hops to be replaced before a step of so many rows."""
         if self._num_cached_rows in (None, num_rows):
-            return [hop for hop in self._hops.values() if not hop.is_usable]
+            return [hop for hop in self if not hop.is_usable]
         return list(self)
 
     def rows_to_replay(self, num_rows: int) -> Tensor:
@@ -167,7 +164,8 @@ class SessionHops:
     def replace(self, hop: SessionHop, sessions: Sequence[HopSession]) -> None:
         """Put sessions that hold nothing yet, over the same blocks together, in a hop's place."""
         kept = {start: other for start, other in self._hops.items() if other is not hop}
-        self._hops = kept | {one.hop.blocks.start: SessionHop(one) for one in sessions}
+        hops = kept | {one.hop.blocks.start: SessionHop(one) for one in sessions}
+        self._hops = dict(sorted(hops.items()))
 
     def caught_up(self, num_rows: int) -> None:
         """All KV caches are at the position, with as many rows as the next step."""
@@ -184,7 +182,7 @@ class SessionHops:
     def begin_step(self) -> None:
         """What comes now has happened with `step_finished`, or not at all."""
         self._before = self._hops
-        for hop in self._hops.values():
+        for hop in self:
             hop.begin_step()
 
     def step_finished(self, num_tokens: int) -> None:
@@ -204,10 +202,10 @@ class SessionHops:
 
     def limit_history(self, max_bytes: int) -> None:
         """Forget all inputs if they are more than that together: a part would be of no use."""
-        if sum(hop.history.num_bytes for hop in self._hops.values()) > max_bytes:
+        if sum([hop.history.num_bytes for hop in self]) > max_bytes:
             for hop in self:
                 hop.history.forget()
 
     def timings(self) -> StepTimings:
         """Return the times of the step that has just finished."""
-        return StepTimings(tuple(hop.timing() for hop in self))
+        return StepTimings(tuple([hop.timing() for hop in self]))

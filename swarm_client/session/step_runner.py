@@ -69,13 +69,10 @@ class StepRunner:
     async def _run_chunks(
         self, blocks: BlockRange, inputs: StepInputs, losses: Losses, max_step_tokens: int
     ) -> Tensor:
-        chunk_tokens = overlapping_size(
-            inputs.num_tokens, self._hops.count(blocks), self._settings.prefill_chunk_tokens
-        )
-        chunks = cut_into_chunks(inputs, chunk_tokens, max_step_tokens)
-        turns = ChunkTurns(len(chunks), blocks.start)
+        chunks = self._cut(blocks, inputs, max_step_tokens)
         if len(chunks) == 1:
-            return await self._run_chunk(blocks, inputs, losses, turns.turn(0))
+            return await self._run_chunk(blocks, inputs, losses)
+        turns = ChunkTurns(len(chunks), blocks.start)
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [
@@ -86,27 +83,44 @@ class StepRunner:
             raise group.exceptions[0] from group
         return torch.cat([chunk.result() for chunk in running], dim=1)
 
+    def _cut(
+        self, blocks: BlockRange, inputs: StepInputs, max_step_tokens: int
+    ) -> list[StepInputs]:
+        if inputs.num_tokens == 1:
+            return [inputs]
+        chunk_tokens = overlapping_size(
+            inputs.num_tokens, self._hops.count(blocks), self._settings.prefill_chunk_tokens
+        )
+        return cut_into_chunks(inputs, chunk_tokens, max_step_tokens)
+
     async def _run_chunk(
-        self, blocks: BlockRange, chunk: StepInputs, losses: Losses, turn: ChunkTurn
+        self,
+        blocks: BlockRange,
+        chunk: StepInputs,
+        losses: Losses,
+        turn: ChunkTurn | None = None,
     ) -> Tensor:
-        """Take a chunk along the hops over some blocks, replacing those that are lost."""
+        """Take a chunk along the hops over some blocks, replacing those that are lost.
+
+        The only chunk of a step waits for no turn.
+        """
         hidden, start = chunk.hidden, blocks.start
         while start < blocks.end:
-            await turn.wait(start)
+            if turn is not None:
+                await turn.wait(start)
             hop = self._hops[start]
             inputs = hop.inputs(hidden, chunk, blocks.start)
             max_step_tokens = hop.session.max_step_tokens
             if can_be_cut(inputs, max_step_tokens):
                 hidden = await self._run_chunks(hop.blocks, inputs, losses, max_step_tokens)
-                start = hop.blocks.end
-                turn.move(start)
-                continue
-            try:
-                hidden = await exchange(hop, inputs)
-            except (PeerError, DeadlineExceededError) as error:
-                await self._mend(hop, error, len(hidden), losses)
             else:
-                start = hop.blocks.end
+                try:
+                    hidden = await exchange(hop, inputs)
+                except (PeerError, DeadlineExceededError) as error:
+                    await self._mend(hop, error, len(hidden), losses)
+                    continue
+            start = hop.blocks.end
+            if turn is not None:
                 turn.move(start)
         self._hops.limit_history(self._settings.max_history_bytes)
         return hidden

@@ -1,13 +1,15 @@
 """Where the time of a step went."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 
-@dataclass(frozen=True, slots=True)
-class HopTiming:
+class HopTiming(NamedTuple):
     """What one hop took of a step, chunks and what had to be replayed summed up.
+
+    A tuple, because each step of each session makes some.
 
     Attributes:
         took_ms: from sending hidden states until the reply was checked.

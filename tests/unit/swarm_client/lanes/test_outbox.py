@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_client.lanes.outbox import LaneStep, Outbox
-from swarm_protocol.dialect import Opening
+from swarm_protocol.dialect import Opening, StepEntry
 from swarm_protocol.identifiers import BlockRange
 
 
 def step_of(session_id: int, num_tokens: int = 1) -> LaneStep:
-    return LaneStep(session_id, 1, 0, 1, num_tokens, torch.zeros(num_tokens, 2))
+    entry = StepEntry(session_id, 1, 0, 1, num_tokens)
+    return LaneStep(entry, torch.zeros(1, num_tokens, 2))
 
 
 def opening_of(session_id: int) -> Opening:
@@ -18,7 +19,7 @@ def opening_of(session_id: int) -> Opening:
 
 
 def sent_ids(outbox: Outbox) -> list[int]:
-    return [step.session_id for step in outbox.next_mail().steps]
+    return [step.entry.session_id for step in outbox.next_mail().steps]
 
 
 def test_all_that_has_come_together_leaves_in_one_mail() -> None:
@@ -31,7 +32,7 @@ def test_all_that_has_come_together_leaves_in_one_mail() -> None:
     mail = outbox.next_mail()
 
     assert [opening.session_id for opening in mail.openings] == [1]
-    assert [step.session_id for step in mail.steps] == [1, 2, 3]
+    assert [step.entry.session_id for step in mail.steps] == [1, 2, 3]
     assert not outbox.next_mail()
 
 
@@ -112,7 +113,7 @@ def test_every_step_leaves_once_within_the_limits_under_any_order_of_calls(
         elif call == "send":
             sent = outbox.next_mail().steps
             assert sum(step.size for step in sent) <= 6
-            under_way |= {step.session_id for step in sent}
+            under_way |= {step.entry.session_id for step in sent}
             waiting -= under_way
         elif call == "answer":
             assert outbox.answered(number) == (number in under_way)
@@ -127,6 +128,6 @@ def test_every_step_leaves_once_within_the_limits_under_any_order_of_calls(
     left = set[int]()
     while sent_now := outbox.next_mail().steps:
         for step in sent_now:
-            left.add(step.session_id)
-            outbox.answered(step.session_id)
+            left.add(step.entry.session_id)
+            outbox.answered(step.entry.session_id)
     assert left == waiting
