@@ -130,7 +130,7 @@ class RemoteModel:
     async def start(self) -> None:
         """Look the servers up, then keep doing so in the background."""
         await self._servers.refresh()
-        self._watcher = asyncio.create_task(self._servers.keep_watch())
+        self._watcher = asyncio.create_task(self._servers.watch.keep_watch())
 
     async def stop(self) -> None:
         """End the background task, and the streams that sessions share. Idempotent."""

@@ -1,10 +1,9 @@
-"""The servers of one model: looked up, pinged, chosen, dialled. The shell around `Directory`."""
+"""The servers of one model: chosen, dialled, reported. The shell around `Directory`."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from math import inf
 from random import Random
-from typing import Final
 
 from swarm_client.directory import Directory
 from swarm_client.errors import NoRouteError
@@ -13,27 +12,33 @@ from swarm_client.models.facts import ModelFacts
 from swarm_client.peer_descriptions import PeerDescriptions
 from swarm_client.routing import (
     Candidate,
+    Hop,
     Route,
     choose_route,
     explain_route,
     sample_route,
     uncovered_blocks,
 )
+from swarm_client.routing.costs import route_costs
+from swarm_client.routing.latencies import HopLatencies
+from swarm_client.server_watch import ServerWatch
 from swarm_client.session.dialling import DialledRoute, Dialler, DialProgress
 from swarm_client.settings import RoutingSettings
 from swarm_client.training import SpanCalls, TrainingPasses
-from swarm_protocol.errors import DeadlineExceededError, SwarmError
-from swarm_protocol.identifiers import BlockRange, PeerId, make_uid
+from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.logs import get_logger
-from swarm_protocol.node import FoundRecord, Node
+from swarm_protocol.node import Node
 
 log = get_logger(__name__)
 
-_MOMENT_S: Final = 0.25
-
 
 class ModelServers:
-    """Keeps a `Directory` true to the swarm, and opens routes from it (`RouteSource`)."""
+    """Opens routes from a `Directory`, and tells it what is learned of servers (`RouteSource`).
+
+    Attributes:
+        directory: what is known of the servers.
+        watch: keeps it true to the swarm.
+    """
 
     def __init__(
         self,
@@ -54,7 +59,7 @@ class ModelServers:
         self._node = node
         self._facts = facts
         self._settings = settings
-        self._uids = [make_uid(facts.dht_prefix, index) for index in range(facts.num_blocks)]
+        self.watch = ServerWatch(node, self.directory, facts, settings)
         self._descriptions = PeerDescriptions(node, facts)
         self._lanes = Lanes(
             node,
@@ -71,58 +76,15 @@ class ModelServers:
             settings,
             active_adapter=active_adapter,
         )
-        self._lookup_lock = asyncio.Lock()
-        self._last_started = 0  # look-ups are numbered
-        self._last_finished = 0
+        self._is_moving = False
 
     async def refresh(self) -> None:
-        """Look all records up. Callers who come while a look-up is running share the next one.
-
-        Raises:
-            DeadlineExceededError: the DHT did not answer in time; what was known stays.
-            NodeError: our own node has stopped.
-        """
-        last_started = self._last_started
-        async with self._lookup_lock:
-            if self._last_finished > last_started:
-                return
-            self._last_started += 1
-            self.directory.update(await self._lookup(), _now())
-            self._last_finished = self._last_started
+        """Look the servers up; see `ServerWatch`, as for the next one."""
+        await self.watch.refresh()
 
     async def refresh_soon(self) -> None:
-        """Return after a moment, when records have been looked up in the meantime.
-
-        However many callers wait, there is one look-up a moment. A DHT that does not answer is
-        logged only.
-        """
-        last_started = self._last_started
-        await asyncio.sleep(_MOMENT_S)
-        if self._last_finished <= last_started:
-            try:
-                await self.refresh()
-            except DeadlineExceededError as error:
-                log.warning("server_lookup_failed", model=self._facts.source, error=error.code)
-
-    async def ping_servers(self) -> None:
-        """Measure the round trips to the servers whose last measurement is oldest."""
-        peers = self.directory.peers()[: self._settings.max_pinged]
-        async with asyncio.TaskGroup() as tasks:
-            for peer in peers:
-                tasks.create_task(self._ping(peer))
-
-    async def keep_watch(self) -> None:
-        """Ping and look up until cancelled; a failure is logged, and the next turn tries again."""
-        while True:
-            try:
-                await self.ping_servers()
-                await asyncio.sleep(self._settings.update_period_s)
-                await self.refresh()
-            except Exception as error:  # the edge of a task that must live as long as the model
-                log.warning(
-                    "server_lookup_failed", model=self._facts.source, error=type(error).__name__
-                )
-                await asyncio.sleep(self._settings.update_period_s)
+        """Return after a moment, when the servers have been looked up by somebody."""
+        await self.watch.refresh_soon()
 
     def choose_route(
         self, blocks: BlockRange, *, num_cache_tokens: int, excluded: Collection[PeerId]
@@ -174,6 +136,41 @@ class ModelServers:
         """Tell whether a peer that failed may be tried again where there is no other."""
         return self.directory.has_returned(peer, _now())
 
+    def latencies(self, hop: Hop) -> HopLatencies:
+        """Return how long steps take at a hop, to be read and recorded."""
+        return self.directory.latencies.of(hop)
+
+    def time_elsewhere_s(self, hop: Hop, *, num_rows: int, num_cache_tokens: int) -> float | None:
+        """Return the time of a decode step over a hop's blocks at the best other servers.
+
+        As measured or, where we do not use them, as estimated. None when there are none, or they
+        failed a moment ago.
+        """
+        now = _now()
+        others = [c for c in self.directory.candidates(now, {hop.peer}) if not c.is_avoided]
+        try:
+            route = choose_route(others, hop.blocks, num_cache_tokens=num_cache_tokens)
+        except NoRouteError:
+            return None
+        measured = [self.latencies(one).usual_s(num_rows, now) for one in route]
+        known = [time_s for time_s in measured if time_s is not None]
+        if len(known) == len(route):
+            return sum(known)
+        costs = route_costs(route, others, num_cache_tokens)
+        return sum(cost.total_s for cost in costs)
+
+    def claim_move(self) -> bool:
+        """Tell whether a session may begin to leave a slow server: one at a time.
+
+        So the others see what it has done to the times there.
+        """
+        is_free, self._is_moving = not self._is_moving, True
+        return is_free
+
+    def release_move(self) -> None:
+        """The session that claimed it has moved, or not."""
+        self._is_moving = False
+
     async def close(self) -> None:
         """End the streams that sessions share; sessions on them fail. Idempotent."""
         await self._lanes.close()
@@ -185,22 +182,6 @@ class ModelServers:
         if missing:
             raise NoRouteError(missing, adapter=self._active_adapter)
         return candidates
-
-    async def _lookup(self) -> Mapping[str, Mapping[str, FoundRecord]]:
-        timeout_s = self._settings.lookup_timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._node.lookup(self._uids)
-        except TimeoutError as error:
-            raise DeadlineExceededError(f"no answer from the DHT within {timeout_s:g} s") from error
-
-    async def _ping(self, peer: PeerId) -> None:
-        try:
-            async with asyncio.timeout(self._settings.ping_timeout_s):
-                round_trip_s = await self._node.ping(peer)
-        except (SwarmError, TimeoutError):
-            round_trip_s = inf
-        self.directory.record_ping(peer, round_trip_s)
 
 
 def _now() -> float:

@@ -4,11 +4,12 @@ As in Petals (PETALS_PROTOCOL §6.3), but for what is sent from server to server
 not pushed there go through us, and that takes what the pings to both say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isinf
 from typing import Final, NamedTuple
 
+from swarm_client.routing.route import Route
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 _REQUEST_OVERHEAD_S: Final = 0.018
@@ -77,6 +78,18 @@ def hop_cost(
         memory_s=_memory_penalty(candidate, num_cache_tokens),
         request_s=_REQUEST_OVERHEAD_S,
         compute_s=num_blocks / (candidate.rate_tokens_per_s or _UNKNOWN_RATE),
+    )
+
+
+def route_costs(
+    route: Route, candidates: Sequence[Candidate], num_cache_tokens: int
+) -> tuple[HopCost, ...]:
+    """Return what each hop of a route costs, by the candidates that the route was chosen from."""
+    by_peer = {candidate.peer: candidate for candidate in candidates}
+    used = [by_peer[hop.peer] for hop in route]
+    return tuple(
+        hop_cost(candidate, previous, len(hop.blocks), num_cache_tokens)
+        for candidate, previous, hop in zip(used, [None, *used], route, strict=False)
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import isinf
 
-from swarm_client.routing.costs import Candidate, HopCost, hop_cost, way_to_us
+from swarm_client.routing.costs import Candidate, HopCost, route_costs, way_to_us
 from swarm_client.routing.route import Hop, Route
 
 
@@ -18,18 +18,12 @@ def explain_route(route: Route, candidates: Sequence[Candidate], *, num_cache_to
         num_cache_tokens: KV memory the session needs, in tokens over all rows of its batch.
     """
     by_peer = {candidate.peer: candidate for candidate in candidates}
+    costs = route_costs(route, candidates, num_cache_tokens)
     lines: list[str] = []
-    total_s = 0.0
-    previous: Candidate | None = None
-    for hop in route:
-        candidate = by_peer[hop.peer]
-        cost = hop_cost(candidate, previous, len(hop.blocks), num_cache_tokens)
+    for hop, cost in zip(route, costs, strict=True):
         others = [c for c in candidates if c.peer != hop.peer and c.blocks.covers(hop.blocks)]
-        lines.append(_line(hop, candidate, cost, len(others)))
-        total_s += cost.total_s
-        previous = candidate
-    assert previous is not None
-    total_s += way_to_us(previous)
+        lines.append(_line(hop, by_peer[hop.peer], cost, len(others)))
+    total_s = sum(cost.total_s for cost in costs) + way_to_us(by_peer[route[-1].peer])
     first = f"{len(route)} hops" if len(route) > 1 else "1 hop"
     return "\n".join([f"{first}, about {_ms(total_s)} a token", *lines])
 

@@ -16,12 +16,15 @@ class History:
         num_tokens: in the KV cache, kept or not.
         num_bytes: of the inputs kept.
         is_complete: nothing was forgotten.
+        num_cuts: how often steps were taken back or forgotten. While it stays, steps are only
+            added.
     """
 
     def __init__(self) -> None:
         self.num_tokens = 0
         self.num_bytes = 0
         self.is_complete = True
+        self.num_cuts = 0
         self._steps: list[StepInputs] = []
         self._row_order: Tensor | None = None  # of rolled-back steps: applies after the last one
         self.checkpoint()
@@ -46,6 +49,7 @@ class History:
 
     def truncate(self, position: int) -> None:
         """Forget the tokens from `position` on. With position 0, keeping begins anew."""
+        self.num_cuts += 1
         while self._steps and self.num_tokens - self._steps[-1].num_tokens >= position:
             step = self._steps.pop()
             self.num_tokens -= step.num_tokens
@@ -64,6 +68,7 @@ class History:
     def forget(self) -> None:
         """Keep nothing any more, until it begins anew at position 0."""
         self.is_complete = False
+        self.num_cuts += 1
         self.num_bytes = 0
         self._steps.clear()
         self._row_order = None
@@ -74,11 +79,29 @@ class History:
 
     def undo(self) -> None:
         """Make undone what was appended since the checkpoint, row orders included."""
+        self.num_cuts += 1
         self.num_tokens, num_bytes, num_steps, row_order = self._checkpoint
         if self.is_complete:
             self.num_bytes, self._row_order = num_bytes, row_order
             del self._steps[num_steps:]
         self.is_complete = self.is_complete or self.num_tokens == 0
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that are kept."""
+        return len(self._steps)
+
+    def inputs_since(self, num_steps: int) -> list[StepInputs]:
+        """Return what came after the first steps, in as few steps as will do.
+
+        Args:
+            num_steps: those before, > 0.
+        """
+        assert self.is_complete
+        since = self._steps[num_steps:]
+        if len(since) < 2 or any(step.hypo_ids is not None for step in since):
+            return since
+        return [StepInputs(torch.cat([step.hidden for step in since], dim=1))]
 
     def inputs_of(self, rows: Tensor) -> StepInputs | None:
         """Return all that these rows have come through, as one step; None for nothing.

@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from swarm_client.errors import NoRouteError
-from swarm_client.routing import Route
+from swarm_client.routing import Hop, Route
+from swarm_client.routing.latencies import HopLatencies
 from swarm_client.session.dialling import DialledRoute, DialProgress
 from swarm_client.session.events import EventListener, SessionEvent, WaitingForBlocks
 from swarm_client.session.hedged_dialling import dial_hedged
@@ -52,6 +53,21 @@ class RouteSource(Protocol):
 
     def has_returned(self, peer: PeerId) -> bool:
         """Tell whether a peer that failed may be tried again where there is no other."""
+
+    def latencies(self, hop: Hop) -> HopLatencies:
+        """Return how long steps take at a hop, to be read and recorded."""
+
+    def time_elsewhere_s(self, hop: Hop, *, num_rows: int, num_cache_tokens: int) -> float | None:
+        """Return the time of a decode step over a hop's blocks at the best other servers.
+
+        None when there are none, or they failed a moment ago.
+        """
+
+    def claim_move(self) -> bool:
+        """Tell whether a session may begin to leave a slow server: one at a time."""
+
+    def release_move(self) -> None:
+        """The session that claimed it has moved, or not."""
 
 
 class RouteSearch:
@@ -98,9 +114,37 @@ class RouteSearch:
             peers = [failure.peer for failure in dialled.failures]
             losses.add(*peers, cause=dialled.failures[0], now=asyncio.get_running_loop().time())
 
+    def quietly(self) -> "RouteSearch":
+        """Return the same search, but telling nothing."""
+        return RouteSearch(
+            self._source,
+            max_length=self.max_length,
+            tenant=self._tenant,
+            hedge_after_s=self._hedge_after_s,
+        )
+
     def report_failure(self, peer: PeerId) -> None:
         """Ban a peer for everybody."""
         self._source.report_failure(peer)
+
+    def latencies(self, hop: Hop) -> HopLatencies:
+        """Return how long steps take at a hop, in all sessions."""
+        return self._source.latencies(hop)
+
+    def time_elsewhere_s(self, hop: Hop, num_rows: int) -> float | None:
+        """See `Elsewhere`, as for the next two."""
+        num_cache_tokens = self.max_length * num_rows
+        return self._source.time_elsewhere_s(
+            hop, num_rows=num_rows, num_cache_tokens=num_cache_tokens
+        )
+
+    def claim_move(self) -> bool:
+        """One of a model at a time."""
+        return self._source.claim_move()
+
+    def release_move(self) -> None:
+        """It is over."""
+        self._source.release_move()
 
     def tell(self, event: SessionEvent) -> None:
         """Tell the session's owner, if they want to know."""

@@ -72,7 +72,7 @@ async def test_a_limited_number_of_pings_reaches_every_server_in_turn() -> None:
     servers = ModelServers(network.node("client"), FACTS, RoutingSettings(max_pinged=2))
     await servers.refresh()
 
-    await servers.ping_servers()
+    await servers.watch.ping_servers()
     assert [view.ping_s for view in servers.directory.views(now=0)] == [0.0, 0.0, None]
-    await servers.ping_servers()
+    await servers.watch.ping_servers()
     assert [view.ping_s for view in servers.directory.views(now=0)] == [0.0, 0.0, 0.0]

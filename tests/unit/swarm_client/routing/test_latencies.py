@@ -5,27 +5,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_client.routing import Hop
-from swarm_client.routing.latencies import Latencies, StepTimes
+from swarm_client.routing.latencies import HopLatencies, Latencies, StepTimes
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 HOP = Hop(PeerId("a"), BlockRange(0, 4))
 seconds = st.floats(0.001, 10)
 
 
-def latencies_of(*took_s: float, num_tokens: int = 1, now: float = 0.0) -> Latencies:
-    latencies = Latencies()
+def latencies_of(*took_s: float, num_tokens: int = 1) -> HopLatencies:
+    latencies = HopLatencies()
     for one in took_s:
-        latencies.record(HOP, StepTimes(num_tokens, one), now)
+        latencies.record(StepTimes(num_tokens, one), now=0)
     return latencies
 
 
-@given(took_s=st.lists(seconds, min_size=8, max_size=60))
+@given(
+    took_s=st.integers(1, 7).flatmap(lambda n: st.lists(seconds, min_size=8 * n, max_size=8 * n))
+)
 def test_the_usual_time_is_between_fast_and_slow_ones_of_late(took_s: list[float]) -> None:
     """Only the latest 32 count; a tenth of them may be slower than the slow time."""
     latencies = latencies_of(*took_s)
     lately = took_s[-32:]
 
-    usual_s, slow_s = latencies.usual_s(HOP, 1, now=1), latencies.slow_s(HOP, 1, now=1)
+    usual_s, slow_s = latencies.usual_s(1, now=1), latencies.slow_s(1, now=1)
 
     assert usual_s is not None
     assert slow_s is not None
@@ -38,20 +40,20 @@ def test_few_steps_or_old_ones_say_nothing(num_steps: int, now: float) -> None:
     """Eight within a minute do."""
     latencies = latencies_of(*[0.1] * num_steps)
 
-    assert latencies.usual_s(HOP, 1, now) is None
-    assert latencies.slow_s(HOP, 1, now) is None
-    assert latencies_of(*[0.1] * 8).usual_s(HOP, 1, now=60) == 0.1
+    assert latencies.usual_s(1, now) is None
+    assert latencies.slow_s(1, now) is None
+    assert latencies_of(*[0.1] * 8).usual_s(1, now=60) == 0.1
 
 
 def test_sizes_are_told_apart() -> None:
     """A prefill is compared with prefills."""
     latencies = latencies_of(*[0.01] * 8)
     for _ in range(8):
-        latencies.record(HOP, StepTimes(300, 2.0), now=0)
+        latencies.record(StepTimes(300, 2.0), now=0)
 
-    assert latencies.usual_s(HOP, 1, now=0) == 0.01
-    assert latencies.usual_s(HOP, 400, now=0) == 2.0
-    assert latencies.usual_s(HOP, 5, now=0) is None
+    assert latencies.usual_s(1, now=0) == 0.01
+    assert latencies.usual_s(400, now=0) == 2.0
+    assert latencies.usual_s(5, now=0) is None
 
 
 @pytest.mark.parametrize(("num_tokens", "slow_s"), [(1, 0.4), (15, 0.4), (16, 0.8), (60, 1.6)])
@@ -59,7 +61,7 @@ def test_steps_of_an_unknown_size_are_bounded_by_others(num_tokens: int, slow_s:
     """Smaller ones take no longer, larger ones no longer than in proportion to their tokens."""
     latencies = latencies_of(*[0.4] * 8, num_tokens=8)
 
-    assert latencies.slow_s(HOP, num_tokens, now=0) == pytest.approx(slow_s)
+    assert latencies.slow_s(num_tokens, now=0) == pytest.approx(slow_s)
 
 
 def test_a_rate_is_that_of_one_block_in_the_smallest_steps() -> None:
@@ -68,7 +70,7 @@ def test_a_rate_is_that_of_one_block_in_the_smallest_steps() -> None:
     for num_tokens, compute_s in ((1, 0.02), (500, 4.0)):
         for _ in range(8):
             times = StepTimes(num_tokens, took_s=9, queue_s=compute_s, compute_s=compute_s)
-            latencies.record(HOP, times, now=0)
+            latencies.of(HOP).record(times, now=0)
 
     assert latencies.rate_tokens_per_s(HOP.peer, now=0) == pytest.approx(4 / 0.04)
     assert latencies.rate_tokens_per_s(HOP.peer, now=61) is None
@@ -76,13 +78,18 @@ def test_a_rate_is_that_of_one_block_in_the_smallest_steps() -> None:
 
 def test_a_server_that_tells_no_times_has_no_measured_rate() -> None:
     """Those of the Petals dialect."""
-    assert latencies_of(*[0.1] * 8).rate_tokens_per_s(HOP.peer, now=0) is None
+    latencies = Latencies()
+    for _ in range(8):
+        latencies.of(HOP).record(StepTimes(1, 0.1), now=0)
+
+    assert latencies.rate_tokens_per_s(HOP.peer, now=0) is None
 
 
 def test_a_peer_can_be_forgotten() -> None:
     """It failed, and may come back as another program."""
-    latencies = latencies_of(*[0.1] * 8)
+    latencies = Latencies()
+    before = latencies.of(HOP)
 
     latencies.forget(HOP.peer)
 
-    assert latencies.usual_s(HOP, 1, now=0) is None
+    assert latencies.of(HOP) is not before

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from swarm_client.routing import Candidate, Hop, Route, choose_route
+from swarm_client.routing.latencies import HopLatencies, Latencies
 from swarm_client.session import HopOutput, StepInputs
 from swarm_client.session.chunks import can_be_cut
 from swarm_client.session.dialling import DialledRoute, DialProgress
@@ -111,6 +112,7 @@ class RememberingSwarm:
         self.servers: list[RememberingServer] = []
         self.num_steps = 0
         self._deaths = deaths
+        self._latencies = Latencies()
         for split in splits:
             self.add(BlockRange.parse(split))
 
@@ -178,3 +180,18 @@ class RememberingSwarm:
     def has_returned(self, peer: PeerId) -> bool:
         """The dead stay dead."""
         return False
+
+    def latencies(self, hop: Hop) -> HopLatencies:
+        """Each hop as measured."""
+        return self._latencies.of(hop)
+
+    def time_elsewhere_s(self, hop: Hop, *, num_rows: int, num_cache_tokens: int) -> float | None:
+        """Nobody is any faster."""
+        return None
+
+    def claim_move(self) -> bool:
+        """Nobody moves."""
+        return False
+
+    def release_move(self) -> None:
+        """Nobody has moved."""

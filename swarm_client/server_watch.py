@@ -1,0 +1,101 @@
+"""Keeps a `Directory` true to the swarm: looks the servers of one model up, and pings them."""
+
+import asyncio
+from collections.abc import Mapping
+from math import inf
+from typing import Final
+
+from swarm_client.directory import Directory
+from swarm_client.models.facts import ModelFacts
+from swarm_client.settings import RoutingSettings
+from swarm_protocol.errors import DeadlineExceededError, SwarmError
+from swarm_protocol.identifiers import PeerId, make_uid
+from swarm_protocol.logs import get_logger
+from swarm_protocol.node import FoundRecord, Node
+
+log = get_logger(__name__)
+
+_MOMENT_S: Final = 0.25
+
+
+class ServerWatch:
+    """Updates a directory now and again, and whenever somebody asks for it."""
+
+    def __init__(
+        self, node: Node, directory: Directory, facts: ModelFacts, settings: RoutingSettings
+    ) -> None:
+        self._node = node
+        self._directory = directory
+        self._model = facts.source
+        self._settings = settings
+        self._uids = [make_uid(facts.dht_prefix, index) for index in range(facts.num_blocks)]
+        self._lookup_lock = asyncio.Lock()
+        self._last_started = 0  # look-ups are numbered
+        self._last_finished = 0
+
+    async def refresh(self) -> None:
+        """Look all records up. Callers who come while a look-up is running share the next one.
+
+        Raises:
+            DeadlineExceededError: the DHT did not answer in time; what was known stays.
+            NodeError: our own node has stopped.
+        """
+        last_started = self._last_started
+        async with self._lookup_lock:
+            if self._last_finished > last_started:
+                return
+            self._last_started += 1
+            self._directory.update(await self._lookup(), _now())
+            self._last_finished = self._last_started
+
+    async def refresh_soon(self) -> None:
+        """Return after a moment, when records have been looked up in the meantime.
+
+        However many callers wait, there is one look-up a moment. A DHT that does not answer is
+        logged only.
+        """
+        last_started = self._last_started
+        await asyncio.sleep(_MOMENT_S)
+        if self._last_finished <= last_started:
+            try:
+                await self.refresh()
+            except DeadlineExceededError as error:
+                log.warning("server_lookup_failed", model=self._model, error=error.code)
+
+    async def ping_servers(self) -> None:
+        """Measure the round trips to the servers whose last measurement is oldest."""
+        peers = self._directory.peers()[: self._settings.max_pinged]
+        async with asyncio.TaskGroup() as tasks:
+            for peer in peers:
+                tasks.create_task(self._ping(peer))
+
+    async def keep_watch(self) -> None:
+        """Ping and look up until cancelled; a failure is logged, and the next turn tries again."""
+        while True:
+            try:
+                await self.ping_servers()
+                await asyncio.sleep(self._settings.update_period_s)
+                await self.refresh()
+            except Exception as error:  # the edge of a task that must live as long as the model
+                log.warning("server_lookup_failed", model=self._model, error=type(error).__name__)
+                await asyncio.sleep(self._settings.update_period_s)
+
+    async def _lookup(self) -> Mapping[str, Mapping[str, FoundRecord]]:
+        timeout_s = self._settings.lookup_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._node.lookup(self._uids)
+        except TimeoutError as error:
+            raise DeadlineExceededError(f"no answer from the DHT within {timeout_s:g} s") from error
+
+    async def _ping(self, peer: PeerId) -> None:
+        try:
+            async with asyncio.timeout(self._settings.ping_timeout_s):
+                round_trip_s = await self._node.ping(peer)
+        except (SwarmError, TimeoutError):
+            round_trip_s = inf
+        self._directory.record_ping(peer, round_trip_s)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
