@@ -165,6 +165,6 @@ def _split(
     if len(frame.body) < end:
         raise MalformedMessageError(f"expected {frame.num_entries} entries of {layout.size} bytes")
     entries = [make(fields) for fields in layout.iter_unpack(frame.body[:end])]
-    if not all(entry.num_rows for entry in entries):
+    if 0 in [entry.num_rows for entry in entries]:
         raise MalformedMessageError("a step has at least one row")
     return entries, frame.body[end:]

@@ -56,11 +56,6 @@ class SequenceKV:
         self._memory.require(self.num_needed(num_tokens))
         return [copy for table in self.tables for copy in table.append(num_tokens)]
 
-    def extend(self, num_tokens: int) -> None:
-        """Append tokens that fit the last page of every group, which nobody else holds."""
-        for table in self.tables:
-            table.extend(num_tokens)
-
     def match_prefix(self, hashes: Sequence[bytes]) -> int:
         """Begin an empty sequence with what the prefix cache has; return the number of tokens."""
         found = self._memory.match_prefix(hashes)

@@ -37,7 +37,7 @@ class SessionPages:
     @property
     def length(self) -> int:
         """Tokens of each row that are in pages."""
-        return self._rows[0].length
+        return self._all_tables[0].length
 
     @property
     def pages(self) -> list[PageId]:
@@ -66,8 +66,8 @@ class SessionPages:
         """
         if num_tokens <= self._num_fitting:
             self._num_fitting -= num_tokens
-            for row in self._rows:
-                row.extend(num_tokens)
+            for table in self._all_tables:
+                table.extend(num_tokens)
             return ()
         self._memory.require(self.num_needed(num_tokens))
         copies = [copy for row in self._rows for copy in row.append(num_tokens)]
@@ -134,6 +134,7 @@ class SessionPages:
 
     def _set_rows(self, rows: list[SequenceKV]) -> None:
         self._rows = rows
+        self._all_tables = [table for row in rows for table in row.tables]
         self.tables = [[table.pages for table in row.tables] for row in rows]
         self._num_fitting = 0
 

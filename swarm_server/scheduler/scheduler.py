@@ -47,10 +47,14 @@ class Scheduler:
 
     def add(self, ticket: Ticket) -> None:
         """Take a ticket. Its session has no other; one that was preempted keeps its id."""
+        ticket_id, waiting = ticket.ticket_id, self._waiting
         assert ticket.session_id not in self._ticket_ids
         assert ticket.num_tokens > 0
-        self._wait(_Waiting(ticket))
-        self._ticket_ids[ticket.session_id] = ticket.ticket_id
+        is_last = not waiting or ticket_id > next(reversed(waiting))
+        waiting[ticket_id] = _Waiting(ticket)
+        if not is_last:  # it was preempted
+            self._waiting = dict(sorted(waiting.items()))
+        self._ticket_ids[ticket.session_id] = ticket_id
         if ticket.blocks not in self._ranges:
             self._ranges.append(ticket.blocks)
 
@@ -98,19 +102,9 @@ class Scheduler:
         assert self._passed_over <= set(self._waiting)
         assert list(self._waiting) == sorted(self._waiting)
 
-    def _wait(self, waiting: _Waiting) -> None:
-        ticket_id = waiting.ticket.ticket_id
-        is_last = not self._waiting or ticket_id > next(reversed(self._waiting))
-        self._waiting[ticket_id] = waiting
-        if not is_last:  # it was preempted
-            self._waiting = dict(sorted(self._waiting.items()))
-
     def _plan(self, pages: PageAccounts) -> BatchPlan:
         """Return a plan for the first range, in turn, that has something to compute."""
-        ready: dict[BlockRange, list[_Waiting]] = {}
-        for waiting in self._waiting.values():
-            if not waiting.is_running:
-                ready.setdefault(waiting.ticket.blocks, []).append(waiting)
+        ready = self._ready_by_range()
         self._ranges = [blocks for blocks in self._ranges if blocks in ready]
         blocked = list[int]()
         for blocks in self._ranges:
@@ -121,6 +115,16 @@ class Scheduler:
                 self._ranges.append(blocks)
                 return BatchPlan(plan.slices, plan.preempted, tuple(blocked))
         return BatchPlan(blocked=tuple(blocked))
+
+    def _ready_by_range(self) -> dict[BlockRange, list[_Waiting]]:
+        """Return what could be computed for each range, the oldest first."""
+        all_ready = [waiting for waiting in self._waiting.values() if not waiting.is_running]
+        if len(self._ranges) == 1 and all_ready:  # the common case needs no look at each
+            return {self._ranges[0]: all_ready}
+        ready: dict[BlockRange, list[_Waiting]] = {}
+        for waiting in all_ready:
+            ready.setdefault(waiting.ticket.blocks, []).append(waiting)
+        return ready
 
     def _choose(self, ready: list[_Waiting]) -> list[tuple[Ticket, Slice]]:
         """Return what a batch of these would hold if there were pages enough; oldest first."""

@@ -18,6 +18,8 @@ from swarm_server.engine.segments import Segment
 
 Numbers = NDArray[np.int32]
 
+_NO_TILES: Final[Numbers] = np.empty((0, 4), np.int32)
+
 MAX_LONE_ROWS: Final = 128
 """With more rows, a step does not get faster by letting each go alone."""
 
@@ -43,16 +45,20 @@ class StepNumbers:
 def number_step(segments: Sequence[Segment], tile_rows: int) -> StepNumbers:
     """Return the numbers of a step; a tile has up to `tile_rows` rows of one segment."""
     tables = [segment.tables[0] for segment in segments]
-    ends = np.cumsum([len(table) for table in tables], dtype=np.int32)
-    starts = np.concatenate((np.zeros(1, np.int32), ends[:-1]))
+    lengths = np.array([len(table) for table in tables], np.int32)
+    ends = lengths.cumsum(dtype=np.int32)
+    starts, num_rows = ends - lengths, segments[-1].end
+    page_ids = np.fromiter(chain.from_iterable(tables), np.int32, int(ends[-1]))
+    if num_rows == len(segments) <= MAX_LONE_ROWS:  # all decode: a row of each
+        positions = np.array([segment.position for segment in segments], np.int32)
+        return StepNumbers(positions, starts, page_ids, _NO_TILES)
     counts = np.array([segment.num_tokens for segment in segments])
-    num_rows = segments[-1].end
     shifts = np.array([each.position - each.start for each in segments], np.int32)
     goes_alone = num_rows <= MAX_LONE_ROWS and counts.max() <= _MAX_LONE_ROWS_OF_SEGMENT
     return StepNumbers(
         positions=np.arange(num_rows, dtype=np.int32) + np.repeat(shifts, counts),
         table_starts=np.repeat(starts, counts),
-        page_ids=np.fromiter(chain.from_iterable(tables), np.int32, int(ends[-1])),
+        page_ids=page_ids,
         tiles=_cut([] if goes_alone else segments, starts, tile_rows),
     )
 

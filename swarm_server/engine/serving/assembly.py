@@ -62,7 +62,8 @@ def split_outputs(
             outputs[place.start : place.stop].view(len(piece.tables), -1, hidden_size)
             for piece, place in zip(pieces, places, strict=True)
         ]
-    if math.isfinite(outputs.sum(dtype=torch.float32).item()):
+    is_half = outputs.dtype == torch.float16  # in which a sum of many numbers overflows
+    if math.isfinite(outputs.sum(dtype=torch.float32 if is_half else None).item()):
         return split
     return [own if own.isfinite().all() else None for own in split]
 
@@ -96,15 +97,22 @@ class _Building:
             self._add_adapter(first, piece.adapter)
 
     def _add_chunk(self, chunk: InputChunk, tables: Sequence[Sequence[Sequence[int]]]) -> None:
-        self.parts.append(chunk.hidden_rows())
-        position, num_tokens = chunk.position, chunk.end - chunk.position
-        for row, row_tables in enumerate(tables):
+        self.parts.append(chunk.hidden if chunk.rows is None else chunk.hidden_rows())
+        if chunk.prompts is not None:
+            self._add_prompts(chunk, len(tables))
+        start, num_tokens = self._end, chunk.end - chunk.position
+        for row_tables in tables:
+            end = start + num_tokens
+            self.segments.append(Segment(start, end, chunk.position, row_tables))
+            start = end
+        self._end = start
+
+    def _add_prompts(self, chunk: InputChunk, num_rows: int) -> None:
+        """Add the prompts of rows whose segments come next."""
+        for row in range(num_rows):
             prompts = chunk.prompts_of(row)
-            if prompts is not None:
-                self.prompts.append(PromptedSegment(len(self.segments), prompts))
-            end = self._end + num_tokens
-            self.segments.append(Segment(self._end, end, position, row_tables))
-            self._end = end
+            assert prompts is not None
+            self.prompts.append(PromptedSegment(len(self.segments) + row, prompts))
 
     def _add_adapter(self, start: int, name: str) -> None:
         last = self.adapters[-1] if self.adapters else None

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from math import inf
 
 from swarm_protocol.logs import get_logger
@@ -47,7 +46,6 @@ class BatchMaker:
         self._scheduler = Scheduler(limits.batch)
         self._accounts = SessionAccounts(memory, self.sessions, rest_s=limits.rest_s, clock=clock)
         self._stepping: dict[int, EngineSession] = {}  # by ticket id
-        self._ticket_ids = count()
 
     @property
     def has_work(self) -> bool:
@@ -67,12 +65,11 @@ class BatchMaker:
             since = min(since, work.submitted_at)
         return ReadyDecodes(num_rows, since) if num_rows else None
 
-    def next_ticket_id(self) -> int:
-        """Return a number greater than those before."""
-        return next(self._ticket_ids)
-
     def add(self, session: EngineSession, work: Work) -> None:
-        """Take a session's step, or what of it must be computed anew."""
+        """Take a session's step, or what of it must be computed anew.
+
+        New steps have greater ticket ids than those before.
+        """
         request, num_tokens = session.request, work.num_tokens
         work.is_prefill = num_tokens > _MAX_DECODE_TOKENS
         self._stepping[work.ticket_id] = session

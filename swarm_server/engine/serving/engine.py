@@ -71,6 +71,7 @@ class Engine:
         self._batches = BatchMaker(memory, limits, self.counters, clock)
         self._gathering = Gathering()
         self._session_ids = count()
+        self._ticket_ids = count()
         self._running: RunningBatch | None = None
         self._started_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -107,7 +108,7 @@ class Engine:
             asyncio.get_running_loop().call_soon(on_done, nothing)
             return
         session.work = work = Work(
-            ticket_id=self._batches.next_ticket_id(),
+            ticket_id=next(self._ticket_ids),
             chunk=chunk,
             num_rows=session.pages.num_rows,
             start=session.pages.length,

@@ -76,12 +76,12 @@ class EngineSession:
         self._inputs = KeptInputs()
 
     def submit(self, step: Step, *, position: int) -> asyncio.Future[StepResult]:
-        """Make a step as `begin` does; return a future of its result."""
+        """Make a step as `begin_step` does; return a future of its result."""
         future: asyncio.Future[StepResult] = asyncio.get_running_loop().create_future()
-        self.begin(step, position=position, on_done=partial(_settle, future))
+        self.begin_step(step, position=position, on_done=partial(_settle, future))
         return future
 
-    def begin(self, step: Step, *, position: int, on_done: StepListener) -> None:
+    def begin_step(self, step: Step, *, position: int, on_done: StepListener) -> None:
         """Make a step from `position` on; what the session had beyond it is forgotten.
 
         Rows are those of `step.hidden`; with `hypo_ids` their number may change. A step without
@@ -144,11 +144,12 @@ class EngineSession:
     def piece(self, start: int, end: int) -> Piece:
         """Return what computes tokens [start, end), for which `pages` have room."""
         assert self.work is not None
-        chunk, chunks = self.work.chunk, list[InputChunk]()
+        chunk = self.work.chunk
+        chunks: Sequence[InputChunk] = (chunk,)
         if start < chunk.position:
-            chunks += cut_chunks(self._inputs.chunks, start, end)
-        if end > chunk.position:
-            chunks.append(chunk.cut(start, end))
+            chunks = tuple(cut_chunks((*self._inputs.chunks, chunk), start, end))
+        elif (start, end) != (chunk.position, chunk.end):
+            chunks = (chunk.cut(start, end),)
         return Piece(chunks, self.pages.tables, self.request.adapter)
 
     def finish(self) -> None:

@@ -6,7 +6,6 @@ from typing import Final
 
 from swarm_protocol.dialect import (
     PushedFrame,
-    StepExtras,
     StepsFrame,
     decode_request,
     split_rows,
@@ -21,8 +20,6 @@ from swarm_server.handlers.opening import ServedModel
 
 _LARGE_BYTES: Final = 1024 * 1024
 """Larger frames are unpacked in a thread: that takes milliseconds."""
-
-_NO_EXTRAS: Final = StepExtras()
 
 
 class Arrivals:
@@ -63,9 +60,9 @@ class Arrivals:
 
 def steps_of(frame: StepsFrame | PushedFrame) -> Iterator[LaneStep]:
     """Yield the step of each entry, in their order."""
-    for index, rows in enumerate(split_rows(frame.entries, frame.hidden)):
-        entry, extras = frame.entries[index], frame.extras.get(index, _NO_EXTRAS)
-        step = Step(rows, extras.prompts, extras.hypo_ids)
-        yield LaneStep(
-            entry.step, entry.position, entry.num_rows, entry.num_tokens, step, entry.flags
-        )
+    all_rows, all_extras = split_rows(frame.entries, frame.hidden), frame.extras
+    for index, (entry, rows) in enumerate(zip(frame.entries, all_rows, strict=True)):
+        _, number, position, num_rows, num_tokens, flags = entry
+        extras = all_extras.get(index) if all_extras else None
+        step = Step(rows) if extras is None else Step(rows, extras.prompts, extras.hypo_ids)
+        yield LaneStep(number, position, num_rows, num_tokens, flags, step)

@@ -1,10 +1,9 @@
 """What this dialect needs of the engine and of who admits sessions, as Protocols."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from swarm_server.engine.serving.requests import SessionRequest, Step, StepResult
+from swarm_server.engine.serving.requests import SessionRequest, Step, StepListener
 
 
 class ComputedSession(Protocol):
@@ -13,7 +12,7 @@ class ComputedSession(Protocol):
     position: int
     """Tokens in its KV cache."""
 
-    def submit(self, step: Step, *, position: int) -> asyncio.Future[StepResult]:
+    def begin_step(self, step: Step, *, position: int, on_done: StepListener) -> None:
         """Let a step be computed; raises a SwarmError when it does not fit the session."""
 
     def match_prefix(self, hashes: Sequence[bytes]) -> int:

@@ -3,16 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
-import torch
-from torch import Tensor
-
 
 class Sized(Protocol):
-    """Something with hidden states [num_rows, num_tokens, hidden_size]."""
-
-    @property
-    def hidden(self) -> Tensor:
-        """The hidden states."""
+    """Something with tokens."""
 
     @property
     def size(self) -> int:
@@ -34,9 +27,3 @@ def fill_frames(items: Sequence[Item], max_tokens: int) -> Iterator[list[Item]]:
         num_tokens += item.size
     if run:
         yield run
-
-
-def join_rows(items: Sequence[Sized]) -> Tensor:
-    """Return the hidden states of all items, [num_tokens, hidden_size]."""
-    parts = [item.hidden.reshape(-1, item.hidden.shape[-1]) for item in items]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -19,20 +19,17 @@ class InflightTokens:
 
     def add(self, num_tokens: int) -> None:
         """Count tokens that have arrived."""
-        self._change(num_tokens)
+        self.num_tokens += num_tokens
+        if self.num_tokens >= self._limit:
+            self._has_room.clear()
 
     def remove(self, num_tokens: int) -> None:
         """Tokens have been answered, or never will be."""
-        self._change(-num_tokens)
+        self.num_tokens -= num_tokens
+        assert self.num_tokens >= 0
+        if self.num_tokens < self._limit:
+            self._has_room.set()
 
     async def wait_for_room(self) -> None:
         """Wait until there are fewer tokens than the limit."""
         await self._has_room.wait()
-
-    def _change(self, num_tokens: int) -> None:
-        self.num_tokens += num_tokens
-        assert self.num_tokens >= 0
-        if self.num_tokens < self._limit:
-            self._has_room.set()
-        else:
-            self._has_room.clear()

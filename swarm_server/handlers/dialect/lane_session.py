@@ -5,10 +5,8 @@
 Knows no frames and no streams.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Protocol
 
 from swarm_protocol.dialect import Opening
@@ -122,8 +120,10 @@ class LaneSession:
     def _accept(self, step: LaneStep) -> None:
         self._last_number = step.number
         self._owner.take_in(step.size)
-        self._waiting.append(step)
-        self._run_next()
+        if self._computed is None or self._running is not None:
+            self._waiting.append(step)
+        else:
+            self._run(self._computed, step)
 
     def _drop_waiting(self) -> None:
         for step in self._waiting:
@@ -131,31 +131,33 @@ class LaneSession:
         self._waiting.clear()
 
     def _run_next(self) -> None:
-        if self._computed is None or self._running is not None or not self._waiting:
-            return
-        step = self._waiting.popleft()
+        if self._computed is not None and self._waiting:
+            self._run(self._computed, self._waiting.popleft())
+
+    def _run(self, computed: ComputedSession, step: LaneStep) -> None:
+        assert self._running is None
         try:
-            future = self._computed.submit(step.step, position=step.position)
+            computed.begin_step(step.step, position=step.position, on_done=self._finished)
         except SwarmError as error:
             self._owner.give_up(step.size)
             self._owner.fail(self, error)
             return
         self._running, self._is_wanted = step, True
-        future.add_done_callback(partial(self._finished, step))
 
-    def _finished(self, step: LaneStep, future: asyncio.Future[StepResult]) -> None:
-        self._running = None
-        error = None if future.cancelled() else future.exception()
-        if future.cancelled() or self.is_closed or error is not None:
-            self._owner.give_up(step.size)
-            if error is not None and not self.is_closed:
-                self._owner.fail(self, presentable(error))
-            return
-        if self._is_wanted:
-            self._owner.deliver(self, step, future.result())
+    def _finished(self, outcome: StepResult | BaseException) -> None:
+        """Hear how the running step has ended; in `close`, that it never will."""
+        step, self._running = self._running, None
+        assert step is not None
+        if isinstance(outcome, StepResult) and self._is_wanted and not self.is_closed:
+            self._owner.deliver(self, step, outcome)
         else:
             self._owner.give_up(step.size)
-        self._run_next()
+        if self.is_closed:
+            return
+        if isinstance(outcome, StepResult):
+            self._run_next()
+        else:
+            self._owner.fail(self, presentable(outcome))
 
 
 def _do_nothing() -> None:

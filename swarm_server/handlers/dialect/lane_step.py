@@ -1,26 +1,28 @@
 """One step that has arrived, in either of its two ways."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from swarm_protocol.dialect import WANTS_PUSH
 from swarm_server.engine.serving.requests import Step
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LaneStep:
-    """What is to be computed; all but `step`, which has the tensors, is as in the entry."""
+class LaneStep(NamedTuple):
+    """What is to be computed; all but `step`, which has the tensors, is as in the entry.
+
+    A tuple, because a frame has many and each has to be cheap.
+    """
 
     number: int
     position: int
     num_rows: int
     num_tokens: int
+    flags: int
     step: Step
-    flags: int = 0
 
     @property
     def size(self) -> int:
         """What it counts for in flow control; a step without tokens is not free."""
-        return self.num_rows * max(1, self.num_tokens)
+        return self.num_rows * (self.num_tokens or 1)
 
     @property
     def end(self) -> int:

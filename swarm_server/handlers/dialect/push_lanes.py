@@ -8,8 +8,7 @@ Best effort: the client sends what does not arrive. Nothing comes back on these 
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from torch import Tensor
 
@@ -27,7 +26,8 @@ from swarm_protocol.dialect.methods import HELLO, STEPS
 from swarm_protocol.identifiers import PeerId
 from swarm_protocol.logs import get_logger
 from swarm_protocol.node import CallStream, Node
-from swarm_server.handlers.dialect.filling import fill_frames, join_rows
+from swarm_server.engine.serving.assembly import join_rows
+from swarm_server.handlers.dialect.filling import fill_frames
 from swarm_server.handlers.dialect.lane_step import LaneStep
 
 log = get_logger(__name__)
@@ -38,8 +38,7 @@ _TIMEOUT_S: Final = 30.0
 _IDLE_S: Final = 300.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Push:
+class _Push(NamedTuple):
     """Outputs of one step on their way."""
 
     entry: PushedEntry
@@ -146,4 +145,5 @@ def _encode(pushes: Sequence[_Push]) -> bytes:
         for index, push in enumerate(pushes)
         if push.hypo_ids is not None
     }
-    return encode_pushed(PushedFrame([push.entry for push in pushes], join_rows(pushes), extras))
+    hidden = join_rows([push.hidden for push in pushes])
+    return encode_pushed(PushedFrame([push.entry for push in pushes], hidden, extras))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from torch import Tensor
 
@@ -17,8 +17,9 @@ from swarm_protocol.dialect import (
     encode_opened,
     encode_outputs,
 )
+from swarm_server.engine.serving.assembly import join_rows
 from swarm_server.engine.serving.requests import StepResult
-from swarm_server.handlers.dialect.filling import fill_frames, join_rows
+from swarm_server.handlers.dialect.filling import fill_frames
 from swarm_server.handlers.dialect.inflight import InflightTokens
 from swarm_server.handlers.dialect.lane_step import LaneStep
 
@@ -34,8 +35,7 @@ class Reply:
     num_inflight: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Output:
+class _Output(NamedTuple):
     """Outputs of one step."""
 
     entry: OutputEntry
@@ -105,5 +105,6 @@ class Replies:
 
 
 def _outputs_reply(outputs: Sequence[_Output]) -> Reply:
-    frame = OutputsFrame([output.entry for output in outputs], join_rows(outputs))
-    return Reply(encode_outputs(frame), sum(output.size for output in outputs))
+    hidden = join_rows([output.hidden for output in outputs])
+    frame = OutputsFrame([output.entry for output in outputs], hidden)
+    return Reply(encode_outputs(frame), sum([output.size for output in outputs]))

@@ -1,8 +1,9 @@
 """Batches and what comes back from them."""
 
+import pytest
 import torch
 
-from swarm_server.engine.serving.assembly import Piece, assemble, split_outputs
+from swarm_server.engine.serving.assembly import Piece, assemble, join_rows, split_outputs
 from swarm_server.engine.serving.inputs import InputChunk
 
 
@@ -51,4 +52,31 @@ def test_outputs_that_are_not_finite_spoil_no_others() -> None:
         (1, 2, 3),
         None,
         (1, 2, 3),
+    ]
+
+
+@pytest.mark.parametrize("sizes", [[1], [1, 2], [2, 2], [1, 1, 3]])
+def test_rows_are_joined_in_order(sizes: list[int]) -> None:
+    """All tokens of the first part, row by row, then those of the next."""
+    parts = [torch.rand(2, size, 3) for size in sizes]
+
+    joined = join_rows(parts)
+
+    assert joined.tolist() == [token for part in parts for row in part for token in row.tolist()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_decodes_are_split_and_looked_at_like_others(dtype: torch.dtype) -> None:
+    """One token of each session; large ones are finite all the same."""
+    pieces = [Piece([InputChunk(3, torch.ones(1, 1, 3))], [[[0]]], None) for _ in range(3)]
+    assembled = assemble(pieces, dtype)
+    outputs = torch.full((3, 3), 6e4, dtype=dtype)
+    outputs[1, 2] = torch.nan
+
+    split = split_outputs(outputs, pieces, assembled.places)
+
+    assert [None if each is None else tuple(each.shape) for each in split] == [
+        (1, 1, 3),
+        None,
+        (1, 1, 3),
     ]

@@ -2,21 +2,15 @@
 
 from dataclasses import dataclass
 
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from swarm_server.handlers.dialect.filling import fill_frames, join_rows
+from swarm_server.handlers.dialect.filling import fill_frames
 
 
 @dataclass(frozen=True)
 class Part:
     size: int
-
-    @property
-    def hidden(self) -> Tensor:
-        return torch.full((1, self.size, 2), float(self.size))
 
 
 @given(sizes=st.lists(st.integers(1, 12), max_size=20), limit=st.integers(1, 12))
@@ -30,8 +24,3 @@ def test_frames_hold_everything_in_order_and_are_as_full_as_they_can(
     assert [part.size for run in runs for part in run] == sizes
     assert all(total <= limit or len(run) == 1 for total, run in zip(totals, runs, strict=True))
     assert all(total + run[0].size > limit for total, run in zip(totals, runs[1:], strict=False))
-
-
-def test_rows_are_joined_in_order() -> None:
-    """All tokens of the first part, then those of the second."""
-    assert join_rows([Part(1), Part(2)]).tolist() == [[1, 1], [2, 2], [2, 2]]
