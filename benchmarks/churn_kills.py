@@ -44,6 +44,7 @@ def describe(outcomes: Sequence[Outcome]) -> Mapping[str, object]:
         "trials": len(outcomes),
         "recovered": len(gaps),
         "changed_tokens": sum(outcome.num_changed for outcome in outcomes),
+        "replayed_tokens": sum(outcome.num_replayed for outcome in outcomes),
         **({f"gap_p{share}_s": quantile(gaps, share / 100) for share in (50, 99)} if gaps else {}),
     }
 

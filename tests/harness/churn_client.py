@@ -15,7 +15,7 @@ from swarm_client.connection import RemoteModel, SwarmConnection
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_client.generation.sampler import SamplerRow, sample_tokens
 from swarm_client.models import LocalParts, load_local_parts, read_facts
-from swarm_client.session import InferenceSession
+from swarm_client.session import InferenceSession, SessionEvent
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.hivemind import HivemindNode, NodeSettings
@@ -31,6 +31,9 @@ class Onlooker(Protocol):
 
     async def token_came(self, num_tokens: int) -> None:
         """There are so many tokens now. The next step begins when this returns."""
+
+    def event_came(self, event: SessionEvent) -> None:
+        """The session has something to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,9 @@ class ChurnClient:
         tokens: list[int] = []
         seconds: list[float] = []
         max_length = len(prompt) + num_tokens
-        async with await self.remote.open_session(max_length=max_length) as session:
+        on_event = None if onlooker is None else onlooker.event_came
+        session = await self.remote.open_session(max_length=max_length, on_event=on_event)
+        async with session:
             token_ids = prompt
             if onlooker is not None:
                 onlooker.prefill_begins(session)

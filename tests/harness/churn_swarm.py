@@ -31,12 +31,14 @@ class Replica:
 
     Attributes:
         stage, index: its place in the swarm; whoever takes it over has the same.
+        maddr: by which others may join.
     """
 
     stage: int
     index: int
     program: Program
     peer: PeerId
+    maddr: str
     process: psutil.Process
     daemon: psutil.Process
 
@@ -46,6 +48,11 @@ class Replica:
         for process, number in ((self.process, of_process), (self.daemon, of_daemon)):
             if number is not None and process.is_running():
                 process.send_signal(number)
+
+    def wake(self) -> None:
+        """Let it go on, after `Force.SILENCE`."""
+        for process in (self.daemon, self.process):
+            process.send_signal(signal.SIGCONT)
 
     def end(self) -> None:
         """Make an end of whatever is left of it."""
@@ -113,6 +120,20 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
         self.struck.add(replica.peer)
         replica.strike(force)
 
+    def restart(self, replicas: Sequence[Replica]) -> None:
+        """Stop servers with a SIGTERM, all at once, and start others in their places."""
+        for replica in replicas:
+            replica.program.send(signal.SIGTERM)
+        for replica in replicas:
+            replica.program.wait(timeout_s=_START_S)
+        self._start([(replica.stage, replica.index) for replica in replicas])
+
+    def lose_bootstrap(self) -> None:
+        """Kill the bootstrap peer; servers to come join by one of those that there are."""
+        for process in self.bootstrap.family():
+            process.kill()
+        self.maddr = next(iter(self.replicas.values())).maddr
+
     def restore(self) -> None:
         """Start anew what was struck; returns when all of it serves."""
         places = self._end_struck()
@@ -131,7 +152,13 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
             facts = json.loads(program.wait_for('"ready": true', timeout_s=_START_S))
             process, daemon = program.family()
             self.replicas[stage, index] = Replica(
-                stage, index, program, PeerId(facts["peer_id"]), process, daemon
+                stage,
+                index,
+                program,
+                PeerId(facts["peer_id"]),
+                facts["maddrs"][0],
+                process,
+                daemon,
             )
 
     def _program(self, stage: int, index: int) -> Program:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
-from swarm_client.session import InferenceSession
+from swarm_client.session import HopRestored, InferenceSession, SessionEvent
 from swarm_protocol.errors import SwarmError
 from swarm_protocol.identifiers import PeerId
 from tests.harness.churn_client import ChurnClient, Generation
@@ -26,6 +26,7 @@ class Outcome:
         num_struck: kills that came before the generation ended.
         num_changed: tokens that are not those of the undisturbed run; missing ones count.
         error: why it ended early; None when it did not.
+        num_replayed: tokens sent once more, summed over the servers that took over.
         gap_s: the longest wait for a token, beyond what that token usually takes.
     """
 
@@ -33,6 +34,7 @@ class Outcome:
     num_struck: int
     num_changed: int
     error: str | None
+    num_replayed: int
     gap_s: float
 
     @property
@@ -46,6 +48,7 @@ class Executioner:
 
     def __init__(self, swarm: ChurnSwarm, trial: Trial, usual: Generation) -> None:
         self.num_struck = 0
+        self.num_replayed = 0
         self._swarm = swarm
         self._kills = list(trial.kills)
         self._usual_prefill_s = usual.seconds[0]
@@ -66,6 +69,11 @@ class Executioner:
         moment = self._kills[0].moment if self._kills else None
         if isinstance(moment, AfterTokens) and moment.num_tokens == num_tokens:
             self._strike_in(moment.fraction * self._usual_step_s)
+
+    def event_came(self, event: SessionEvent) -> None:
+        """Count what is replayed."""
+        if isinstance(event, HopRestored):
+            self.num_replayed += event.num_replayed_tokens
 
     def stop(self) -> None:
         """Nobody is killed any more."""
@@ -113,7 +121,12 @@ async def run_trial(
         executioner.stop()
     kept = sum(one == other for one, other in zip(made.tokens, usual.tokens, strict=False))
     return Outcome(
-        trial, executioner.num_struck, num_tokens - kept, error, longest_gap_s(made, usual)
+        trial=trial,
+        num_struck=executioner.num_struck,
+        num_changed=num_tokens - kept,
+        error=error,
+        num_replayed=executioner.num_replayed,
+        gap_s=longest_gap_s(made, usual),
     )
 
 
