@@ -8,8 +8,9 @@ import torch
 
 from swarm_protocol.identifiers import BlockRange
 from tests.harness.churn_client import ChurnClient
+from tests.harness.churn_gaps import quantile
 from tests.harness.churn_swarm import ChurnSwarm
-from tests.harness.churn_trials import quantile, run_trial
+from tests.harness.churn_trials import run_trial
 from tests.harness.killing import AfterTokens, Force, Kill, Trial, Victim
 
 _NUM_TOKENS = 16

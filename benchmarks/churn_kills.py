@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tests.harness.churn_client import ChurnClient
+from tests.harness.churn_gaps import quantile
 from tests.harness.churn_swarm import ChurnSwarm
-from tests.harness.churn_trials import Outcome, quantile, run_trial
+from tests.harness.churn_trials import Outcome, run_trial
 from tests.harness.killing import Force, InPrefill, Victim, plan_trials
 
 

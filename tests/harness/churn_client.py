@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Protocol
@@ -19,6 +18,7 @@ from swarm_client.session import InferenceSession, SessionEvent
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.hivemind import HivemindNode, NodeSettings
+from tests.harness.churn_gaps import Generation
 
 _FIRST_WORD = 6  # token ids below are special in the models of the tests
 
@@ -34,14 +34,6 @@ class Onlooker(Protocol):
 
     def event_came(self, event: SessionEvent) -> None:
         """The session has something to tell."""
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What was made, and how long each token took; the first one includes the prefill."""
-
-    tokens: tuple[int, ...]
-    seconds: tuple[float, ...]
 
 
 class ChurnClient:

@@ -1,17 +1,15 @@
 """Carries trials out: generates undisturbed, then again while servers are killed, and compares."""
 
 import asyncio
-import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Final
 
 from swarm_client.session import HopRestored, InferenceSession, SessionEvent
 from swarm_protocol.errors import SwarmError
 from swarm_protocol.identifiers import PeerId
-from tests.harness.churn_client import ChurnClient, Generation
+from tests.harness.churn_client import ChurnClient
+from tests.harness.churn_gaps import Generation, longest_gap_s, usual_step_s
 from tests.harness.churn_swarm import ChurnSwarm
 from tests.harness.killing import AfterKill, AfterTokens, InPrefill, Kill, Trial, Victim
 
@@ -128,20 +126,3 @@ async def run_trial(
         num_replayed=executioner.num_replayed,
         gap_s=longest_gap_s(made, usual),
     )
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return the smallest of the values, of which there is one, that this share does not exceed."""
-    return round(sorted(values)[max(0, ceil(share * len(values)) - 1)], 3)
-
-
-def usual_step_s(usual: Generation) -> float:
-    """Return how long a token after the first one takes."""
-    return statistics.median(usual.seconds[1:])
-
-
-def longest_gap_s(made: Generation, usual: Generation) -> float:
-    """Return the longest wait for a token beyond what that token usually takes; 0 if none came."""
-    usual_s = (usual.seconds[0], *[usual_step_s(usual)] * (len(usual.seconds) - 1))
-    gaps = [took - usually for took, usually in zip(made.seconds, usual_s, strict=False)]
-    return max(gaps, default=0.0)
