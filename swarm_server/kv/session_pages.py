@@ -17,6 +17,7 @@ class SessionPages:
     row, the pages of each layout group; they are there for reading, until the next call.
     """
 
+    num_rows: int
     tables: Sequence[Sequence[Sequence[int]]]
     _num_fitting: int  # tokens for which last pages have room that nobody else holds
 
@@ -28,11 +29,6 @@ class SessionPages:
         self._set_rows([SequenceKV(memory) for _ in range(num_rows)])
         self._hashes: list[bytes] = []
         self._num_kept = 0  # of the hashes, those whose pages the prefix cache has had
-
-    @property
-    def num_rows(self) -> int:
-        """How many sequences there are."""
-        return len(self._rows)
 
     @property
     def length(self) -> int:
@@ -133,7 +129,7 @@ class SessionPages:
             self._num_kept += 1
 
     def _set_rows(self, rows: list[SequenceKV]) -> None:
-        self._rows = rows
+        self._rows, self.num_rows = rows, len(rows)
         self._all_tables = [table for row in rows for table in row.tables]
         self.tables = [[table.pages for table in row.tables] for row in rows]
         self._num_fitting = 0

@@ -20,12 +20,8 @@ _SHARES_PER_CHUNK = 4
 @dataclass(slots=True)
 class _Waiting:
     ticket: Ticket
-    num_done: int = 0
+    num_left: int
     is_running: bool = False
-
-    @property
-    def num_left(self) -> int:
-        return self.ticket.num_tokens - self.num_done
 
 
 class Scheduler:
@@ -51,7 +47,7 @@ class Scheduler:
         assert ticket.session_id not in self._ticket_ids
         assert ticket.num_tokens > 0
         is_last = not waiting or ticket_id > next(reversed(waiting))
-        waiting[ticket_id] = _Waiting(ticket)
+        waiting[ticket_id] = _Waiting(ticket, ticket.num_tokens)
         if not is_last:  # it was preempted
             self._waiting = dict(sorted(waiting.items()))
         self._ticket_ids[ticket.session_id] = ticket_id
@@ -82,15 +78,18 @@ class Scheduler:
     def finished(self, ticket_id: int, num_tokens: int) -> None:
         """Note that a slice of so many tokens is done; a ticket that is done is forgotten."""
         waiting = self._waiting[ticket_id]
+        num_left = waiting.num_left - num_tokens
         assert waiting.is_running
-        assert 0 <= num_tokens <= waiting.num_left
+        assert 0 <= num_left <= waiting.num_left
         waiting.is_running = False
-        waiting.num_done += num_tokens
-        if waiting.num_left == 0:
-            ticket = waiting.ticket
-            mark = self._decoding.add if ticket.cost_class == "decode" else self._decoding.discard
-            mark(ticket.session_id)
-            self._drop_ticket_of(ticket.session_id)
+        waiting.num_left = num_left
+        if num_left == 0:
+            session_id = waiting.ticket.session_id
+            if waiting.ticket.cost_class == "decode":
+                self._decoding.add(session_id)
+            else:
+                self._decoding.discard(session_id)
+            self._drop_ticket_of(session_id)
 
     def check_integrity(self) -> None:
         """Assert what holds between calls."""
@@ -136,17 +135,13 @@ class Scheduler:
         if self._is_lone(ready[0].ticket):
             budget = limits.max_batch_tokens
         fresh = [w for w in prefills if w.ticket.ticket_id not in self._passed_over]
-        chosen = self._choose_prefills(fresh or prefills, budget)
-        return [
-            (waiting.ticket, Slice(waiting.ticket.ticket_id, waiting.num_done, end))
-            for waiting, end in (*decodes, *chosen)
-        ]
+        return [*decodes, *self._choose_prefills(fresh or prefills, budget)]
 
     def _choose_decodes(
         self, ready: list[_Waiting], max_tokens: int
-    ) -> tuple[list[tuple[_Waiting, int]], int]:
-        """Return decodes with their ends, the oldest first, and their tokens over all rows."""
-        chosen, num_rows, num_tokens = list[tuple[_Waiting, int]](), 0, 0
+    ) -> tuple[list[tuple[Ticket, Slice]], int]:
+        """Return decodes, the oldest first, and their tokens over all rows."""
+        chosen, num_rows, num_tokens = list[tuple[Ticket, Slice]](), 0, 0
         max_rows = self._limits.max_rows
         for waiting in ready:
             ticket = waiting.ticket
@@ -155,13 +150,13 @@ class Scheduler:
             rows, tokens = ticket.num_rows, ticket.num_rows * ticket.num_tokens
             fits = num_rows + rows <= max_rows and num_tokens + tokens <= max_tokens
             if fits or not chosen:
-                chosen.append((waiting, ticket.num_tokens))
+                chosen.append((ticket, Slice(ticket.ticket_id, 0, ticket.num_tokens)))
                 num_rows, num_tokens = num_rows + rows, num_tokens + tokens
         return chosen, num_tokens
 
     def _choose_prefills(
         self, prefills: list[_Waiting], budget: int
-    ) -> Iterator[tuple[_Waiting, int]]:
+    ) -> Iterator[tuple[Ticket, Slice]]:
         demands = [
             Demand(w.ticket.ticket_id, w.ticket.tenant, w.ticket.num_rows, w.num_left)
             for w in prefills
@@ -169,7 +164,8 @@ class Scheduler:
         self._shares.choose(demands, budget)
         for waiting, demand in zip(prefills, demands, strict=True):
             if demand.num_taken > 0:
-                yield waiting, waiting.num_done + demand.num_taken
+                start = waiting.ticket.num_tokens - waiting.num_left
+                yield waiting.ticket, Slice(demand.ticket_id, start, start + demand.num_taken)
 
     def _is_lone(self, ticket: Ticket) -> bool:
         """Whether no other session waits, or is likely to decode soon."""

@@ -65,4 +65,5 @@ def steps_of(frame: StepsFrame | PushedFrame) -> Iterator[LaneStep]:
         _, number, position, num_rows, num_tokens, flags = entry
         extras = all_extras.get(index) if all_extras else None
         step = Step(rows) if extras is None else Step(rows, extras.prompts, extras.hypo_ids)
-        yield LaneStep(number, position, num_rows, num_tokens, flags, step)
+        size = num_rows * (num_tokens or 1)
+        yield LaneStep(number, position, num_rows, num_tokens, flags, size, step)

@@ -90,18 +90,6 @@ class ServedLane:
 
     # What sessions ask of their owner.
 
-    def has_room(self) -> bool:
-        """Whether a pushed step may be taken in."""
-        return not self._inflight.is_full
-
-    def take_in(self, num_tokens: int) -> None:
-        """Count tokens that have arrived."""
-        self._inflight.add(num_tokens)
-
-    def give_up(self, num_tokens: int) -> None:
-        """Count tokens that will not be answered."""
-        self._inflight.remove(num_tokens)
-
     def deliver(self, session: LaneSession, step: LaneStep, result: StepResult) -> None:
         """Send outputs to the client, and to the next server if the step wants that."""
         session.idle_since = self._clock()
@@ -186,7 +174,7 @@ class ServedLane:
         if existing := self._sessions.get(session_id):
             self.fail(existing, SessionNotUniqueError(str(session_id)))
             return
-        session = LaneSession(opening, self)
+        session = LaneSession(opening, self, self._inflight)
         self._sessions[session_id] = session
         if opening.token in self._services.by_token:
             self.fail(session, SessionNotUniqueError(str(session_id)))

@@ -14,20 +14,12 @@ from swarm_protocol.errors import SwarmError
 from swarm_server.engine.serving.requests import StepResult
 from swarm_server.handlers.dialect.engine import ComputedSession
 from swarm_server.handlers.dialect.failures import presentable
+from swarm_server.handlers.dialect.inflight import InflightTokens
 from swarm_server.handlers.dialect.lane_step import LaneStep
 
 
 class SessionOwner(Protocol):
     """The stream that a session belongs to."""
-
-    def has_room(self) -> bool:
-        """Whether a step that somebody else sends may be taken in."""
-
-    def take_in(self, num_tokens: int) -> None:
-        """Tokens have arrived."""
-
-    def give_up(self, num_tokens: int) -> None:
-        """Tokens will not be answered."""
 
     def deliver(self, session: "LaneSession", step: LaneStep, result: StepResult) -> None:
         """Outputs are there."""
@@ -39,12 +31,20 @@ class SessionOwner(Protocol):
 class LaneSession:
     """Takes steps from the moment it is asked for; computes them once `begin` was called."""
 
-    def __init__(self, opening: Opening, owner: SessionOwner) -> None:
+    def __init__(self, opening: Opening, owner: SessionOwner, inflight: InflightTokens) -> None:
+        """Begin without steps.
+
+        Args:
+            opening: what was asked for.
+            owner: gets all that comes of it.
+            inflight: counts the tokens of steps that were taken and not yet delivered.
+        """
         self.opening = opening
         self.is_closed = False
         self.opened_at = 0.0  # loop clock, kept by the owner, as the next
         self.idle_since = 0.0
         self._owner = owner
+        self._inflight = inflight
         self._computed: ComputedSession | None = None
         self._release: Callable[[], None] = _do_nothing
         self._waiting: deque[LaneStep] = deque()
@@ -100,7 +100,7 @@ class LaneSession:
         The client sends its own copy of what is not taken.
         """
         is_next = step.number > self._last_number and step.position <= self.end
-        if is_next and self._owner.has_room():
+        if is_next and not self._inflight.is_full:
             self._accept(step)
 
     def cancel(self) -> None:
@@ -119,7 +119,7 @@ class LaneSession:
 
     def _accept(self, step: LaneStep) -> None:
         self._last_number = step.number
-        self._owner.take_in(step.size)
+        self._inflight.add(step.size)
         if self._computed is None or self._running is not None:
             self._waiting.append(step)
         else:
@@ -127,7 +127,7 @@ class LaneSession:
 
     def _drop_waiting(self) -> None:
         for step in self._waiting:
-            self._owner.give_up(step.size)
+            self._inflight.remove(step.size)
         self._waiting.clear()
 
     def _run_next(self) -> None:
@@ -139,7 +139,7 @@ class LaneSession:
         try:
             computed.begin_step(step.step, position=step.position, on_done=self._finished)
         except SwarmError as error:
-            self._owner.give_up(step.size)
+            self._inflight.remove(step.size)
             self._owner.fail(self, error)
             return
         self._running, self._is_wanted = step, True
@@ -151,7 +151,7 @@ class LaneSession:
         if isinstance(outcome, StepResult) and self._is_wanted and not self.is_closed:
             self._owner.deliver(self, step, outcome)
         else:
-            self._owner.give_up(step.size)
+            self._inflight.remove(step.size)
         if self.is_closed:
             return
         if isinstance(outcome, StepResult):

@@ -7,9 +7,10 @@ from swarm_server.engine.serving.requests import Step
 
 
 class LaneStep(NamedTuple):
-    """What is to be computed; all but `step`, which has the tensors, is as in the entry.
+    """What is to be computed; numbers are as in the entry, and `step` has the tensors.
 
-    A tuple, because a frame has many and each has to be cheap.
+    `size` is what it counts for in flow control; a step without tokens is not free. A tuple,
+    because a frame has many and each has to be cheap.
     """
 
     number: int
@@ -17,12 +18,8 @@ class LaneStep(NamedTuple):
     num_rows: int
     num_tokens: int
     flags: int
+    size: int
     step: Step
-
-    @property
-    def size(self) -> int:
-        """What it counts for in flow control; a step without tokens is not free."""
-        return self.num_rows * (self.num_tokens or 1)
 
     @property
     def end(self) -> int:

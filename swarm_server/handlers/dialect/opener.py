@@ -5,7 +5,7 @@ from hashlib import blake2b
 from typing import Final
 
 from swarm_protocol.dialect import HASH_BYTES, Opening
-from swarm_protocol.identifiers import PeerId
+from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_server.engine.serving.requests import SessionRequest
 from swarm_server.errors import KVMemoryError, NotServedError, StepTooLargeError
 from swarm_server.handlers.admission import Admission
@@ -53,7 +53,7 @@ class SessionOpener:
         try:
             computed = self._engine.open(
                 SessionRequest(
-                    blocks=opening.blocks,
+                    blocks=self._own_blocks(opening.blocks),
                     num_rows=opening.num_rows,
                     max_length=opening.max_length,
                     tenant=f"{caller}/{opening.tenant}",
@@ -75,6 +75,10 @@ class SessionOpener:
             raise KVMemoryError.over_limit(opening.max_length, model.max_length)
         if opening.num_rows > self._limits.max_frame_tokens:
             raise StepTooLargeError(opening.num_rows, self._limits.max_frame_tokens)
+
+    def _own_blocks(self, blocks: BlockRange) -> BlockRange:
+        """Return one object for all sessions of the whole span: the engine compares them often."""
+        return self._model.blocks if blocks == self._model.blocks else blocks
 
     def _own_hashes(self, opening: Opening, caller: PeerId) -> list[bytes]:
         """Return prefix hashes that only sessions of this model and caller can have."""
