@@ -6,6 +6,7 @@ To transformers it is a `PreTrainedModel`, and an inference session is its KV ca
 from contextlib import closing
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import GenerationMixin, PreTrainedConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -18,6 +19,7 @@ from swarm_client.models.distributed_model import DistributedModel
 from swarm_client.models.local_parts import LocalParts
 from swarm_client.models.remote_kv_cache import RemoteKVCache
 from swarm_client.models.session_length import wanted_length
+from swarm_client.models.shared_head import SharedHead
 from swarm_client.remote import RemoteSequential
 from swarm_client.tuning import PromptTuning
 
@@ -38,6 +40,7 @@ class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[mi
     ) -> None:
         super().__init__(config, parts, h, prompt_tuning)
         self.lm_head = parts.lm_head
+        self._shared_head = SharedHead()
         self.loss_type = "ForCausalLM"  # otherwise guessed from the class's name
 
     def forward(  # noqa: PLR0913  (transformers' signature)
@@ -82,7 +85,7 @@ class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[mi
             hidden = self.run_padded_trunk(embeds, attention_mask)
         else:
             hidden = cache.run(embeds, attention_mask, self.run_trunk)
-        logits = self.lm_head(hidden[:, -logits_to_keep:]).float()
+        logits = self._logits(hidden[:, -logits_to_keep:])
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=logits.shape[-1])
@@ -126,6 +129,14 @@ class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[mi
             if session is None:
                 return self._generate_anew(inputs, options)
             return self._continue(session, inputs, options)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """Threads that only want logits share a product; gradients go straight through."""
+        if torch.is_grad_enabled():
+            logits: Tensor = self.lm_head(hidden).float()
+            return logits
+        rows = self._shared_head.run(self.lm_head, hidden.flatten(0, 1))
+        return rows.view(*hidden.shape[:2], rows.shape[-1])
 
     def _num_tuned(self) -> int:
         return 0 if self.prompt_tuning is None else self.prompt_tuning.pre_seq_len
