@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
+import uvloop
 from torch import Tensor
 
 from benchmarks.gpu_transformers import LLAMA_8B, measure_transformers
@@ -154,7 +155,7 @@ def _take_barrier(barrier: Barrier) -> None:
 def run_client(model: Path, maddr: str, load: Load) -> ClientTimes:
     """Run the sessions of one client; all clients begin together. In a process of its own."""
     torch.set_num_threads(1)
-    return asyncio.run(_run_client(model, maddr, load))
+    return uvloop.run(_run_client(model, maddr, load))
 
 
 async def _run_client(model: Path, maddr: str, load: Load) -> ClientTimes:

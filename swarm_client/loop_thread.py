@@ -1,6 +1,7 @@
 """An event loop in a thread of its own, so that notebooks and scripts can call async code."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Coroutine
 from typing import Any, Final, Generic, TypeVar
@@ -41,7 +42,7 @@ class LoopThread:
     """
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = _new_loop()
         self._thread = threading.Thread(target=self._run, name="swarm-client", daemon=True)
         self._thread.start()
 
@@ -80,3 +81,11 @@ class LoopThread:
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.get_loop().run_forever()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop  # it does not exist for Windows
+
+    return uvloop.new_event_loop()
