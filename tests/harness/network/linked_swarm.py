@@ -1,6 +1,7 @@
 """A swarm over emulated links: each server on a host of its own, and a client on another one."""
 
 import json
+import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -66,6 +67,8 @@ def linked_swarm(
             )
             for host, span in zip(hosts[1:], spans, strict=True)
         ]
+        for program in programs:  # all drain at once
+            stack.callback(program.send, signal.SIGTERM)
         ready = [wait_ready(*each) for each in zip(hosts[1:], programs, strict=True)]
         yield [first, *ready]
 

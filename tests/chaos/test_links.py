@@ -1,0 +1,149 @@
+"""Links that are cut, half open, slow or lossy while somebody reads."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pytest
+
+from swarm_client.session import InferenceSession
+from swarm_client.settings import RoutingSettings
+from tests.harness.churn_client import ChurnClient
+from tests.harness.churn_onlookers import Action, ActsAt
+from tests.harness.network.emulated_network import EmulatedNetwork, emulated_network
+from tests.harness.network.hosts import Host
+from tests.harness.network.link import LinkTerms
+from tests.harness.network.linked_swarm import LinkedPeer, linked_client, linked_swarm
+from tests.harness.programs import DEMO_MODEL
+
+pytestmark = pytest.mark.timeout(60)
+
+SPANS = ("0:4", "4:8", "4:8")
+SETTINGS = RoutingSettings(request_timeout_s=2)
+NUM_TOKENS = 45
+
+
+@dataclass(frozen=True, slots=True)
+class Swarm:
+    """A client's host, a bootstrap peer, one server of blocks 0:4 and two of blocks 4:8."""
+
+    network: EmulatedNetwork
+    client_host: Host
+    bootstrap: LinkedPeer
+    front: LinkedPeer
+    backs: tuple[LinkedPeer, LinkedPeer]
+
+    def active(self, session: InferenceSession) -> LinkedPeer:
+        """Return the server of blocks 4:8 that the session uses."""
+        return next(back for back in self.backs if back.peer == session.route[1].peer)
+
+
+class Moved(NamedTuple):
+    """The servers of blocks 4:8 that a session used before something happened, and at its end."""
+
+    before: LinkedPeer
+    after: LinkedPeer
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Swarm]:
+    with emulated_network(2 + len(SPANS)) as network:
+        client_host, *hosts = network.hosts
+        with linked_swarm(DEMO_MODEL, SPANS, hosts) as (bootstrap, front, *backs):
+            yield Swarm(network, client_host, bootstrap, front, (backs[0], backs[1]))
+
+
+@pytest.fixture
+def swarm(running: Swarm) -> Iterator[Swarm]:
+    """Its links are perfect at the beginning of a test."""
+    yield running
+    running.network.shape_all(LinkTerms())
+
+
+@pytest.fixture
+async def client(swarm: Swarm) -> AsyncIterator[ChurnClient]:
+    async with linked_client(
+        DEMO_MODEL, swarm.client_host, swarm.front.maddr, settings=SETTINGS
+    ) as client:
+        yield client
+
+
+async def generate_while(swarm: Swarm, client: ChurnClient, action: Action) -> Moved:
+    """Sample undisturbed, then while something happens after a third; compare the tokens."""
+    prompt = client.prompt(1, 40)
+    usual = await client.generate(prompt, NUM_TOKENS, seed=1)
+    used: list[LinkedPeer] = []
+    onlooker = ActsAt(
+        {
+            NUM_TOKENS // 3 - 1: lambda session: used.append(swarm.active(session)),
+            NUM_TOKENS // 3: action,
+            NUM_TOKENS: lambda session: used.append(swarm.active(session)),
+        }
+    )
+    made = await client.generate(prompt, NUM_TOKENS, seed=1, onlooker=onlooker)
+    await onlooker.finish()
+    assert made.tokens == usual.tokens
+    return Moved(*used)
+
+
+async def test_a_server_that_nobody_reaches_any_more_is_replaced(
+    swarm: Swarm, client: ChurnClient
+) -> None:
+    """Its links are cut without a word, as when a cable is pulled."""
+    moved = await generate_while(
+        swarm, client, lambda session: swarm.network.isolate(swarm.active(session).host)
+    )
+
+    assert moved.before is not moved.after
+
+
+@pytest.mark.parametrize("is_reply_cut", [True, False])
+async def test_a_server_behind_a_half_open_connection_is_replaced(
+    swarm: Swarm, client: ChurnClient, is_reply_cut: bool
+) -> None:
+    """It gets what it is sent and its replies are lost, or the other way round."""
+
+    def cut(session: InferenceSession) -> None:
+        ends = swarm.client_host, swarm.active(session).host
+        swarm.network.cut(*(ends[::-1] if is_reply_cut else ends))
+
+    moved = await generate_while(swarm, client, cut)
+
+    assert moved.before is not moved.after
+
+
+async def test_servers_that_do_not_reach_each_other_go_on_through_the_client(
+    swarm: Swarm, client: ChurnClient
+) -> None:
+    """What a server pushes gets lost; the client sends it instead, and leaves nobody."""
+    moved = await generate_while(
+        swarm,
+        client,
+        lambda session: swarm.network.cut(swarm.front.host, swarm.active(session).host),
+    )
+
+    assert moved.before is moved.after
+
+
+async def test_a_silent_bootstrap_peer_is_not_missed(swarm: Swarm, client: ChurnClient) -> None:
+    """It is out of reach when a server is lost, and when others join by another peer."""
+    swarm.network.isolate(swarm.bootstrap.host)
+
+    moved = await generate_while(
+        swarm, client, lambda session: swarm.network.isolate(swarm.active(session).host)
+    )
+
+    assert moved.before is not moved.after
+    async with linked_client(DEMO_MODEL, swarm.client_host, swarm.front.maddr) as late:
+        assert late.remote.missing_blocks() == ()
+
+
+async def test_lost_packets_cost_time_and_nothing_else(swarm: Swarm, client: ChurnClient) -> None:
+    """One in fifty, and arrival times that vary: connections make up for them."""
+    if swarm.network.shortfall:
+        pytest.skip(swarm.network.shortfall)
+    lossy = LinkTerms(delay_s=0.005, jitter_s=0.004, loss=0.02)
+
+    moved = await generate_while(swarm, client, lambda _: swarm.network.shape_all(lossy))
+
+    assert moved.before is moved.after
