@@ -5,8 +5,10 @@ who leaves included, is counted, settled and logged exactly once when it ends.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from enum import Enum, auto
 from time import perf_counter
 from typing import Final
 
@@ -29,23 +31,39 @@ class CallerLeftError(Exception):
     """The caller went away; nobody is there to be told."""
 
 
+class Place(Enum):
+    """What may be open as often as `max_conversations` says."""
+
+    CONNECTION = auto()
+    CONVERSATION = auto()
+
+
 class Admission:
-    """Lets requests in. One per app, used from its event loop only."""
+    """Lets requests in. One per app, used from its event loop only.
+
+    Attributes:
+        draining: set when nothing new is taken any more.
+    """
 
     def __init__(self, limiter: RateLimiter, limits: LimitSettings, metrics: Metrics) -> None:
         self._limiter = limiter
         self._limits = limits
         self._metrics = metrics
-        self._num_conversations = 0
+        self._num_taken: Counter[Place] = Counter()
         self._num_running = 0
         self._num_open = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self.is_draining = False
+        self.draining = asyncio.Event()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether nothing new is taken any more."""
+        return self.draining.is_set()
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, and wait until what runs has ended, `timeout_s` at most."""
-        self.is_draining = True
+        self.draining.set()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
@@ -53,21 +71,23 @@ class Admission:
             log.warning("drain_timed_out", num_open=self._num_open)
 
     @contextmanager
-    def conversation(self) -> Iterator[None]:
-        """Hold one of the places for open conversations.
+    def place(self, what: Place) -> Iterator[None]:
+        """Hold one of the places for connections, or for conversations that are open.
+
+        A connection may end before its conversation, and a conversation before its connection.
 
         Raises:
             BusyError, DrainingError: see the classes.
         """
         if self.is_draining:
             raise DrainingError
-        if self._num_conversations >= self._limits.max_conversations:
+        if self._num_taken[what] >= self._limits.max_conversations:
             raise BusyError("conversations", self._limits.max_conversations)
-        self._num_conversations += 1
+        self._num_taken[what] += 1
         try:
             yield
         finally:
-            self._num_conversations -= 1
+            self._num_taken[what] -= 1
 
     @asynccontextmanager
     async def admit(self, surface: Surface) -> AsyncIterator[Account]:

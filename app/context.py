@@ -11,6 +11,7 @@ from app.admission import Admission
 from app.callers import Caller
 from app.gateway import Gateway
 from app.inference.requests import RequestId
+from app.journals.keeper import JournalKeeper
 from app.observability.metrics import Metrics
 from app.settings import Settings
 
@@ -23,6 +24,7 @@ class AppContext:
     gateway: Gateway
     admission: Admission
     metrics: Metrics
+    keeper: JournalKeeper
 
 
 def context_of(scope: Scope) -> AppContext:

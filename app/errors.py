@@ -12,7 +12,8 @@ SwarmError
 ├── BinaryMessageError        a WebSocket message is not text
 ├── RateLimitedError          the caller has used up its tokens
 ├── BusyError                 as many generations run as may
-└── DrainingError             the gateway is about to stop
+├── DrainingError             the gateway is about to stop
+└── HandedOverError           it stops in the middle, and another one can go on
 
 `describe_error` never lets a peer's text, a path or a traceback through: a code that is not in the
 table is an internal error, and a code whose text is not ours has a fixed sentence.
@@ -29,6 +30,7 @@ CLOSE_UNSUPPORTED: Final = 1003
 CLOSE_POLICY: Final = 1008
 CLOSE_TOO_BIG: Final = 1009
 CLOSE_INTERNAL: Final = 1011
+CLOSE_RESTART: Final = 1012
 CLOSE_TRY_LATER: Final = 1013
 
 
@@ -143,6 +145,16 @@ class DrainingError(SwarmError):
         super().__init__("the gateway is restarting, please try again soon")
 
 
+class HandedOverError(SwarmError):
+    """The gateway stops in the middle of a generation, and another one can go on with it."""
+
+    code = "handed_over"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("the gateway is restarting; connect again to get the rest")
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
     """What a caller is told. `headers` include `retry-after` where waiting helps."""
@@ -182,9 +194,10 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "invalid_api_key": _Rule(401),
     "unknown_model": _Rule(404),
     "not_found": _Rule(404),
-    "conversation_not_found": _Rule(
+    "journal_not_found": _Rule(
         404, CLOSE_POLICY, f"Session of this conversation has expired, {_AGAIN}"
     ),
+    "journal_unreadable": _Rule(409),
     "method_not_allowed": _Rule(405),
     "body_too_large": _Rule(413, CLOSE_TOO_BIG),
     "message_too_large": _Rule(413, CLOSE_TOO_BIG),
@@ -192,6 +205,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "rate_limited": _Rule(429, CLOSE_TRY_LATER),
     "busy": _Rule(503, CLOSE_TRY_LATER, retry_after_s=1),
     "draining": _Rule(503, CLOSE_TRY_LATER, retry_after_s=5),
+    "handed_over": _Rule(503, CLOSE_RESTART, retry_after_s=1),
     "state_unavailable": _Rule(
         503, CLOSE_TRY_LATER, f"the gateway's state store does not answer, {_AGAIN}", 1
     ),

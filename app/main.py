@@ -18,10 +18,12 @@ from app.api.pages import STATIC_DIRECTORY, Pages
 from app.api.petals_v1 import PetalsV1
 from app.api.petals_v2 import petals_v2
 from app.api.replies import PETALS_V1_PATH, PETALS_V2_PATH, error_response
+from app.api.streams import Streams
 from app.callers import Keyring
 from app.context import AppContext
 from app.errors import MethodNotAllowedError, RouteNotFoundError
 from app.gateway import GatewayFactory, open_gateway
+from app.journals.keeper import JournalKeeper
 from app.middleware.authentication import Authentication
 from app.middleware.body_limit import BodyLimit
 from app.middleware.envelope import Envelope
@@ -52,9 +54,15 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with gateway(settings) as parts:
             admission = Admission(parts.store.rate_limiter, settings.limits, metrics)
+            keeper = JournalKeeper(
+                parts.store.journals,
+                resume_s=settings.resume_s,
+                abandoned_s=settings.abandoned_s,
+            )
             app.state.gateway = parts
-            app.state.context = AppContext(settings, parts, admission, metrics)
-            yield
+            app.state.context = AppContext(settings, parts, admission, metrics, keeper)
+            async with keeper.running():
+                yield
 
     app = FastAPI(title="swarmgate", openapi_url=None, lifespan=lifespan)
     _add_routes(app, Pages(static_directory))
@@ -76,6 +84,7 @@ def _add_routes(app: FastAPI, pages: Pages) -> None:
         Route(PETALS_V1_PATH, PetalsV1(), methods=["POST"]),
         Route("/v1/chat/completions", chat_endpoint(), methods=["POST"]),
         Route("/v1/completions", completions_endpoint(), methods=["POST"]),
+        Route("/api/v1/streams/{journal_id}", Streams(), methods=["GET", "DELETE"]),
         Route("/", pages.index),
         Route("/static/{path:path}", pages.file),
     ]

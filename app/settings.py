@@ -146,7 +146,7 @@ class Settings(BaseSettings):
         default=(), max_length=16, description="Multiaddrs told to others, if not those."
     )
     redis_url: SecretStr | None = Field(
-        default=None, description="Redis for conversations and limits; unset: in memory."
+        default=None, description="Redis for journals and limits; unset: in memory."
     )
     api_keys: Secrets = Field(
         default=(), max_length=10_000, description="Keys callers must have one of; none: no keys."
@@ -159,8 +159,26 @@ class Settings(BaseSettings):
     keep_alive_s: float = Field(
         default=15.0, gt=0, le=300, description="Between comments on a silent event stream."
     )
+    resume_s: float = Field(
+        default=120.0,
+        ge=0,
+        le=86_400,
+        description="How long a stream whose connection broke can be resumed, and one that has "
+        "ended read again. Prompt and output are stored for that time. 0: not at all.",
+    )
+    abandoned_s: float = Field(
+        default=5.0,
+        ge=0,
+        le=3600,
+        description="How long a generation goes on after its connection broke; one that is "
+        "resumed later is rebuilt.",
+    )
     drain_s: float = Field(
-        default=10.0, ge=0, le=3600, description="Time running generations have to end at shutdown."
+        default=10.0,
+        ge=0,
+        le=3600,
+        description="Time running generations have to end at shutdown; then other gateways with "
+        "the same Redis may go on with them.",
     )
     log_format: Literal["json", "console"] = Field(default="json", description="Of log lines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

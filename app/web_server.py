@@ -11,6 +11,7 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
+from app.context import AppContext
 from app.gateway import Gateway, GatewayFactory, open_gateway
 from app.main import create_app
 from app.settings import Settings
@@ -48,7 +49,7 @@ class GatewayWebServer(uvicorn.Server):
     """Serves the app of `create_app`.
 
     On SIGTERM or SIGINT it goes on answering for up to `drain_s`: what runs may end, new
-    generations get 503. A second SIGINT cuts that short.
+    generations get 503. A second SIGINT cuts that short. What still runs then is handed over.
     """
 
     def __init__(self, app: FastAPI, settings: Settings, on_ready: Callable[[], None]) -> None:
@@ -78,11 +79,13 @@ class GatewayWebServer(uvicorn.Server):
     async def main_loop(self) -> None:
         """Serve until told to stop, then drain."""
         await super().main_loop()
-        draining = asyncio.ensure_future(self._app.state.context.admission.drain(self._drain_s))
+        context: AppContext = self._app.state.context
+        draining = asyncio.ensure_future(context.admission.drain(self._drain_s))
         while not draining.done() and not self.force_exit:
             await asyncio.wait({draining}, timeout=_TICK_S)
         draining.cancel()
         await asyncio.wait({draining})
+        await context.keeper.hand_over()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

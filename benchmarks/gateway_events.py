@@ -24,6 +24,7 @@ from app.settings import LimitSettings, Settings
 from app.state.memory import MemoryStateStore
 from app.web_server import serve_gateway
 from benchmarks.report import print_report
+from swarm_client.session.events import EventListener
 from tests.harness.scripted_engine import (
     TIMINGS,
     ScriptedConversation,
@@ -40,15 +41,22 @@ class ReadyConversation(ScriptedConversation):
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """Yield `max_new_tokens` events."""
         for _ in range(request.max_new_tokens - 1):
-            yield GenerationEvent(" word", 1, None, TIMINGS)
+            yield GenerationEvent(" word", (5,), None, TIMINGS)
             await asyncio.sleep(0)
-        yield GenerationEvent(" end", 1, FinishReason.LENGTH, TIMINGS)
+        yield GenerationEvent(" end", (6,), FinishReason.LENGTH, TIMINGS)
 
 
 class ReadyEngine(ScriptedEngine):
     """Opens conversations that have every token ready."""
 
-    async def open(self, model_id: str, *, max_length: int, tenant: str = "") -> ReadyConversation:
+    async def open(
+        self,
+        model_id: str,
+        *,
+        max_length: int,
+        tenant: str = "",
+        on_event: EventListener | None = None,
+    ) -> ReadyConversation:
         """Open one of any length."""
         self.num_open += 1
         return ReadyConversation(self, model_id, max_length)

@@ -1,7 +1,6 @@
 """`POST /v1/chat/completions`."""
 
 from app.api.openai_fields import ChatFields
-from app.api.openai_frames import ChatShape
 from app.api.openai_generation import Dialect, OpenAIEndpoint
 from app.observability.metrics import Surface
 from app.serving import OfferedModel
@@ -13,4 +12,4 @@ async def _encode(model: OfferedModel, fields: ChatFields) -> list[int]:
 
 def chat_endpoint() -> OpenAIEndpoint[ChatFields]:
     """Return the ASGI endpoint."""
-    return OpenAIEndpoint(Dialect(Surface.CHAT, ChatFields, ChatShape, _encode))
+    return OpenAIEndpoint(Dialect(Surface.CHAT, ChatFields, _encode))

@@ -1,7 +1,6 @@
 """`POST /v1/completions`: text in, its continuation out."""
 
 from app.api.openai_fields import TextFields
-from app.api.openai_frames import TextShape
 from app.api.openai_generation import Dialect, OpenAIEndpoint
 from app.errors import BadRequestError
 from app.observability.metrics import Surface
@@ -20,4 +19,4 @@ async def _encode(model: OfferedModel, fields: TextFields) -> list[int]:
 
 def completions_endpoint() -> OpenAIEndpoint[TextFields]:
     """Return the ASGI endpoint."""
-    return OpenAIEndpoint(Dialect(Surface.COMPLETIONS, TextFields, TextShape, _encode))
+    return OpenAIEndpoint(Dialect(Surface.COMPLETIONS, TextFields, _encode))

@@ -1,7 +1,7 @@
 """Answers of the OpenAI dialects as bytes. Pure.
 
 The parts of a stream's frame that never change are encoded once per answer, so that a token costs
-one JSON string and one concatenation.
+one JSON string and one concatenation. `answer_frames` puts them in the order of a stream.
 """
 
 from dataclasses import dataclass

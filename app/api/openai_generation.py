@@ -1,42 +1,30 @@
 """What both OpenAI dialects do: read, admit, generate, and answer whole or as a stream."""
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.account import Account
 from app.admission import CallerLeftError
+from app.api.answer_frames import shape_of
+from app.api.answers import AnswerSender, resume_answer, write_answer
 from app.api.bodies import parse_json_object, read_body, validate
-from app.api.event_stream import EventStream
-from app.api.generation import accounted_events, reserved_conversation
+from app.api.generation import SwarmNews, accounted_events, reserved_conversation, with_seed
 from app.api.openai_fields import CompletionFields
-from app.api.openai_frames import DONE_FRAME, AnswerShape, Usage, error_frame
-from app.api.presence import run_beside, wait_for_disconnect
-from app.api.replies import send_error, send_json
+from app.api.openai_frames import Usage
+from app.api.replies import send_json
 from app.context import AppContext, caller_of, context_of, request_id_of
-from app.errors import describe_error
-from app.inference.requests import FinishReason, GenerationEvent, GenerationRequest, RequestId
+from app.inference.requests import Conversation, FinishReason, GenerationRequest, RequestId
+from app.journals.entries import AnswerBegun
 from app.observability.metrics import Surface
+from app.presence import run_beside, wait_for_disconnect
 from app.serving import OfferedModel
-from swarm_protocol.errors import SwarmError
-
-log = structlog.get_logger(__name__)
 
 Fields = TypeVar("Fields", bound=CompletionFields)
-
-
-class ShapeFactory(Protocol):
-    """Makes the shape of one answer; the classes in `openai_frames` do."""
-
-    def __call__(
-        self, request_id: str, model_id: str, created_at: int, *, includes_usage: bool
-    ) -> AnswerShape:
-        """Return it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +33,6 @@ class Dialect(Generic[Fields]):
 
     surface: Surface
     fields: type[Fields]
-    shape: ShapeFactory
     encode: Callable[[OfferedModel, Fields], Awaitable[list[int]]]
 
 
@@ -56,59 +43,69 @@ class OpenAIEndpoint(Generic[Fields]):
         self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        context, stream = context_of(scope), EventStream(send)
+        """Answer one request; with `Last-Event-ID`, go on with an earlier one."""
+        event_id = dict(scope["headers"]).get(b"last-event-id")
+        if event_id is not None:
+            await resume_answer(scope, receive, send, event_id.decode("latin-1"))
+            return
+        context, sender = context_of(scope), AnswerSender(scope, send)
         try:
-            async with context.admission.admit(self._dialect.surface) as account:
+            async with AsyncExitStack() as stack:
+                account = await stack.enter_async_context(
+                    context.admission.admit(self._dialect.surface)
+                )
                 body = await read_body(receive)
                 answer = await run_beside(
                     wait_for_disconnect(receive),
-                    self._answer(scope, body, account, stream),
-                    on_silence=stream.keep_alive,
+                    self._answer(scope, body, sender, stack, account),
+                    on_silence=sender.stream.keep_alive,
                     period_s=context.settings.keep_alive_s,
                 )
-            if stream.has_started:
-                await stream.end()
-            else:
+            if answer is not None:
                 await send_json(send, answer.body, answer.headers)
         except CallerLeftError:
-            return
+            await sender.leave()
         except Exception as error:
-            if not isinstance(error, SwarmError):
-                log.exception("generation_crashed")
-            if not stream.has_started:
-                await send_error(scope, send, error)
-                return
-            with suppress(CallerLeftError):
-                await stream.write(error_frame(describe_error(error)) + DONE_FRAME)
-                await stream.end()
+            await sender.fail(error)
 
     async def _answer(
-        self, scope: Scope, body: bytes, account: Account, stream: EventStream
-    ) -> "_Answer":
-        context, request_id = context_of(scope), request_id_of(scope)
+        self,
+        scope: Scope,
+        body: bytes,
+        sender: AnswerSender,
+        stack: AsyncExitStack,
+        account: Account,
+    ) -> "_Answer | None":
+        """Return the whole answer, or None when it was a stream and has been sent."""
+        context, caller = context_of(scope), caller_of(scope)
         fields = validate(self._dialect.fields, parse_json_object(body))
         ignored = fields.ignored_fields()
         model = context.gateway.engine.model(fields.model)
         prompt_ids = await self._dialect.encode(model, fields)
-        request = _to_request(context, request_id, fields, model, prompt_ids)
-        shape = self._dialect.shape(
-            request_id, model.id, int(time.time()), includes_usage=fields.includes_usage
+        begun = AnswerBegun(
+            surface=self._dialect.surface,
+            model_id=model.id,
+            created_at=int(time.time()),
+            includes_usage=fields.includes_usage,
+            request=_to_request(context, request_id_of(scope), fields, model, prompt_ids),
         )
-        opened = reserved_conversation(context, account, caller_of(scope), request, model.id)
-        async with opened as conversation:
-            headers = {**account.headers, **({"x-swarmgate-ignored": ignored} if ignored else {})}
-            events = accounted_events(conversation, request, account)
-            if not fields.stream:
-                return _Answer(await _whole_answer(events, account, shape), headers)
-            await stream.start(headers)
-            await _stream_answer(events, account, shape, stream, fields.includes_usage)
-            return _Answer(b"", headers)
+        news = SwarmNews(context, model.id)
+        conversation = await stack.enter_async_context(
+            reserved_conversation(context, account, caller, begun.request, news, model.id)
+        )
+        headers = {**account.headers, **({"x-swarmgate-ignored": ignored} if ignored else {})}
+        if not fields.stream:
+            return _Answer(await _whole_answer(conversation, begun, account), headers)
+        news.journal = journal = await context.keeper.create(caller.tenant, begun)
+        run = write_answer(journal, stack.pop_all(), conversation, begun.request, account)
+        context.keeper.start(journal, run)
+        await sender.send_new(journal, headers)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A whole answer; for a stream, whose events have been sent, `body` is empty."""
+    """A whole answer."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -127,47 +124,23 @@ def _to_request(
     """
     room = max(1, model.facts.max_positions - len(prompt_ids))
     default = min(room, context.settings.limits.default_new_tokens)
-    return GenerationRequest(
+    request = GenerationRequest(
         request_id=request_id,
         prompt_ids=tuple(prompt_ids),
         max_new_tokens=fields.max_new_tokens or default,
         sampling=fields.sampling(model.chat_defaults),
         stop=tuple(fields.stop or ()),
     )
+    return with_seed(request) if fields.stream else request
 
 
-async def _stream_answer(
-    events: AsyncGenerator[GenerationEvent, None],
-    account: Account,
-    shape: AnswerShape,
-    stream: EventStream,
-    includes_usage: bool,
-) -> None:
-    opening = shape.opening_frame()
-    if opening:
-        await stream.write(opening)
-    async with aclosing(events):
-        async for event in events:
-            frame = shape.text_frame(event.text) if event.text else b""
-            if event.finish_reason is not None:
-                frame += shape.finish_frame(event.finish_reason)
-                if includes_usage:
-                    frame += shape.usage_frame(_usage(account))
-                frame += DONE_FRAME
-            if frame:
-                await stream.write(frame)
-
-
-async def _whole_answer(
-    events: AsyncGenerator[GenerationEvent, None], account: Account, shape: AnswerShape
-) -> bytes:
+async def _whole_answer(conversation: Conversation, begun: AnswerBegun, account: Account) -> bytes:
     texts, reason = [], FinishReason.STOP
+    num_prompt = len(begun.request.prompt_ids)
+    events = accounted_events(conversation, begun.request, account, num_prompt=num_prompt)
     async with aclosing(events):
         async for event in events:
             texts.append(event.text)
             reason = event.finish_reason or reason
-    return shape.whole("".join(texts), reason, _usage(account))
-
-
-def _usage(account: Account) -> Usage:
-    return Usage(account.prompt_tokens, account.generated_tokens)
+    usage = Usage(account.prompt_tokens, account.generated_tokens)
+    return shape_of(begun).whole("".join(texts), reason, usage)

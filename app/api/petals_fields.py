@@ -66,13 +66,17 @@ class GenerateForm(GenerateFields):
 
 
 class OpenMessage(BaseModel):
-    """The first message of a WebSocket conversation."""
+    """The first message of a WebSocket conversation.
+
+    With `resume`, as a reply of an earlier connection had it, that conversation goes on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     type: Literal["open_inference_session"]
     model: str = Field(max_length=1000)
     max_length: Count
+    resume: str | None = Field(default=None, max_length=100)
 
 
 class GenerateMessage(GenerateFields):

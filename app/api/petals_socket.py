@@ -10,10 +10,11 @@ from starlette.websockets import WebSocketDisconnect
 
 from app.admission import CallerLeftError
 from app.api.replies import petals_error
-from app.errors import BadRequestError, BinaryMessageError, describe_error
+from app.errors import BadRequestError, BinaryMessageError, ErrorReply, describe_error
 from swarm_protocol.errors import SwarmError
 
 CLOSE_NORMAL: Final = 1000
+_GOODBYES: Final = frozenset({1000, 1001, 1005})  # closed, page left, closed without a code
 _MAX_WAITING: Final = 8
 
 
@@ -21,6 +22,9 @@ class PetalsSocket:
     """An accepted WebSocket whose messages wait in a bounded queue.
 
     `read` must run beside whatever works on the messages, so that a caller who leaves is noticed.
+
+    Attributes:
+        has_said_goodbye: the caller has closed the connection; it did not break.
     """
 
     def __init__(self, receive: Receive, send: Send) -> None:
@@ -29,6 +33,7 @@ class PetalsSocket:
         # One more than may wait, for the error that says so.
         self._inbox: asyncio.Queue[str | SwarmError] = asyncio.Queue(_MAX_WAITING + 1)
         self._is_refusing = False
+        self.has_said_goodbye = False
 
     async def read(self) -> None:
         """Take in frames until the caller leaves; after a wrong one the rest is dropped.
@@ -39,9 +44,14 @@ class PetalsSocket:
         while True:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
+                self.has_said_goodbye = message.get("code", 1005) in _GOODBYES
                 raise CallerLeftError
             if not self._is_refusing:
                 self._put(message.get("text"))
+
+    async def next_message(self) -> str | SwarmError:
+        """Return the next message, or why there is none: it was binary, or too many waited."""
+        return await self._inbox.get()
 
     async def next_text(self, timeout_s: float) -> str:
         """Return the next message.
@@ -53,13 +63,13 @@ class PetalsSocket:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                item = await self._inbox.get()
+                message = await self.next_message()
         except TimeoutError:
             await self.close(CLOSE_NORMAL)
             raise CallerLeftError from None
-        if isinstance(item, SwarmError):
-            raise item
-        return item
+        if isinstance(message, SwarmError):
+            raise message
+        return message
 
     async def send_text(self, text: str) -> None:
         """Send one reply; waits while the caller does not take it.
@@ -71,7 +81,10 @@ class PetalsSocket:
 
     async def fail(self, error: BaseException) -> None:
         """Tell the caller what went wrong, and close."""
-        reply = describe_error(error)
+        await self.refuse(describe_error(error))
+
+    async def refuse(self, reply: ErrorReply) -> None:
+        """Tell the caller what it may know, and close."""
         await self.send_text(petals_error(reply).decode())
         await self.close(reply.close_code)
 

@@ -15,15 +15,20 @@ from starlette.types import Receive, Scope, Send
 from app.account import Account
 from app.admission import CallerLeftError
 from app.api.bodies import parse_json_object, read_body, validate
-from app.api.generation import accounted_events, context_size, reserved_conversation
+from app.api.generation import (
+    SwarmNews,
+    accounted_events,
+    context_size,
+    reserved_conversation,
+)
 from app.api.petals_fields import GenerateForm
-from app.api.presence import run_beside, wait_for_disconnect
 from app.api.replies import send_error, send_json
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of, request_id_of
 from app.errors import BadRequestError
 from app.inference.requests import GenerationRequest, RequestId
 from app.observability.metrics import Surface
+from app.presence import run_beside, wait_for_disconnect
 from swarm_client.errors import MaxLengthExceededError
 from swarm_protocol.errors import SwarmError
 
@@ -70,9 +75,13 @@ async def _generate(
         keeps_special_tokens=True,
     )
     texts = []
+    news = SwarmNews(context, model.id)
+    opened = reserved_conversation(context, account, caller, request, news, model.id)
     async with (
-        reserved_conversation(context, account, caller, request, model.id) as conversation,
-        aclosing(accounted_events(conversation, request, account)) as events,
+        opened as conversation,
+        aclosing(
+            accounted_events(conversation, request, account, num_prompt=len(prompt_ids))
+        ) as events,
     ):
         async for event in events:
             texts.append(event.text)

@@ -1,36 +1,40 @@
 """`WS /api/v2/generate`: conversations in the Petals dialect, token by token.
 
-The rules are in `petals_dialogue`, the frames in `petals_socket`; here they meet the engine.
+One connection: it passes the caller's messages on to the run of its conversation, and what the run
+writes back to the caller. The run is in `petals_talk`, the rules are in `petals_dialogue`, the
+frames in `petals_socket`.
 """
 
-import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import ExitStack, aclosing, suppress
 from typing import Final
-from uuid import uuid4
 
 import structlog
 from starlette.websockets import WebSocket
 
-from app.account import Account
-from app.admission import CallerLeftError
-from app.api.generation import accounted_events, context_size
-from app.api.petals_dialogue import OK_REPLY, ReplySplitter, read_generate, read_opening
+from app.admission import CallerLeftError, Place
+from app.api.answer_frames import parse_event_id
+from app.api.petals_dialogue import ConversationReplies, read_opening
 from app.api.petals_fields import OpenMessage
-from app.api.petals_socket import PetalsSocket, accept, is_origin_allowed, refuse_socket
-from app.api.presence import run_beside, run_to_the_end
+from app.api.petals_socket import (
+    CLOSE_NORMAL,
+    PetalsSocket,
+    accept,
+    is_origin_allowed,
+    refuse_socket,
+)
+from app.api.petals_talk import open_talk, revive_talk
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of, request_id_of
-from app.errors import ForeignOriginError
-from app.inference.requests import Conversation, GenerationRequest, RequestId
-from app.observability.metrics import Surface
-from app.state.conversations import ConversationRecord
+from app.errors import CLOSE_RESTART, ForeignOriginError, HandedOverError
+from app.inference.requests import RequestId
+from app.journals.entries import Closed, ConversationBegun, Entry, Failed
+from app.journals.following import follow
+from app.presence import run_beside
 from swarm_protocol.errors import SwarmError
 
 log = structlog.get_logger(__name__)
 
 _IDLE_TIMEOUT_S: Final = 300.0
-_RECORD_TTL_S: Final = 3600.0
 
 
 async def petals_v2(websocket: WebSocket) -> None:
@@ -44,118 +48,99 @@ async def petals_v2(websocket: WebSocket) -> None:
         return
     await accept(receive, send)
     socket = PetalsSocket(receive, send)
-    talk = Talk(context, socket, caller_of(scope), request_id_of(scope))
+    connection = _Connection(context, socket, caller_of(scope), request_id_of(scope))
     with suppress(CallerLeftError):
-        await run_beside(socket.read(), talk.run())
+        try:
+            await run_beside(socket.read(), connection.serve())
+        finally:
+            await connection.leave()
 
 
-class Talk:
-    """One caller's conversation with one model."""
+class _Connection:
+    """One connection's part in a conversation."""
 
     def __init__(
         self, context: AppContext, socket: PetalsSocket, caller: Caller, request_id: RequestId
     ) -> None:
         self._context = context
-        self._engine = context.gateway.engine
-        self._records = context.gateway.store.conversations
+        self._keeper = context.keeper
         self._socket = socket
         self._caller = caller
         self._request_id = request_id
+        self._journal_id: str | None = None
 
-    async def run(self) -> None:
-        """Answer message after message; an error is told to the caller and ends the talk.
+    async def serve(self) -> None:
+        """Open or resume a conversation, and serve it; an error is told to the caller.
 
         Raises:
             CallerLeftError: the caller left, or said nothing for too long.
         """
         try:
-            with self._context.admission.conversation():
-                await self._converse()
+            with ExitStack() as stack:
+                with self._context.metrics.refusals():
+                    stack.enter_context(self._context.admission.place(Place.CONNECTION))
+                    opening = read_opening(await self._socket.next_text(_IDLE_TIMEOUT_S))
+                    journal_id, seen = await self._begin(opening)
+                await run_beside(self._pass_messages(journal_id), self._reply_all(journal_id, seen))
         except CallerLeftError:
             raise
+        except HandedOverError:
+            await self._socket.close(CLOSE_RESTART)
         except SwarmError as error:
             await self._socket.fail(error)
         except Exception as error:
-            log.exception("conversation_crashed")
+            log.exception("connection_crashed")
             await self._socket.fail(error)
 
-    async def _converse(self) -> None:
-        with self._context.metrics.refusals():
-            opening = read_opening(await self._socket.next_text(_IDLE_TIMEOUT_S))
-            record = self._new_record(opening)
-            await self._records.create(record)
-        try:
-            async with self._opened(record) as conversation:
-                await self._socket.send_text(OK_REPLY)
-                await self._answer_all(conversation, record)
-        finally:
-            await self._forget(record)
+    async def leave(self) -> None:
+        """End the conversation, unless it may be resumed or is read by another connection."""
+        if self._journal_id is None:
+            return
+        if self._keeper.is_keeping and not self._socket.has_said_goodbye:
+            return
+        journal = self._keeper.find(self._journal_id, self._caller.tenant)
+        if journal is not None and not journal.has_readers:
+            try:
+                await self._keeper.forget(self._journal_id, self._caller.tenant)
+            except SwarmError as error:
+                log.warning("conversation_not_forgotten", error=error.code)  # it expires by itself
 
-    def _new_record(self, opening: OpenMessage) -> ConversationRecord:
-        return ConversationRecord(
-            conversation_id=uuid4().hex,
-            owner=self._caller.owner,
-            model=self._engine.model(opening.model).id,
-            max_length=opening.max_length,
-            token_ids=(),
-            position=0,
-            expires_at=time.time() + _RECORD_TTL_S,
-        )
+    async def _begin(self, opening: OpenMessage) -> tuple[str, int]:
+        """Return the journal's id, and the number of the last entry that the caller has."""
+        if opening.resume is not None:
+            journal_id, seen = parse_event_id(opening.resume, "resume")
+            self._journal_id = journal_id
+            return journal_id, max(0, seen)
+        model = self._context.gateway.engine.model(opening.model)
+        begun = ConversationBegun(model.id, opening.max_length)
+        journal = await open_talk(self._context, self._caller, self._request_id, begun)
+        self._journal_id = journal.id
+        return journal.id, -1
 
-    @asynccontextmanager
-    async def _opened(self, record: ConversationRecord) -> AsyncIterator[Conversation]:
-        with self._context.metrics.refusals():
-            conversation = await self._engine.open(
-                record.model, max_length=record.max_length, tenant=self._caller.tenant
-            )
-        try:
-            yield conversation
-        finally:
-            await run_to_the_end(conversation.close())
-
-    async def _answer_all(self, conversation: Conversation, record: ConversationRecord) -> None:
-        num_recorded = 0
+    async def _pass_messages(self, journal_id: str) -> None:
+        """Give the caller's messages to the run, once it is on this worker."""
         while True:
-            with self._context.metrics.refusals():
-                text = await self._socket.next_text(_IDLE_TIMEOUT_S)
-            async with self._context.admission.admit(Surface.PETALS_V2) as account:
-                await self._answer(conversation, text, account)
-            await self._records.append(
-                record.conversation_id,
-                owner=record.owner,
-                token_ids=conversation.token_ids[num_recorded:],
-                position=conversation.position,
-                ttl_s=_RECORD_TTL_S,
-            )
-            num_recorded = len(conversation.token_ids)
+            message = await self._socket.next_message()
+            journal = await self._keeper.wait_for(journal_id, self._caller.tenant)
+            await journal.inbox.put(message)
 
-    async def _answer(self, conversation: Conversation, text: str, account: Account) -> None:
-        message = read_generate(text)
-        model = self._engine.model(conversation.model_id)
-        prompt_ids = await model.encode(message.inputs) if message.inputs else []
-        splitter = ReplySplitter(
-            message,
-            num_context=context_size([*conversation.token_ids, *prompt_ids]),
-            max_length=conversation.max_length,
+    async def _reply_all(self, journal_id: str, seen: int) -> None:
+        replies = ConversationReplies(journal_id, seen=seen, can_resume=self._keeper.is_keeping)
+        readings = follow(
+            self._keeper,
+            journal_id,
+            self._caller.tenant,
+            lambda journal: revive_talk(self._context, self._caller, self._request_id, journal),
         )
-        request = GenerationRequest(
-            request_id=self._request_id,
-            prompt_ids=tuple(prompt_ids),
-            max_new_tokens=splitter.max_new_tokens,
-            sampling=message.sampling(),
-            stop=message.stop,
-            keeps_stop=True,
-            keeps_special_tokens=True,
-        )
-        cost = len(prompt_ids) + splitter.max_new_tokens
-        await self._context.admission.reserve(account, self._caller, model.id, cost)
-        async with aclosing(accounted_events(conversation, request, account)) as events:
-            async for event in events:
-                for reply in splitter.add(event):
+        last: Entry | None = None
+        async with aclosing(readings):
+            async for reading in readings:
+                for reply in replies.replies(reading):
                     await self._socket.send_text(reply)
-
-    async def _forget(self, record: ConversationRecord) -> None:
-        try:
-            await self._records.delete(record.conversation_id, owner=record.owner)
-        except SwarmError as error:
-            log.warning("conversation_not_forgotten", error=error.code)  # it expires by itself
+                last = reading.entries[-1] if reading.entries else last
+        if isinstance(last, Failed):
+            for reply in replies.rest():
+                await self._socket.send_text(reply)
+            await self._socket.refuse(last.reply)
+        elif isinstance(last, Closed):
+            await self._socket.close(CLOSE_NORMAL)

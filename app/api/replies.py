@@ -32,6 +32,12 @@ async def send_json(send: Send, body: bytes, headers: Mapping[str, str]) -> None
     await _send_response(send, Response(body, 200, dict(headers), "application/json"))
 
 
+async def send_empty(send: Send) -> None:
+    """Send status 204: there is nothing more to say."""
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
 def json_response(value: object, *, status: int = 200) -> Response:
     """Return a JSON answer for FastAPI's endpoints."""
     return Response(orjson.dumps(value), status_code=status, media_type="application/json")

@@ -22,6 +22,7 @@ from swarm_client.errors import (
 )
 from swarm_client.generation.sampler import SamplerRow
 from swarm_client.session import InferenceSession
+from swarm_client.session.events import EventListener
 
 _MAX_RESTARTS: Final = 3
 """Of a session within one token, from token ids."""
@@ -50,9 +51,17 @@ class SwarmConversation:
     One generation at a time.
     """
 
-    def __init__(self, model: ServedModel, session: InferenceSession, *, tenant: str = "") -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        session: InferenceSession,
+        *,
+        tenant: str = "",
+        on_event: EventListener | None = None,
+    ) -> None:
         self._model = model
         self._tenant = tenant
+        self._on_event = on_event
         self._max_length = session.max_length
         self._session: InferenceSession | None = session  # None: to be opened anew, or closed
         self._token_ids: list[int] = []
@@ -60,11 +69,18 @@ class SwarmConversation:
 
     @classmethod
     async def open(
-        cls, model: ServedModel, *, max_length: int, tenant: str = ""
+        cls,
+        model: ServedModel,
+        *,
+        max_length: int,
+        tenant: str = "",
+        on_event: EventListener | None = None,
     ) -> "SwarmConversation":
         """Open an inference session for it. Raises as `RemoteModel.open_session` does."""
-        session = await model.remote.open_session(max_length=max_length, tenant=tenant)
-        return cls(model, session, tenant=tenant)
+        session = await model.remote.open_session(
+            max_length=max_length, tenant=tenant, on_event=on_event
+        )
+        return cls(model, session, tenant=tenant, on_event=on_event)
 
     @property
     def model_id(self) -> str:
@@ -114,7 +130,10 @@ class SwarmConversation:
         """Append the prompt, and embed all pending tokens."""
         if self._is_closed:
             raise SessionClosedError
-        self._append(request.prompt_ids)
+        self._append(request.prompt_ids, len(request.produced_ids))
+        max_tokens = min(request.max_new_tokens, self._max_length - len(self._token_ids))
+        row, output = self._begin_output(request)
+        self._token_ids += request.produced_ids
         if self.position == len(self._token_ids):  # the last one's output is needed once more
             await self._roll_back(self.position - 1)
         if self._session is None:
@@ -122,9 +141,10 @@ class SwarmConversation:
         return _Generation(
             session=self._session,
             hidden=await self._embed_pending(self._session),
-            row=SamplerRow(request.sampling, self._token_ids, Random(request.sampling.seed)),
-            output=self._output_text(request),
-            max_tokens=min(request.max_new_tokens, self._max_length - len(self._token_ids)),
+            row=row,
+            output=output,
+            max_tokens=max_tokens,
+            num_tokens=len(request.produced_ids),
         )
 
     async def _embed_pending(self, session: InferenceSession) -> Tensor:
@@ -133,32 +153,39 @@ class SwarmConversation:
             await session.reuse_prefix(self._token_ids)
         return await self._model.replicas.embed(self._token_ids[session.position :])
 
-    def _append(self, prompt_ids: Sequence[int]) -> None:
-        """The prompt must leave room for at least one new token."""
+    def _append(self, prompt_ids: Sequence[int], num_produced: int) -> None:
+        """The prompt must leave room for what is produced already, and for one new token."""
         if not prompt_ids and not self._token_ids:
             if self._model.facts.bos_token_id is None:
                 raise EmptyPromptError
             prompt_ids = (self._model.facts.bos_token_id,)
-        position, num_tokens = len(self._token_ids), len(prompt_ids) + 1
+        position, num_tokens = len(self._token_ids), len(prompt_ids) + num_produced + 1
         if position + num_tokens > self._max_length:
             raise MaxLengthExceededError(position, num_tokens, self._max_length)
         self._token_ids += prompt_ids
 
     async def _reopen(self) -> InferenceSession:
         session = await self._model.remote.open_session(
-            max_length=self._max_length, tenant=self._tenant
+            max_length=self._max_length, tenant=self._tenant, on_event=self._on_event
         )
         if self._is_closed:  # meanwhile
             await session.close()
             raise SessionClosedError
         return session
 
-    def _output_text(self, request: GenerationRequest) -> OutputText:
+    def _begin_output(self, request: GenerationRequest) -> tuple[SamplerRow, OutputText]:
+        """Return sampler and text as they are behind the tokens that are produced already."""
         decode = self._model.tokenizer.decoder(keeps_special_tokens=request.keeps_special_tokens)
-        return OutputText(
+        output = OutputText(
             Detokenizer(decode, self._token_ids),
             StopFinder(request.stop, keeps_stop=request.keeps_stop),
         )
+        random = Random(request.sampling.seed)
+        for token_id in request.produced_ids:
+            output.push(token_id)
+            if request.sampling.do_sample:
+                random.random()  # the sampler draws one number per token
+        return SamplerRow(request.sampling, self._token_ids, random), output
 
     async def _next_event(self, generation: _Generation) -> GenerationEvent:
         """Make one token, and see whether it is the last."""
@@ -167,12 +194,12 @@ class SwarmConversation:
         text = output.push(token_id)
         is_stop = output.is_stopped or token_id in self._model.facts.eos_token_ids
         if not is_stop and generation.num_tokens < generation.max_tokens:
-            return GenerationEvent(text, 1, timings=timings)
+            return GenerationEvent(text, (token_id,), timings=timings)
         text += output.finish()
         if output.is_stopped:
             await self._cut_output(output.cut(), generation.num_tokens)
         reason = FinishReason.STOP if is_stop or output.is_stopped else FinishReason.LENGTH
-        return GenerationEvent(text, 1, reason, timings)
+        return GenerationEvent(text, (token_id,), reason, timings)
 
     async def _step(self, generation: _Generation) -> TokenTimings:
         """Run pending tokens through all blocks, and append the token that follows."""

@@ -10,6 +10,7 @@ from app.inference.model_loader import load_model, model_id_of
 from app.inference.served_model import ServedModel
 from app.inference.settings import EngineSettings
 from swarm_client.connection import SwarmConnection
+from swarm_client.session.events import EventListener
 from swarm_protocol.errors import CheckpointError
 
 __all__ = ["EngineSettings", "SwarmEngine"]
@@ -57,7 +58,14 @@ class SwarmEngine:
             raise UnknownModelError(name, self.models)
         return self.models[name]
 
-    async def open(self, model_id: str, *, max_length: int, tenant: str = "") -> SwarmConversation:
+    async def open(
+        self,
+        model_id: str,
+        *,
+        max_length: int,
+        tenant: str = "",
+        on_event: EventListener | None = None,
+    ) -> SwarmConversation:
         """Open a conversation; see `Engine.open`. Raises as `RemoteModel.open_session` does, too.
 
         Raises:
@@ -68,7 +76,9 @@ class SwarmEngine:
         model = self.model(model_id)
         if max_length > model.facts.max_positions:
             raise PromptTooLongError(max_length, model.facts.max_positions)
-        return await SwarmConversation.open(model, max_length=max_length, tenant=tenant)
+        return await SwarmConversation.open(
+            model, max_length=max_length, tenant=tenant, on_event=on_event
+        )
 
     async def close(self) -> None:
         """Stop the canaries and the replicas; conversations fail at their next token. Idempotent.

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NewType, Protocol
 
 from swarm_client.generation.parameters import SamplingParameters
+from swarm_client.session.events import EventListener
 
 RequestId = NewType("RequestId", str)
 
@@ -38,6 +39,8 @@ class GenerationRequest:
         stop: texts that end the generation wherever they appear in the new text.
         keeps_stop: whether the stop text is part of the output (Petals) or cut off (OpenAI).
         keeps_special_tokens: whether special tokens appear as text; stop texts see them then.
+        produced_ids: tokens of this generation that somebody else has made already. They count,
+            as do their random numbers and their part of a stop text; the first event is the next.
     """
 
     request_id: RequestId
@@ -47,6 +50,7 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     keeps_stop: bool = False
     keeps_special_tokens: bool = False
+    produced_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +73,20 @@ class GenerationEvent:
     Attributes:
         text: new text, whole characters only; empty while a character or a possible stop text is
             incomplete.
-        num_tokens: generated tokens since the previous event; their sum is the completion's size.
+        token_ids: tokens generated since the previous event.
         finish_reason: set on the last event, and only there.
         timings: of the step behind this event.
     """
 
     text: str
-    num_tokens: int
+    token_ids: tuple[int, ...]
     finish_reason: FinishReason | None = None
     timings: TokenTimings | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens; the sum over all events is the completion's size."""
+        return len(self.token_ids)
 
 
 class Conversation(Protocol):
@@ -119,10 +128,18 @@ class Conversation(Protocol):
 class Engine(Protocol):
     """Opens conversations with models."""
 
-    async def open(self, model_id: str, *, max_length: int, tenant: str = "") -> Conversation:
+    async def open(
+        self,
+        model_id: str,
+        *,
+        max_length: int,
+        tenant: str = "",
+        on_event: EventListener | None = None,
+    ) -> Conversation:
         """Open a conversation of at most `max_length` tokens.
 
         Conversations of one tenant share what servers have computed for equal beginnings.
+        `on_event` is told, on the event loop, of servers lost, waited for and replaced.
 
         Raises:
             UnknownModelError: no such model here.

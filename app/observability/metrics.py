@@ -11,6 +11,7 @@ from enum import StrEnum
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from app.errors import describe_error
+from app.observability.repairs import RepairMetrics
 from swarm_protocol.errors import SwarmError
 
 _FIRST_TOKEN_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -76,6 +77,7 @@ class Metrics:
             "The part of the time between tokens spent neither in servers nor in the LM head.",
             _OVERHEAD_BUCKETS_S,
         )
+        self.repairs = RepairMetrics(registry)
 
     @contextmanager
     def refusals(self) -> Iterator[None]:

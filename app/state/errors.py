@@ -4,8 +4,9 @@ SwarmError
 └── StateError
     ├── StateUnavailableError      the store does not answer
     ├── InvalidStateUrlError       its address cannot be understood
-    ├── ConversationNotFoundError  gone, or owned by somebody else
-    ├── ConversationExistsError    the id is taken
+    ├── JournalNotFoundError       gone, or owned by somebody else
+    ├── JournalExistsError         the id is taken
+    ├── JournalLeasedError         somebody else writes it
     └── CostOverBurstError         the request can never pass the limit
 """
 
@@ -44,24 +45,35 @@ class InvalidStateUrlError(StateError):
         )
 
 
-class ConversationNotFoundError(StateError):
-    """The conversation is gone, never was, or is owned by somebody else."""
+class JournalNotFoundError(StateError):
+    """The journal is gone, never was, or is owned by somebody else."""
 
-    code = "conversation_not_found"
+    code = "journal_not_found"
 
-    def __init__(self, conversation_id: str) -> None:
-        super().__init__("the conversation does not exist or has expired")
-        self.conversation_id = conversation_id
+    def __init__(self, journal_id: str) -> None:
+        super().__init__("there is nothing to go on with: it does not exist or has expired")
+        self.journal_id = journal_id
 
 
-class ConversationExistsError(StateError):
-    """A conversation with this id exists, whoever owns it."""
+class JournalExistsError(StateError):
+    """A journal with this id exists, whoever owns it."""
 
-    code = "conversation_exists"
+    code = "journal_exists"
 
-    def __init__(self, conversation_id: str) -> None:
-        super().__init__("a conversation with this id exists already")
-        self.conversation_id = conversation_id
+    def __init__(self, journal_id: str) -> None:
+        super().__init__("a journal with this id exists already")
+        self.journal_id = journal_id
+
+
+class JournalLeasedError(StateError):
+    """Somebody else may write the journal now."""
+
+    code = "journal_leased"
+    retryable = True
+
+    def __init__(self, journal_id: str) -> None:
+        super().__init__("another worker writes this journal")
+        self.journal_id = journal_id
 
 
 class CostOverBurstError(StateError):

@@ -3,24 +3,30 @@
 # ruff: noqa: D102 - the methods are described once, in their Protocols
 
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from app.state import gcra
-from app.state.conversations import ConversationRecord
-from app.state.errors import ConversationExistsError, ConversationNotFoundError
+from app.state.errors import JournalExistsError, JournalLeasedError, JournalNotFoundError
 from app.state.expiring_table import ExpiringTable
+from app.state.journals import (
+    Extension,
+    ExtensionOutcome,
+    Holding,
+    JournalPart,
+    Lease,
+    Terms,
+)
 from app.state.rate_limits import RateLimit, RateLimitState, Reservation
 
-_MAX_CONVERSATIONS: Final = 10_000
+_MAX_JOURNALS: Final = 2000
 _MAX_BUCKETS: Final = 100_000
 
 
 class MemoryStateStore:
-    """Conversations and rate limits in memory, bounded.
+    """Journals and rate limits in memory, bounded.
 
     When a bound is reached, what would expire soonest is forgotten.
 
@@ -29,7 +35,7 @@ class MemoryStateStore:
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self.conversations = MemoryConversationStore(clock)
+        self.journals = MemoryJournalStore(clock)
         self.rate_limiter = MemoryRateLimiter(clock)
 
     async def check(self) -> None:
@@ -40,79 +46,79 @@ class MemoryStateStore:
 
 
 @dataclass(slots=True)
-class _Conversation:
-    """`tokens` grows in place and is unsigned 32-bit, so 8192 of them take 32 KiB."""
+class _Journal:
+    """One journal; `leased_until` is 0 when the lease was given back."""
 
-    record: ConversationRecord  # as created
-    tokens: "array[int]"
-    position: int
-    expires_at: float
+    owner: str
+    entries: list[bytes]
+    lease_number: int
+    leased_until: float
 
 
-class MemoryConversationStore:
-    """`ConversationStore` in this process."""
+class MemoryJournalStore:
+    """`JournalStore` in this process."""
 
-    def __init__(
-        self, clock: Callable[[], float], max_conversations: int = _MAX_CONVERSATIONS
-    ) -> None:
+    def __init__(self, clock: Callable[[], float], max_journals: int = _MAX_JOURNALS) -> None:
         self._clock = clock
-        self._table = ExpiringTable[str, _Conversation](max_conversations)
+        self._table = ExpiringTable[str, _Journal](max_journals)
 
-    async def create(self, record: ConversationRecord) -> None:
+    async def create(
+        self, journal_id: str, *, owner: str, entries: Sequence[bytes], terms: Terms
+    ) -> Lease:
         now = self._clock()
-        if self._table.get(record.conversation_id, now=now) is not None:
-            raise ConversationExistsError(record.conversation_id)
-        conversation = _Conversation(
-            record, array("I", record.token_ids), record.position, record.expires_at
-        )
-        self._put(conversation, now)
+        if self._table.get(journal_id, now=now) is not None:
+            raise JournalExistsError(journal_id)
+        journal = _Journal(owner, list(entries), 1, now + terms.lease_s)
+        self._table.put(journal_id, journal, expires_at=now + terms.keep_s, now=now)
+        return Lease(journal_id, 1)
 
-    async def append(
-        self,
-        conversation_id: str,
-        *,
-        owner: str,
-        token_ids: Sequence[int],
-        position: int,
-        ttl_s: float,
-    ) -> None:
+    async def extend(
+        self, extensions: Sequence[Extension], *, terms: Terms
+    ) -> Sequence[ExtensionOutcome]:
+        return [self._extend(extension, terms) for extension in extensions]
+
+    async def read(self, journal_id: str, *, owner: str, start: int) -> JournalPart:
         now = self._clock()
-        conversation = self._find(conversation_id, owner, now)
-        conversation.tokens.extend(array("I", token_ids))
-        conversation.position = position
-        conversation.expires_at = now + ttl_s
-        self._put(conversation, now)
+        journal = self._find(journal_id, owner, now)
+        return JournalPart(tuple(journal.entries[start:]), journal.leased_until > now)
 
-    async def get(self, conversation_id: str, *, owner: str) -> ConversationRecord:
-        conversation = self._find(conversation_id, owner, self._clock())
-        return replace(
-            conversation.record,
-            token_ids=tuple(conversation.tokens),
-            position=conversation.position,
-            expires_at=conversation.expires_at,
-        )
+    async def take(self, journal_id: str, *, owner: str, terms: Terms) -> Lease:
+        now = self._clock()
+        journal = self._find(journal_id, owner, now)
+        if journal.leased_until > now:
+            raise JournalLeasedError(journal_id)
+        journal.lease_number += 1
+        journal.leased_until = now + terms.lease_s
+        self._table.put(journal_id, journal, expires_at=now + terms.keep_s, now=now)
+        return Lease(journal_id, journal.lease_number)
 
-    async def delete(self, conversation_id: str, *, owner: str) -> None:
-        with suppress(ConversationNotFoundError):
-            self._find(conversation_id, owner, self._clock())
-            self._table.remove(conversation_id)
+    async def delete(self, journal_id: str, *, owner: str) -> None:
+        with suppress(JournalNotFoundError):
+            self._find(journal_id, owner, self._clock())
+            self._table.remove(journal_id)
 
     async def count(self) -> int:
         return self._table.count(now=self._clock())
 
-    def _find(self, conversation_id: str, owner: str, now: float) -> _Conversation:
-        conversation = self._table.get(conversation_id, now=now)
-        if conversation is None or conversation.record.owner != owner:
-            raise ConversationNotFoundError(conversation_id)
-        return conversation
+    def _extend(self, extension: Extension, terms: Terms) -> ExtensionOutcome:
+        now, lease = self._clock(), extension.lease
+        journal = self._table.get(lease.journal_id, now=now)
+        if journal is None:
+            return ExtensionOutcome(Holding.GONE)
+        if journal.lease_number != lease.number:
+            return ExtensionOutcome(Holding.LOST)
+        num_known = len(journal.entries) - extension.start
+        if num_known >= 0:
+            journal.entries += extension.entries[num_known:]
+        journal.leased_until = 0.0 if extension.is_last else now + terms.lease_s
+        self._table.put(lease.journal_id, journal, expires_at=now + terms.keep_s, now=now)
+        return ExtensionOutcome(Holding.HELD, len(journal.entries))
 
-    def _put(self, conversation: _Conversation, now: float) -> None:
-        self._table.put(
-            conversation.record.conversation_id,
-            conversation,
-            expires_at=conversation.expires_at,
-            now=now,
-        )
+    def _find(self, journal_id: str, owner: str, now: float) -> _Journal:
+        journal = self._table.get(journal_id, now=now)
+        if journal is None or journal.owner != owner:
+            raise JournalNotFoundError(journal_id)
+        return journal
 
 
 class MemoryRateLimiter:

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from app.state.conversations import ConversationStore
+from app.state.journals import JournalStore
 from app.state.memory import MemoryStateStore
 from app.state.rate_limits import RateLimiter
 from app.state.redis import RedisStateStore
@@ -12,8 +12,8 @@ class StateStore(Protocol):
     """Everything the gateway remembers between requests."""
 
     @property
-    def conversations(self) -> ConversationStore:
-        """Who said what, until it expires."""
+    def journals(self) -> JournalStore:
+        """What was asked and answered, until it expires."""
 
     @property
     def rate_limiter(self) -> RateLimiter:

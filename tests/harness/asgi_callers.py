@@ -94,6 +94,10 @@ class SocketCaller(_Caller):
         """Close the connection."""
         self._to_app.put_nowait({"type": "websocket.disconnect", "code": 1001})
 
+    def vanish(self) -> None:
+        """Break the connection."""
+        self._to_app.put_nowait({"type": "websocket.disconnect", "code": 1006})
+
     async def reply(self) -> dict[str, Any]:
         """Return the next reply."""
         message = await self.next_message()
@@ -109,19 +113,20 @@ class SocketCaller(_Caller):
 
 
 class RequestCaller(_Caller):
-    """One POST with a JSON body."""
+    """One request, most often a POST with a JSON body."""
 
     def __init__(
         self,
         app: ASGIApp,
         path: str,
-        body: Mapping[str, object],
+        body: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
+        method: str = "POST",
     ) -> None:
-        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode()}
+        scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode()}
         fields = {"content-type": "application/json", **(headers or {})}
         super().__init__(app, {**scope, "scheme": "http"}, fields)
-        data = json.dumps(body).encode()
+        data = b"" if body is None else json.dumps(body).encode()
         self._to_app.put_nowait({"type": "http.request", "body": data, "more_body": False})
 
     def leave(self) -> None:

@@ -30,6 +30,7 @@ from swarm_client.directory import ServerView
 from swarm_client.errors import MaxLengthExceededError
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_client.models.facts import ModelFacts
+from swarm_client.session.events import EventListener
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.records import ServerState
 
@@ -135,9 +136,9 @@ class ScriptedConversation:
             raise MaxLengthExceededError(
                 self.position, len(request.prompt_ids) + 1, self.max_length
             )
-        self.token_ids += request.prompt_ids
-        said = ""
-        for num_tokens in range(1, request.max_new_tokens + 1):
+        self.token_ids += (*request.prompt_ids, *request.produced_ids)
+        said = "".join(engine.next_character() for _ in request.produced_ids)
+        for num_tokens in range(len(said) + 1, request.max_new_tokens + 1):
             if num_tokens > engine.num_before_hold:
                 engine.is_holding.set()
                 await engine.released.wait()
@@ -145,9 +146,10 @@ class ScriptedConversation:
                 raise engine.error
             character = engine.next_character()
             said += character
-            self.token_ids.append(ord(character or "\0") % 256)
+            token_id = ord(character or "\0") % 256
+            self.token_ids.append(token_id)
             reason = self._finish_reason(request, said, num_tokens, is_end=not character)
-            yield GenerationEvent(character, 1, reason, TIMINGS)
+            yield GenerationEvent(character, (token_id,), reason, TIMINGS)
             if reason is not None:
                 return
 
@@ -176,6 +178,7 @@ class ScriptedEngine:
         is_holding: set when a generation waits.
         error: raised by `generate` after `num_before_error` tokens; by `open` if `open_error`.
         num_open: conversations open now.
+        on_event: listener of the conversation that was opened last.
     """
 
     def __init__(self, script: str = "Hello!") -> None:
@@ -187,6 +190,7 @@ class ScriptedEngine:
         self.num_before_error = 0
         self.open_error: Exception | None = None
         self.num_open = 0
+        self.on_event: EventListener | None = None
         self.requests: list[GenerationRequest] = []
         self.demo = ScriptedModel()
 
@@ -202,9 +206,15 @@ class ScriptedEngine:
         return self.demo
 
     async def open(
-        self, model_id: str, *, max_length: int, tenant: str = ""
+        self,
+        model_id: str,
+        *,
+        max_length: int,
+        tenant: str = "",
+        on_event: EventListener | None = None,
     ) -> ScriptedConversation:
         """Open a conversation and count it."""
+        self.on_event = on_event
         if self.open_error is not None:
             raise self.open_error
         if max_length > FACTS.max_positions:

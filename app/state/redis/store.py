@@ -1,12 +1,12 @@
 """The store in Redis, put together."""
 
 from app.state.redis.connection import RedisConnection
-from app.state.redis.conversations import RedisConversationStore
+from app.state.redis.journals import RedisJournalStore
 from app.state.redis.rate_limiter import RedisRateLimiter
 
 
 class RedisStateStore:
-    """Conversations and rate limits in Redis.
+    """Journals and rate limits in Redis.
 
     While Redis is away every call raises `StateUnavailableError` within `timeout_s`; the first
     call after its return succeeds.
@@ -21,7 +21,7 @@ class RedisStateStore:
 
     def __init__(self, redis_url: str, timeout_s: float = 1.0) -> None:
         self._connection = RedisConnection(redis_url, timeout_s)
-        self.conversations = RedisConversationStore(self._connection)
+        self.journals = RedisJournalStore(self._connection)
         self.rate_limiter = RedisRateLimiter(self._connection)
 
     async def check(self) -> None:

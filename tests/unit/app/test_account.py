@@ -25,9 +25,9 @@ def test_times_between_tokens_and_the_gateways_part_of_them() -> None:
     timings = TokenTimings(queue_ms=1.0, hops_ms=(4.0, 3.0), head_ms=1.0)
 
     clock.now = 0.5
-    account.add(GenerationEvent("a", 1, None, timings))
+    account.add(GenerationEvent("a", (5,), None, timings))
     clock.now = 0.51
-    account.add(GenerationEvent("b", 1, FinishReason.STOP, timings))
+    account.add(GenerationEvent("b", (6,), FinishReason.STOP, timings))
     account.close()
 
     assert _value(metrics, "vllm:time_to_first_token_seconds_sum") == 0.5
@@ -43,10 +43,10 @@ def test_several_tokens_of_one_event_share_its_time() -> None:
     clock, metrics = _Clock(), Metrics()
     account = Account(metrics, clock)
     account.start("demo", 1)
-    account.add(GenerationEvent("a", 1))
+    account.add(GenerationEvent("a", (5,)))
 
     clock.now = 0.3
-    account.add(GenerationEvent("bcd", 3, FinishReason.LENGTH, TokenTimings(0, (), 0)))
+    account.add(GenerationEvent("bcd", (6, 7, 8), FinishReason.LENGTH, TokenTimings(0, (), 0)))
 
     assert round(_value(metrics, "vllm:time_per_output_token_seconds_sum") or 0, 6) == 0.1
     assert _value(metrics, "swarmgate_overhead_per_token_seconds_count") == 0

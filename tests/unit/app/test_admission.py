@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.admission import Admission, CallerLeftError, limit_headers
+from app.admission import Admission, CallerLeftError, Place, limit_headers
 from app.callers import Caller
 from app.errors import BadRequestError, BusyError, DrainingError, RateLimitedError
 from app.inference.requests import FinishReason, GenerationEvent
@@ -45,7 +45,7 @@ async def _end_with(
             account.start("demo", prompt)
         if error is not None:
             raise error
-        account.add(GenerationEvent("a", 1, FinishReason.LENGTH))
+        account.add(GenerationEvent("a", (5,), FinishReason.LENGTH))
 
 
 async def _remaining(store: MemoryStateStore) -> int:
@@ -61,7 +61,7 @@ async def test_used_tokens_are_charged_and_the_rest_given_back() -> None:
     async with admission.admit(Surface.CHAT) as account:
         await admission.reserve(account, CALLER, "demo", 90)
         account.start("demo", 10)
-        account.add(GenerationEvent("a", 5, FinishReason.STOP))
+        account.add(GenerationEvent("a", (5, 6, 7, 8, 9), FinishReason.STOP))
 
     assert await _remaining(store) == 85
 
@@ -147,7 +147,7 @@ async def test_draining_waits_for_what_runs_and_refuses_the_rest() -> None:
     with pytest.raises(DrainingError):
         async with admission.admit(Surface.CHAT):
             pass
-    with pytest.raises(DrainingError), admission.conversation():
+    with pytest.raises(DrainingError), admission.place(Place.CONVERSATION):
         pass
 
 
@@ -181,7 +181,7 @@ async def test_caller_who_leaves_after_the_last_token_is_not_a_cancellation() ->
     with suppress(CallerLeftError):
         async with admission.admit(Surface.CHAT) as account:
             account.start("demo", 1)
-            account.add(GenerationEvent("a", 1, FinishReason.STOP))
+            account.add(GenerationEvent("a", (5,), FinishReason.STOP))
             raise CallerLeftError
 
     assert _outcomes(metrics.registry) == {"stop": 1}

@@ -26,7 +26,8 @@ _NOT_FOR_CALLERS = {
     "bad_trained_parts",
     "trained_parts_mismatch",
     "disk_full",
-    "conversation_exists",
+    "journal_exists",
+    "journal_leased",
     "head_failed",
 }
 

@@ -49,17 +49,18 @@ async def gateway_of(
 
 
 @asynccontextmanager
-async def listening_gateway(model: Path) -> AsyncIterator[tuple[str, Swarm]]:
+async def listening_gateway(
+    model: Path, settings: Settings | None = None
+) -> AsyncIterator[tuple[str, Swarm]]:
     """Serve the app at a free port, as the command line does; yield its address and the swarm.
 
     It is stopped by SIGTERM.
     """
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    settings = Settings(port=0)
     async with _parts_of(model) as (parts, swarm):
         serving = asyncio.create_task(
             serve_gateway(
-                settings,
+                settings or Settings(port=0),
                 lambda _, number: port.set_result(number),
                 gateway=lambda _: nullcontext(parts),
             )

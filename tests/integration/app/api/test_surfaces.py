@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.settings import Settings
 from tests.harness.asgi_callers import RequestCaller, SocketCaller
 from tests.harness.scripted_engine import ScriptedEngine, running_app
 from tests.integration.app.api.gateway import RunningGateway, gateway_of
@@ -83,10 +84,10 @@ async def test_stop_text_is_found_anywhere_and_the_dialogue_goes_on(tiny_llama: 
 
 
 async def test_leaving_frees_the_servers_memory(tiny_llama: Path) -> None:
-    """Streaming or not, on every surface, within one step."""
+    """Streaming or not, on every surface, within one step, where nothing can be resumed."""
     chat = {"model": "tiny-llama", "messages": [{"role": "user", "content": "Hi"}]}
     long = {"max_tokens": 400, "seed": 1, "temperature": 2}
-    async with gateway_of(tiny_llama) as gateway:
+    async with gateway_of(tiny_llama, Settings(resume_s=0)) as gateway:
         for path, body in (
             ("/api/v1/generate", {**FORM, "max_new_tokens": 400}),
             ("/v1/chat/completions", {**chat, **long}),

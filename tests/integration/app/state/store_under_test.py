@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from app.state.conversations import ConversationStore
+from app.state.journals import JournalStore
 from app.state.memory import MemoryStateStore
 from app.state.rate_limits import RateLimiter
 from app.state.redis.connection import RedisConnection
-from app.state.redis.conversations import RedisConversationStore
+from app.state.redis.journals import RedisJournalStore
 from app.state.redis.rate_limiter import RedisRateLimiter
 
 
@@ -29,7 +29,7 @@ class FakeClock:
 class StoreUnderTest:
     """The two parts of a store; `pass_time(seconds)` makes both believe that time has passed."""
 
-    conversations: ConversationStore
+    journals: JournalStore
     rate_limiter: RateLimiter
     clock: FakeClock
     pass_time: Callable[[float], Awaitable[None]]
@@ -44,7 +44,7 @@ async def memory_store_under_test() -> AsyncGenerator[StoreUnderTest]:
     async def pass_time(seconds: float) -> None:
         clock.now_us += round(seconds * 1_000_000)
 
-    yield StoreUnderTest(store.conversations, store.rate_limiter, clock, pass_time)
+    yield StoreUnderTest(store.journals, store.rate_limiter, clock, pass_time)
 
 
 @asynccontextmanager
@@ -61,7 +61,7 @@ async def redis_store_under_test(url: str) -> AsyncGenerator[StoreUnderTest]:
             await redis.pexpire(key, await redis.pttl(key) - round(seconds * 1000))
 
     yield StoreUnderTest(
-        RedisConversationStore(connection), RedisRateLimiter(connection, clock), clock, pass_time
+        RedisJournalStore(connection), RedisRateLimiter(connection, clock), clock, pass_time
     )
     await redis.aclose()
     await connection.close()

@@ -8,30 +8,41 @@ from typing import Final
 import pytest
 from redis.asyncio import Redis
 
-from app.state.conversations import ConversationRecord
-from app.state.errors import ConversationNotFoundError, StateUnavailableError
+from app.state.errors import JournalNotFoundError, StateUnavailableError
+from app.state.journals import Extension, Holding, JournalPart, Lease, Terms
 from app.state.rate_limits import RateLimit, Reservation
 from app.state.redis import RedisStateStore
 from tests.harness.redis_server import RedisServer, redis_server
 
 LIMIT: Final = RateLimit("key", "k1", tokens_per_minute=60, burst_tokens=10)
-RECORD: Final = ConversationRecord("c1", "me", "demo", 64, (1, 2), 1, expires_at=4_000_000_000)
+TERMS: Final = Terms(lease_s=30, keep_s=600)
 RESERVATION: Final = Reservation(
     is_allowed=True, cost_tokens=1, states=(), retry_after_s=0, limits=(LIMIT,)
 )
 
 OPERATIONS: Final[dict[str, Callable[[RedisStateStore], Awaitable[object]]]] = {
     "check": lambda store: store.check(),
-    "create": lambda store: store.conversations.create(RECORD),
-    "append": lambda store: store.conversations.append(
-        "c1", owner="me", token_ids=[3], position=2, ttl_s=60
+    "create": lambda store: create(store),
+    "extend": lambda store: store.journals.extend(
+        [Extension(Lease("j1", 1), 2, (b"c",))], terms=TERMS
     ),
-    "get": lambda store: store.conversations.get("c1", owner="me"),
-    "delete": lambda store: store.conversations.delete("c1", owner="me"),
-    "count": lambda store: store.conversations.count(),
+    "read": lambda store: store.journals.read("j1", owner="me", start=0),
+    "take": lambda store: store.journals.take("j1", owner="me", terms=TERMS),
+    "delete": lambda store: store.journals.delete("j1", owner="me"),
+    "count": lambda store: store.journals.count(),
     "reserve": lambda store: store.rate_limiter.reserve([LIMIT], 1),
     "settle": lambda store: store.rate_limiter.settle(RESERVATION, 0),
 }
+
+
+async def create(store: RedisStateStore) -> None:
+    """Keep a journal of two entries."""
+    await store.journals.create("j1", owner="me", entries=[b"a", b"b"], terms=TERMS)
+
+
+async def entries(store: RedisStateStore) -> tuple[bytes, ...]:
+    """Return what is in it."""
+    return (await store.journals.read("j1", owner="me", start=0)).entries
 
 
 @pytest.fixture
@@ -66,14 +77,14 @@ async def test_every_operation_says_that_redis_is_gone(server: RedisServer, name
 async def test_the_first_call_after_the_return_of_redis_succeeds(server: RedisServer) -> None:
     """Neither dead connections nor forgotten scripts are the caller's concern; data survives."""
     async with opened(server.url) as store:
-        await store.conversations.create(RECORD)
+        await create(store)
         server.kill()
         with pytest.raises(StateUnavailableError):
             await store.check()
 
         server.restart()
 
-        assert await store.conversations.get("c1", owner="me") == RECORD
+        assert await entries(store) == (b"a", b"b")
         assert (await store.rate_limiter.reserve([LIMIT], 1)).is_allowed
 
 
@@ -108,16 +119,16 @@ async def test_a_caller_who_leaves_does_not_leave_an_answer_to_the_next(
 ) -> None:
     """A cancelled call gives up its connection with the reply that may still arrive on it."""
     async with opened(server.url) as store:
-        await store.conversations.create(RECORD)
+        await create(store)
         server.freeze()
-        leaving = asyncio.create_task(store.conversations.count())
+        leaving = asyncio.create_task(store.journals.count())
         await asyncio.sleep(0)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
         server.thaw()
 
-        assert await store.conversations.get("c1", owner="me") == RECORD
+        assert await entries(store) == (b"a", b"b")
 
 
 async def test_credentials_open_the_door_and_stay_out_of_errors() -> None:
@@ -159,29 +170,51 @@ async def test_the_time_of_redis_counts_to_the_microsecond(server: RedisServer) 
 async def test_every_key_is_ours_and_expires_by_itself(server: RedisServer) -> None:
     """Nothing is left behind for ever, and a bucket not for long after it is full."""
     async with opened(server.url) as store, Redis.from_url(server.url) as redis:
-        await store.conversations.create(RECORD)
+        await create(store)
         await store.rate_limiter.reserve([LIMIT], 10)
 
         ttl_s = {key: await redis.ttl(key) for key in await redis.keys("*")}
 
     assert set(ttl_s) == {
-        b"swarmgate:conversation:{c1}",
-        b"swarmgate:conversation:{c1}:tokens",
+        b"swarmgate:journal:{j1}",
+        b"swarmgate:journal:{j1}:entries",
+        b"swarmgate:journal:{j1}:lease",
         b"swarmgate:limit:key:k1",
     }
     assert 0 < ttl_s[b"swarmgate:limit:key:k1"] <= 20
     assert min(ttl_s.values()) > 0
 
 
-async def test_a_conversation_of_which_a_half_was_evicted_is_gone(server: RedisServer) -> None:
-    """A Redis short of memory loses conversations, but never shows a wrong history."""
+async def test_a_journal_of_which_a_half_was_evicted_is_gone(server: RedisServer) -> None:
+    """A Redis short of memory loses journals, but never shows one with a hole."""
     async with opened(server.url) as store, Redis.from_url(server.url) as redis:
-        await store.conversations.create(RECORD)
-        await redis.delete("swarmgate:conversation:{c1}:tokens")
+        await create(store)
+        await redis.delete("swarmgate:journal:{j1}:entries")
 
-        for name in ("get", "append"):
-            with pytest.raises(ConversationNotFoundError):
+        for name in ("read", "take"):
+            with pytest.raises(JournalNotFoundError):
                 await OPERATIONS[name](store)
+        (outcome,) = await store.journals.extend(
+            [Extension(Lease("j1", 1), 2, (b"c",))], terms=TERMS
+        )
+        assert outcome.holding is Holding.GONE
+
+
+async def test_a_redis_that_came_back_without_the_latest_entries_gets_them_again(
+    server: RedisServer,
+) -> None:
+    """The outcome tells how many it has; the writer sends from there on."""
+    async with opened(server.url) as store, Redis.from_url(server.url) as redis:
+        await create(store)
+        await redis.ltrim("swarmgate:journal:{j1}:entries", 0, 0)
+        lease = Lease("j1", 1)
+
+        (early,) = await store.journals.extend([Extension(lease, 2, (b"c",))], terms=TERMS)
+        (late,) = await store.journals.extend([Extension(lease, 1, (b"b", b"c"))], terms=TERMS)
+
+        assert (early.holding, early.num_entries, late.num_entries) == (Holding.HELD, 1, 3)
+        part = await store.journals.read("j1", owner="me", start=0)
+        assert part == JournalPart((b"a", b"b", b"c"), is_leased=True)
 
 
 async def test_closing_twice_is_fine(shared_redis: RedisServer) -> None:

@@ -71,8 +71,8 @@ async def test_sdk_reads_a_stream_with_usage() -> None:
 
 
 async def test_stream_is_lines_of_data_that_end_with_done() -> None:
-    """Without `include_usage` no chunk speaks of usage."""
-    async with http_client(ScriptedEngine("a\nb")) as client:
+    """Nothing else, where streams cannot be resumed; without `include_usage` no usage."""
+    async with http_client(ScriptedEngine("a\nb"), Settings(resume_s=0)) as client:
         answer = await client.post(CHAT, json={**BODY, "stream": True})
 
     events = answer.text.split("\n\n")
@@ -265,12 +265,12 @@ async def test_loss_in_the_middle_of_a_stream_is_an_event() -> None:
     assert engine.num_open == 0
 
 
-async def test_leaving_a_stream_frees_the_session() -> None:
+async def test_leaving_a_stream_that_cannot_be_resumed_frees_the_session() -> None:
     """Within one step: no further token is asked for."""
     engine = ScriptedEngine()
     engine.num_before_hold = 2
     async with (
-        running_app(engine) as app,
+        running_app(engine, Settings(resume_s=0)) as app,
         RequestCaller(app, CHAT, {**BODY, "stream": True}) as caller,
     ):
         assert await caller.status() == 200

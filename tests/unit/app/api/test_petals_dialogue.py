@@ -1,6 +1,8 @@
 """The dialogue of the Petals WebSocket, without a socket."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,27 +10,46 @@ from hypothesis import strategies as st
 
 from app.api.petals_dialogue import (
     MAX_MESSAGE_BYTES,
-    ReplySplitter,
+    ConversationReplies,
+    check_end,
+    plan_turn,
     read_generate,
     read_opening,
 )
 from app.api.petals_fields import GenerateMessage
 from app.errors import BadRequestError, MessageTooLargeError
-from app.inference.requests import FinishReason, GenerationEvent
+from app.inference.requests import FinishReason, GenerationRequest, RequestId
+from app.journals.entries import ConversationBegun, Entry, Produced, TurnBegun, TurnPlan
+from app.journals.journal import Reading
+from app.journals.notices import Notice
 from swarm_client.errors import MaxLengthExceededError
+from swarm_protocol.identifiers import BlockRange
+
+BEGUN = ConversationBegun("demo", 64)
 
 
 def _message(**fields: object) -> GenerateMessage:
     return read_generate(json.dumps({"type": "generate", **fields}))
 
 
-def _replies(splitter: ReplySplitter, *events: GenerationEvent) -> list[tuple[str, bool, int]]:
-    texts = [text for event in events for text in splitter.add(event)]
-    return [(r["outputs"], r["stop"], r["token_count"]) for r in map(json.loads, texts)]
+def _turn(plan: TurnPlan) -> TurnBegun:
+    request = GenerationRequest(
+        request_id=RequestId("r"), prompt_ids=(), max_new_tokens=plan.max_new_tokens
+    )
+    return TurnBegun(request, plan)
 
 
-def _event(text: str, reason: FinishReason | None = None) -> GenerationEvent:
-    return GenerationEvent(text, 1, reason)
+def _texts(replies: ConversationReplies, *entries: Entry, start: int = 0) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in replies.replies(Reading(start, entries))]
+
+
+def _replies(plan: TurnPlan, *entries: Entry) -> list[tuple[str, bool, int]]:
+    replies = _texts(ConversationReplies("j"), BEGUN, _turn(plan), *entries)[1:]
+    return [(r["outputs"], r["stop"], r["token_count"]) for r in replies]
+
+
+def _token(text: str, reason: FinishReason | None = None) -> Produced:
+    return Produced((5,), text, reason)
 
 
 def test_opening_has_a_model_and_a_length() -> None:
@@ -98,94 +119,145 @@ def test_temperature_zero_takes_the_likeliest_token() -> None:
 
 def test_without_a_stop_text_there_is_one_reply() -> None:
     """It comes at the end, with everything."""
-    splitter = ReplySplitter(_message(max_new_tokens=3), num_context=2, max_length=64)
+    plan = plan_turn(_message(max_new_tokens=3), num_context=2, max_length=64)
 
-    replies = _replies(splitter, _event("a"), _event("b"), _event("c", FinishReason.LENGTH))
+    replies = _replies(plan, _token("a"), _token("b"), _token("c", FinishReason.LENGTH))
 
-    assert splitter.max_new_tokens == 3
+    assert plan.max_new_tokens == 3
     assert replies == [("abc", True, 3)]
 
 
 def test_with_a_stop_text_each_reply_has_the_asked_number_of_tokens() -> None:
     """The engine goes on to the stop text, and replies come in between."""
     message = _message(max_new_tokens=2, stop_sequence="#")
-    splitter = ReplySplitter(message, num_context=2, max_length=64)
+    plan = plan_turn(message, num_context=2, max_length=64)
 
-    events = [_event(text) for text in "abcd"]
-    replies = _replies(splitter, *events, _event("#", FinishReason.STOP))
+    tokens = [_token(text) for text in "abcd"]
+    replies = _replies(plan, *tokens, _token("#", FinishReason.STOP))
 
-    assert splitter.max_new_tokens == 62
+    assert plan.max_new_tokens == 62
     assert replies == [("ab", False, 2), ("cd", False, 2), ("#", True, 1)]
 
 
 def test_nothing_is_sent_while_a_character_is_incomplete() -> None:
     """Its tokens are counted with the reply that shows it."""
     message = _message(max_new_tokens=1, stop_sequence="#")
-    splitter = ReplySplitter(message, num_context=1, max_length=64)
+    plan = plan_turn(message, num_context=1, max_length=64)
 
-    replies = _replies(splitter, _event(""), _event(""), _event("é"))
+    replies = _replies(plan, _token(""), _token(""), _token("é"))
 
     assert replies == [("é", False, 3)]
 
 
-def test_full_session_without_a_stop_text_is_a_failure_after_the_text() -> None:
+def test_full_session_without_a_stop_text_is_a_failure() -> None:
     """The chat page of Petals then reopens with a larger session."""
     message = _message(max_new_tokens=2, stop_sequence="#")
-    splitter = ReplySplitter(message, num_context=61, max_length=64)
-    assert _replies(splitter, _event("a"), _event("b")) == [("ab", False, 2)]
-    last = splitter.add(_event("c", FinishReason.LENGTH))
+    plan = plan_turn(message, num_context=61, max_length=64)
 
-    assert json.loads(next(last))["outputs"] == "c"
+    check_end(plan, FinishReason.STOP, 3)
     with pytest.raises(MaxLengthExceededError, match="Maximum length exceeded: prefix 64"):
-        next(last)
+        check_end(plan, FinishReason.LENGTH, 3)
+
+
+def test_text_kept_back_comes_before_a_failure() -> None:
+    """What was generated is the caller's, whatever happened then."""
+    plan = plan_turn(_message(max_new_tokens=2, stop_sequence="#"), num_context=61, max_length=64)
+    replies = ConversationReplies("j")
+    _texts(replies, BEGUN, _turn(plan), _token("a"), _token("b"), _token("c"))
+
+    (rest,) = [json.loads(text) for text in replies.rest()]
+
+    assert (rest["outputs"], rest["stop"], rest["resume"]) == ("c", False, "j-4")
+    assert list(replies.rest()) == []
 
 
 def test_fewer_tokens_than_asked_for_are_a_failure() -> None:
     """Without a stop text, too, a session that ends early says so."""
-    splitter = ReplySplitter(_message(max_new_tokens=9), num_context=62, max_length=64)
-    list(splitter.add(_event("a")))
+    plan = plan_turn(_message(max_new_tokens=9), num_context=62, max_length=64)
 
-    assert splitter.max_new_tokens == 2
+    assert plan.max_new_tokens == 2
     with pytest.raises(MaxLengthExceededError):
-        list(splitter.add(_event("b", FinishReason.LENGTH)))
+        check_end(plan, FinishReason.LENGTH, 2)
 
 
 def test_max_length_counts_the_whole_conversation() -> None:
     """As `generate(max_length=…)` inside a session of Petals."""
-    splitter = ReplySplitter(_message(max_length=12), num_context=10, max_length=64)
+    plan = plan_turn(_message(max_length=12), num_context=10, max_length=64)
 
-    replies = _replies(splitter, _event("a"), _event("b", FinishReason.LENGTH))
+    check_end(plan, FinishReason.LENGTH, 2)
 
-    assert replies == [("ab", True, 2)]
+    assert plan.max_new_tokens == 2
 
 
 def test_prompt_that_fills_the_session_is_refused() -> None:
     """There is no room for a single new token."""
     with pytest.raises(MaxLengthExceededError):
-        ReplySplitter(_message(max_new_tokens=1), num_context=64, max_length=64)
+        plan_turn(_message(max_new_tokens=1), num_context=64, max_length=64)
+
+
+def test_replies_tell_how_to_get_what_comes_behind_them() -> None:
+    """With the number of the last entry they hold."""
+    plan = plan_turn(_message(max_new_tokens=1, stop_sequence="#"), num_context=1, max_length=64)
+
+    opening, first, second = _texts(
+        ConversationReplies("j"), BEGUN, _turn(plan), _token("a"), _token(""), _token("b")
+    )
+
+    assert opening == {"ok": True, "resume": "j-0"}
+    assert [first["resume"], second["resume"]] == ["j-2", "j-4"]
+
+
+def test_whoever_resumes_gets_what_was_missed_and_how_many_messages_have_arrived() -> None:
+    """Not a token twice."""
+    plan = plan_turn(_message(max_new_tokens=1, stop_sequence="#"), num_context=1, max_length=64)
+    replies = ConversationReplies("j", seen=3)
+
+    opening, missed = _texts(
+        replies, BEGUN, _turn(plan), _token("a"), _token("b"), _token("c", FinishReason.STOP)
+    )
+
+    assert opening == {"ok": True, "resume": "j-3", "turns": 1}
+    assert (missed["outputs"], missed["token_count"], missed["stop"]) == ("c", 1, True)
+
+
+def test_news_of_the_swarm_are_replies_without_text() -> None:
+    """Clients of Petals add nothing and wait on."""
+    notice = Notice("waiting_for_blocks", (BlockRange(4, 8),), left_s=29.96)
+
+    (text,) = ConversationReplies("j").replies(Reading(0, (), (notice,)))
+
+    assert json.loads(text) == {
+        "ok": True,
+        "outputs": "",
+        "stop": False,
+        "token_count": 0,
+        "event": {"type": "waiting_for_blocks", "blocks": [[4, 8]], "left_s": 30.0},
+    }
 
 
 @given(
     sizes=st.lists(st.tuples(st.text(max_size=3), st.integers(1, 3)), min_size=1, max_size=20),
     per_reply=st.integers(1, 5),
     has_stop=st.booleans(),
+    place=st.integers(0, 20),
 )
 def test_replies_hold_every_text_and_token_once(
-    sizes: list[tuple[str, int]], per_reply: int, has_stop: bool
+    sizes: list[tuple[str, int]], per_reply: int, has_stop: bool, place: int
 ) -> None:
-    """However events are cut, their sum is what the caller gets, and the last reply stops."""
+    """However tokens come, and wherever the connection breaks; the last reply stops."""
     stop = {"stop_sequence": "#"} if has_stop else {}
-    splitter = ReplySplitter(
-        _message(max_new_tokens=per_reply, **stop), num_context=1, max_length=9
-    )
-    events = [GenerationEvent(text, count) for text, count in sizes[:-1]]
-    events.append(GenerationEvent(*sizes[-1], FinishReason.STOP))
+    plan = plan_turn(_message(max_new_tokens=per_reply, **stop), num_context=1, max_length=9)
+    produced = [Produced((5,) * count, text) for text, count in sizes]
+    produced[-1] = replace(produced[-1], finish_reason=FinishReason.STOP)
+    entries: list[Entry] = [BEGUN, _turn(plan), *produced]
 
-    replies = _replies(splitter, *events)
+    replies = _texts(ConversationReplies("j"), *entries)[1:][:place]
+    seen = int(replies[-1]["resume"].removeprefix("j-")) if replies else 1
+    replies += _texts(ConversationReplies("j", seen=seen), *entries)[1:]
 
-    assert "".join(outputs for outputs, _, _ in replies) == "".join(text for text, _ in sizes)
-    assert sum(count for _, _, count in replies) == sum(count for _, count in sizes)
-    assert [stops for _, stops, _ in replies] == [False] * (len(replies) - 1) + [True]
+    assert "".join(reply["outputs"] for reply in replies) == "".join(text for text, _ in sizes)
+    assert sum(reply["token_count"] for reply in replies) == sum(count for _, count in sizes)
+    assert [reply["stop"] for reply in replies] == [False] * (len(replies) - 1) + [True]
 
 
 @given(st.text(max_size=60) | st.dictionaries(st.text(max_size=9), st.none()).map(json.dumps))

@@ -2,27 +2,23 @@
 
 import pytest
 
-from app.state.conversations import ConversationRecord
-from app.state.errors import ConversationNotFoundError
-from app.state.memory import MemoryConversationStore, MemoryRateLimiter
+from app.state.errors import JournalNotFoundError
+from app.state.journals import Terms
+from app.state.memory import MemoryJournalStore, MemoryRateLimiter
 from app.state.rate_limits import RateLimit
 
 
-def conversation(conversation_id: str, expires_at: float) -> ConversationRecord:
-    """Return an empty conversation."""
-    return ConversationRecord(conversation_id, "me", "demo", 8, (), 0, expires_at)
+async def test_a_full_store_forgets_the_journal_that_would_expire_first() -> None:
+    """Memory is bounded whatever callers ask."""
+    store = MemoryJournalStore(clock=lambda: 0.0, max_journals=2)
 
-
-async def test_a_full_store_forgets_the_conversation_that_would_expire_first() -> None:
-    """Memory is bounded whatever callers open."""
-    store = MemoryConversationStore(clock=lambda: 0.0, max_conversations=2)
-
-    for conversation_id, expires_at in (("a", 20), ("b", 10), ("c", 30)):
-        await store.create(conversation(conversation_id, expires_at))
+    for journal_id, keep_s in (("a", 20), ("b", 10), ("c", 30)):
+        terms = Terms(lease_s=1, keep_s=keep_s)
+        await store.create(journal_id, owner="me", entries=[b"x"], terms=terms)
 
     assert await store.count() == 2
-    with pytest.raises(ConversationNotFoundError):
-        await store.get("b", owner="me")
+    with pytest.raises(JournalNotFoundError):
+        await store.read("b", owner="me", start=0)
 
 
 async def test_a_full_limiter_forgets_the_bucket_that_is_closest_to_full() -> None:

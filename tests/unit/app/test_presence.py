@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.admission import CallerLeftError
-from app.api.presence import run_beside, run_to_the_end
+from app.presence import run_beside, run_to_the_end
 
 
 async def _never() -> None:

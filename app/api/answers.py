@@ -1,0 +1,159 @@
+"""Streamed answers of the OpenAI dialects: a run writes the journal, connections pass it on."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, aclosing, suppress
+from dataclasses import replace
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from app.account import Account
+from app.admission import CallerLeftError
+from app.api.answer_frames import AnswerFrames, parse_event_id
+from app.api.event_stream import EventStream
+from app.api.generation import SwarmNews, accounted_events, reserved_conversation
+from app.api.openai_frames import error_frame
+from app.api.replies import send_empty, send_error
+from app.callers import Caller
+from app.context import AppContext, caller_of, context_of
+from app.errors import DrainingError, describe_error
+from app.inference.requests import Conversation, GenerationRequest
+from app.journals.entries import AnswerBegun, Produced, is_end
+from app.journals.following import follow
+from app.journals.journal import Journal
+from app.presence import run_beside, wait_for_disconnect
+from app.state.errors import JournalNotFoundError
+from swarm_protocol.errors import SwarmError
+
+log = structlog.get_logger(__name__)
+
+
+class AnswerSender:
+    """Sends one answer to one connection, from whichever worker's run.
+
+    Attributes:
+        stream: has started once the status was sent; from then on errors are events.
+    """
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self._context, self._caller = context_of(scope), caller_of(scope)
+        self._journal_id: str | None = None
+        self.stream = EventStream(send)
+
+    async def send_new(self, journal: Journal, headers: Mapping[str, str]) -> None:
+        """Send an answer whose run has just been started, from its beginning."""
+        frames = AnswerFrames(journal.id, has_ids=journal.lease is not None)
+        await self._send_all(journal.id, frames, headers)
+
+    async def send_rest(self, journal_id: str, seen: int) -> None:
+        """Send what comes behind entry number `seen`; status 204 if that is nothing.
+
+        Raises:
+            JournalNotFoundError: there is no such answer any more.
+        """
+        await self._send_all(journal_id, AnswerFrames(journal_id, seen=seen), {})
+
+    async def leave(self) -> None:
+        """The caller has left: an answer that cannot be resumed ends at once."""
+        keeper = self._context.keeper
+        if self._journal_id is not None and not keeper.is_keeping:
+            await keeper.forget(self._journal_id, self._caller.tenant)
+
+    async def fail(self, error: Exception) -> None:
+        """Tell what went wrong; the answer itself is not at its end, so nothing says it is."""
+        if not isinstance(error, SwarmError):
+            log.exception("answer_crashed")
+        if not self.stream.has_started:
+            await send_error(self._scope, self._send, error)
+            return
+        with suppress(CallerLeftError):
+            await self.stream.write(error_frame(describe_error(error)))
+            await self.stream.end()
+
+    async def _send_all(
+        self, journal_id: str, frames: AnswerFrames, headers: Mapping[str, str]
+    ) -> None:
+        self._journal_id = journal_id
+        readings = follow(
+            self._context.keeper,
+            journal_id,
+            self._caller.tenant,
+            lambda journal: revive_answer(self._context, self._caller, journal),
+        )
+        async with aclosing(readings):
+            async for reading in readings:
+                data = frames.frames(reading)
+                has_ended = bool(reading.entries) and is_end(reading.entries[-1])
+                if not self.stream.has_started:
+                    if has_ended and not data:
+                        await send_empty(self._send)
+                        return
+                    await self.stream.start(headers)
+                if data:
+                    await self.stream.write(data)
+        await self.stream.end()
+
+
+async def write_answer(
+    journal: Journal,
+    resources: AsyncExitStack,
+    conversation: Conversation,
+    request: GenerationRequest,
+    account: Account,
+) -> None:
+    """Make the tokens of an answer that are missing; `resources` are closed at the end."""
+    num_prompt = 0 if request.produced_ids else len(request.prompt_ids)
+    async with resources:
+        events = accounted_events(conversation, request, account, num_prompt=num_prompt)
+        async with aclosing(events):
+            async for event in events:
+                journal.append(Produced(event.token_ids, event.text, event.finish_reason))
+                await journal.wait_room()
+
+
+async def revive_answer(context: AppContext, caller: Caller, journal: Journal) -> None:
+    """Go on with an answer that another run has left; see `app.journals.following.Revive`."""
+    begun = journal.entries[0]
+    if not isinstance(begun, AnswerBegun):
+        raise JournalNotFoundError(journal.id)
+    produced = [entry for entry in journal.entries if isinstance(entry, Produced)]
+    if produced and produced[-1].finish_reason is not None:
+        context.keeper.start(journal, _end())
+        return
+    produced_ids = tuple(token_id for entry in produced for token_id in entry.token_ids)
+    request = replace(begun.request, produced_ids=produced_ids)
+    news = SwarmNews(context, begun.model_id)
+    news.journal = journal
+    async with AsyncExitStack() as stack:
+        account = await stack.enter_async_context(context.admission.admit(begun.surface))
+        conversation = await stack.enter_async_context(
+            reserved_conversation(context, account, caller, request, news, begun.model_id)
+        )
+        log.info("generation_taken_over", num_produced=len(produced_ids))
+        run = write_answer(journal, stack.pop_all(), conversation, request, account)
+        context.keeper.start(journal, run)
+
+
+async def _end() -> None:
+    """The run of an answer that only lacks its last entry."""
+
+
+async def resume_answer(scope: Scope, receive: Receive, send: Send, event_id: str) -> None:
+    """Serve a request for what comes behind an event."""
+    context, sender = context_of(scope), AnswerSender(scope, send)
+    try:
+        if context.admission.is_draining:
+            raise DrainingError
+        journal_id, seen = parse_event_id(event_id, "Last-Event-ID")
+        await run_beside(
+            wait_for_disconnect(receive),
+            sender.send_rest(journal_id, seen),
+            on_silence=sender.stream.keep_alive,
+            period_s=context.settings.keep_alive_s,
+        )
+    except CallerLeftError:
+        await sender.leave()
+    except Exception as error:
+        await sender.fail(error)

@@ -1,0 +1,145 @@
+"""What is written into a journal, as values and as bytes. Pure.
+
+An answer:        AnswerBegun  Produced … Produced  Closed
+A conversation:   ConversationBegun  ( TurnBegun  Produced … Produced  TurnEnded ) …  Closed
+
+`Failed` may end either at any place. The place of an entry is its number, which callers see; so
+the order above is part of the public interface, and the fields are not.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from pydantic import Field, TypeAdapter, ValidationError
+
+from app.errors import ErrorReply
+from app.inference.requests import FinishReason, GenerationRequest
+from app.observability.metrics import Surface
+from swarm_protocol.errors import SwarmError
+
+
+class JournalUnreadableError(SwarmError):
+    """An entry is not one that this version writes."""
+
+    code = "journal_unreadable"
+
+    def __init__(self) -> None:
+        super().__init__("what is kept of this generation cannot be read")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerBegun:
+    """A single generation, and what its stream looks like.
+
+    `request` holds a seed if it samples, so that whoever goes on draws the same numbers.
+    """
+
+    surface: Surface
+    model_id: str
+    created_at: int
+    includes_usage: bool
+    request: GenerationRequest
+    kind: Literal["answer_begun"] = "answer_begun"
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationBegun:
+    """Any number of generations in one context of at most `max_length` tokens."""
+
+    model_id: str
+    max_length: int
+    kind: Literal["conversation_begun"] = "conversation_begun"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnPlan:
+    """How much one generation of a conversation may say.
+
+    Attributes:
+        tokens_per_reply: None puts the whole text into one reply.
+        wanted_tokens: what the caller asked for; with a stop text, per reply.
+        max_new_tokens: what the engine may generate.
+        num_context: tokens of the conversation, this turn's prompt included.
+        max_length: tokens that fit, by the session or by the caller's wish.
+    """
+
+    tokens_per_reply: int | None
+    wanted_tokens: int
+    max_new_tokens: int
+    num_context: int
+    max_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnBegun:
+    """One generation of a conversation. `request` has a seed if it samples."""
+
+    request: GenerationRequest
+    plan: TurnPlan
+    kind: Literal["turn_begun"] = "turn_begun"
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """New tokens and their text; see `GenerationEvent`."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: FinishReason | None = None
+    kind: Literal["produced"] = "produced"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """`context_ids` are all tokens that the turn has added to the conversation."""
+
+    context_ids: tuple[int, ...]
+    kind: Literal["turn_ended"] = "turn_ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The end, with what the caller is told."""
+
+    reply: ErrorReply
+    kind: Literal["failed"] = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The end, with nothing more to say."""
+
+    kind: Literal["closed"] = "closed"
+
+
+Entry = AnswerBegun | ConversationBegun | TurnBegun | Produced | TurnEnded | Failed | Closed
+
+_ENTRY: Final[TypeAdapter[Entry]] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
+
+
+def is_end(entry: Entry) -> bool:
+    """Tell whether nothing comes after this entry."""
+    return isinstance(entry, Failed | Closed)
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """Return the entry as a store keeps it."""
+    return orjson.dumps(entry, default=_as_dict)
+
+
+def decode_entry(data: bytes) -> Entry:
+    """Return what `encode_entry` was given.
+
+    Raises:
+        JournalUnreadableError: it was something else, perhaps of another version.
+    """
+    try:
+        return _ENTRY.validate_json(data)
+    except (ValidationError, SwarmError) as error:
+        raise JournalUnreadableError from error
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    """Mappings that are no dicts, such as the read-only ones of errors."""
+    return dict(value)

@@ -1,0 +1,193 @@
+"""A journal while it is written here: entries, readers, and who waits for whom. No I/O."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final
+
+from app.journals.entries import Entry, encode_entry
+from app.journals.notices import Notice
+from app.state.journals import Extension, Lease
+from swarm_protocol.errors import SwarmError
+
+_MAX_AHEAD: Final = 64
+"""Entries that a run may be ahead of its slowest reader."""
+_MAX_MESSAGES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader has not seen yet.
+
+    Attributes:
+        start: number of the first of `entries`.
+        notices: news about the swarm since the last reading, oldest first.
+    """
+
+    start: int
+    entries: Sequence[Entry]
+    notices: Sequence[Notice] = ()
+
+
+class Journal:
+    """Written by one run, read by any number of connections.
+
+    Attributes:
+        id: hard to guess; who knows it (and has the owner's key, if there are keys) may read.
+        entries: all so far, oldest first.
+        inbox: what the caller says to the run meanwhile.
+        lease: our right to write it down in the store; None for a journal that is not kept.
+        extended_at: when the store last heard of it, on the monotonic clock.
+        closed: set when the run has ended here. Unless the last entry is an end, another may go on.
+        is_handed_over: the run was stopped so that another worker may go on.
+    """
+
+    def __init__(
+        self,
+        journal_id: str,
+        owner: str,
+        entries: Iterable[Entry],
+        *,
+        lease: Lease | None,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.id = journal_id
+        self.owner = owner
+        self.entries = list(entries)
+        self.inbox: asyncio.Queue[str | SwarmError] = asyncio.Queue(_MAX_MESSAGES)
+        self.lease = lease
+        self.extended_at = monotonic()
+        self.closed = asyncio.Event()
+        self.is_handed_over = False
+        self._on_change = on_change
+        self._num_stored = len(self.entries)
+        self._readers: set[Reader] = set()
+        self._is_read = asyncio.Event()
+        self._is_unread = asyncio.Event()
+        self._is_interrupted = asyncio.Event()
+        self._has_room = asyncio.Event()
+
+    @property
+    def has_readers(self) -> bool:
+        """Whether a connection reads it now."""
+        return bool(self._readers)
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether the store does not have all entries."""
+        return self.lease is not None and self._num_stored < len(self.entries)
+
+    def append(self, *entries: Entry) -> None:
+        """Write entries down; all of them reach the store together, or none."""
+        self.entries += entries
+        self._wake()
+        self._on_change()
+
+    def notify(self, notice: Notice) -> None:
+        """Tell those who read now; a notice is not an entry, and nobody gets it later."""
+        for reader in self._readers:
+            reader.notices.append(notice)
+        self._wake()
+
+    async def wait_room(self) -> None:
+        """Wait while the slowest reader is far behind; without readers, go on."""
+        while self._readers and len(self.entries) - self._slowest() > _MAX_AHEAD:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    def close(self) -> None:
+        """Note that nothing more is written here."""
+        self.closed.set()
+        self._wake()
+
+    def interrupt(self, *, is_handed_over: bool = False) -> None:
+        """Make `wait_abandoned` return."""
+        self.is_handed_over |= is_handed_over
+        self._is_interrupted.set()
+
+    async def wait_abandoned(self, patience_s: float) -> None:
+        """Return when nobody has read for `patience_s`, or when the run was interrupted."""
+        interrupted = asyncio.ensure_future(self._is_interrupted.wait())
+        abandoned = asyncio.ensure_future(self._wait_unread(patience_s))
+        try:
+            await asyncio.wait({interrupted, abandoned}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            interrupted.cancel()
+            abandoned.cancel()
+            await asyncio.gather(interrupted, abandoned, return_exceptions=True)
+
+    @contextmanager
+    def reading(self, start: int) -> Iterator["Reader"]:
+        """Read from number `start` on, until the block ends."""
+        reader = Reader(self, start)
+        self._readers.add(reader)
+        self._is_read.set()
+        self._is_unread.clear()
+        try:
+            yield reader
+        finally:
+            self._readers.discard(reader)
+            if not self._readers:
+                self._is_read.clear()
+                self._is_unread.set()
+            self._has_room.set()
+
+    def pending(self, *, is_last: bool = False) -> Extension:
+        """Return what the store does not have."""
+        assert self.lease is not None
+        entries = tuple(encode_entry(entry) for entry in self.entries[self._num_stored :])
+        return Extension(self.lease, self._num_stored, entries, is_last)
+
+    def note_stored(self, num_entries: int) -> None:
+        """Note how many entries the store has."""
+        self._num_stored = min(num_entries, len(self.entries))
+
+    def note_read(self) -> None:
+        """Note that a reader has moved on."""
+        self._has_room.set()
+
+    async def _wait_unread(self, patience_s: float) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(patience_s):
+                    await self._is_read.wait()
+            except TimeoutError:
+                return
+            await self._is_unread.wait()
+
+    def _slowest(self) -> int:
+        return min(reader.position for reader in self._readers)
+
+    def _wake(self) -> None:
+        for reader in self._readers:
+            reader.wake()
+
+
+@dataclass(slots=True, eq=False)
+class Reader:
+    """One connection's place in a journal; `position` is the number of the next entry."""
+
+    journal: Journal
+    position: int
+    notices: list[Notice] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def next(self) -> Reading | None:
+        """Wait for something new and return it; None when the journal is closed here."""
+        entries = self.journal.entries
+        while self.position >= len(entries) and not self.notices:
+            if self.journal.closed.is_set():
+                return None
+            self._news.clear()
+            await self._news.wait()
+        reading = Reading(self.position, entries[self.position :], tuple(self.notices))
+        self.position += len(reading.entries)
+        self.notices.clear()
+        self.journal.note_read()
+        return reading
+
+    def wake(self) -> None:
+        """Note that there is something new."""
+        self._news.set()
