@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import torch
 
-from swarm_server.engine.serving.requests import Step
+from swarm_server.engine.serving.requests import Step, StepResult
 from swarm_server.errors import (
     BatchFailedError,
     InvalidPositionError,
@@ -276,3 +276,49 @@ async def test_caller_cancels_the_wait_for_a_step(bench: Bench) -> None:
 
     assert session.position == 1
     assert await run_step(session, tokens(1)) == [2]
+
+
+async def test_a_listener_may_make_the_next_step(bench: Bench) -> None:
+    """It hears of each step once."""
+    session, heard = bench.open(), list[float]()
+    is_done = asyncio.Event()
+
+    def listen(outcome: StepResult | BaseException) -> None:
+        assert isinstance(outcome, StepResult)
+        heard.append(outcome.hidden[0, 0, 0].item())
+        if len(heard) == 3:
+            is_done.set()
+        else:
+            session.begin_step(Step(tokens(1)), position=session.position, on_done=listen)
+
+    session.begin_step(Step(tokens(1)), position=0, on_done=listen)
+    await is_done.wait()
+
+    assert heard == [1, 2, 3]
+
+
+async def test_a_listener_that_fails_disturbs_no_other(bench: Bench) -> None:
+    """The results of the same batch arrive."""
+    broken, other = bench.open(), bench.open()
+
+    def fail(_outcome: StepResult | BaseException) -> None:
+        raise RuntimeError("of a listener")
+
+    broken.begin_step(Step(tokens(1)), position=0, on_done=fail)
+
+    assert await run_step(other, tokens(2)) == [2]
+    assert broken.position == 1
+
+
+async def test_a_listener_hears_that_its_session_was_closed(bench: Bench) -> None:
+    """At once and only then, though its batch still runs."""
+    session, heard = bench.open(), list[StepResult | BaseException]()
+    bench.span.go_on.clear()
+    session.begin_step(Step(tokens(1)), position=0, on_done=heard.append)
+    await bench.wait_started()
+
+    session.close()
+    bench.span.go_on.set()
+    await run_step(bench.open(), tokens(1))
+
+    assert [type(outcome) for outcome in heard] == [asyncio.CancelledError]
