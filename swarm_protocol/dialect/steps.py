@@ -5,6 +5,7 @@ Source: docs/reference/protocol.md.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
 from struct import Struct
 from typing import Final, NamedTuple, TypeVar
 
@@ -154,7 +155,7 @@ def _encode(
     hidden: Tensor,
     extras: Mapping[int, StepExtras],
 ) -> bytes:
-    packed = b"".join([layout.pack(*entry) for entry in entries])
+    packed = b"".join(starmap(layout.pack, entries))
     return build_frame(kind, len(entries), [packed, *encode_rows(hidden, extras)])
 
 
@@ -164,7 +165,7 @@ def _split(
     end = frame.num_entries * layout.size
     if len(frame.body) < end:
         raise MalformedMessageError(f"expected {frame.num_entries} entries of {layout.size} bytes")
-    entries = [make(fields) for fields in layout.iter_unpack(frame.body[:end])]
+    entries = list(map(make, layout.iter_unpack(frame.body[:end])))
     if 0 in [entry.num_rows for entry in entries]:
         raise MalformedMessageError("a step has at least one row")
     return entries, frame.body[end:]

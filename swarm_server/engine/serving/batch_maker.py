@@ -105,7 +105,8 @@ class BatchMaker:
             self._note_blocked(self._stepping[ticket_id])
         if not members:
             return None
-        members.sort(key=lambda member: member.session.request.adapter or "")
+        if len({member.piece.adapter for member in members}) > 1:
+            members.sort(key=lambda member: member.piece.adapter or "")
         return RunningBatch(members[0].session.request.blocks, members, copies)
 
     def ended(self, member: Member, *, is_done: bool) -> None:

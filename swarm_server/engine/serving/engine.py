@@ -196,9 +196,9 @@ class Engine:
         else:
             self._fail(batch, error)
         self._gathering.batch_finished(took_s)
-        self._count(batch, took_s)
-        self._begin()
         num_rows = batch.num_rows
+        self._count(batch, num_rows, took_s)
+        self._begin()
         for work in finished:
             _tell(work, work.result(finished_at, num_rows))
 
@@ -245,17 +245,17 @@ class Engine:
         del self._batches.sessions[session.session_id]
         session.on_freed()
 
-    def _count(self, batch: RunningBatch, took_s: float) -> None:
+    def _count(self, batch: RunningBatch, num_rows: int, took_s: float) -> None:
         counters = self.counters
         num_tokens, num_prefill = batch.count_tokens(), batch.count_tokens(only_prefill=True)
         counters.num_batches += 1
-        counters.num_rows += batch.num_rows
+        counters.num_rows += num_rows
         counters.num_tokens += num_tokens
         counters.num_prefill_tokens += num_prefill
         if _standard_log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "batch_computed",
-                num_rows=batch.num_rows,
+                num_rows=num_rows,
                 num_tokens=num_tokens,
                 num_prefill_tokens=num_prefill,
                 pages_available=self._memory.num_available,

@@ -5,7 +5,7 @@ Steps and results are tuples, because every batch has many and each has to be ch
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor
 
@@ -29,19 +29,34 @@ class SessionRequest:
     wait_s: float = 0.0
 
 
-class Step(NamedTuple):
+class StepTensors(Protocol):
     """What one step does to a session.
 
     `hidden` is [batch, num_tokens, hidden_size]. `prompts` [num_blocks, batch or 1,
     num_prompt_tokens, hidden_size] are added to the first tokens of the chunk before each block;
     `hypo_ids` int64 [batch] says which row each row continues. Tensors may be on any device and
-    of any float dtype, and stay as they are. `adapter` names one of the span's; None is the base.
+    of any float dtype, and stay as they are.
     """
+
+    @property
+    def hidden(self) -> Tensor:
+        """Of the tokens."""
+
+    @property
+    def prompts(self) -> Tensor | None:
+        """Of the first tokens, or None."""
+
+    @property
+    def hypo_ids(self) -> Tensor | None:
+        """Of the rows, or None: each continues itself."""
+
+
+class Step(NamedTuple):
+    """`StepTensors` and nothing else."""
 
     hidden: Tensor
     prompts: Tensor | None = None
     hypo_ids: Tensor | None = None
-    adapter: str | None = None
 
 
 class StepResult(NamedTuple):

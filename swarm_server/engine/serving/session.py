@@ -11,7 +11,12 @@ from torch import Tensor
 
 from swarm_server.engine.serving.assembly import Piece
 from swarm_server.engine.serving.inputs import InputChunk, KeptInputs, cut_chunks
-from swarm_server.engine.serving.requests import SessionRequest, Step, StepListener, StepResult
+from swarm_server.engine.serving.requests import (
+    SessionRequest,
+    StepListener,
+    StepResult,
+    StepTensors,
+)
 from swarm_server.engine.serving.work import Work
 from swarm_server.errors import (
     InvalidPositionError,
@@ -75,13 +80,13 @@ class EngineSession:
         self._hidden_size = hidden_size
         self._inputs = KeptInputs()
 
-    def submit(self, step: Step, *, position: int) -> asyncio.Future[StepResult]:
+    def submit(self, step: StepTensors, *, position: int) -> asyncio.Future[StepResult]:
         """Make a step as `begin_step` does; return a future of its result."""
         future: asyncio.Future[StepResult] = asyncio.get_running_loop().create_future()
         self.begin_step(step, position=position, on_done=partial(_settle, future))
         return future
 
-    def begin_step(self, step: Step, *, position: int, on_done: StepListener) -> None:
+    def begin_step(self, step: StepTensors, *, position: int, on_done: StepListener) -> None:
         """Make a step from `position` on; what the session had beyond it is forgotten.
 
         Rows are those of `step.hidden`; with `hypo_ids` their number may change. A step without
@@ -169,7 +174,7 @@ class EngineSession:
         asyncio.get_running_loop().call_soon(self.work.on_done, error)
         self.work = None
 
-    def _check(self, step: Step, position: int) -> None:
+    def _check(self, step: StepTensors, position: int) -> None:
         request, hidden = self.request, step.hidden
         if not 0 <= position <= self.position:
             raise InvalidPositionError(position, self.position)

@@ -13,7 +13,6 @@ from swarm_protocol.dialect import (
 from swarm_protocol.dialect.decoding import Request
 from swarm_protocol.errors import MalformedMessageError
 from swarm_protocol.node import ServedStream
-from swarm_server.engine.serving.requests import Step
 from swarm_server.errors import StepTooLargeError
 from swarm_server.handlers.dialect.lane_step import LaneStep
 from swarm_server.handlers.opening import ServedModel
@@ -63,7 +62,9 @@ def steps_of(frame: StepsFrame | PushedFrame) -> Iterator[LaneStep]:
     all_rows, all_extras = split_rows(frame.entries, frame.hidden), frame.extras
     for index, (entry, rows) in enumerate(zip(frame.entries, all_rows, strict=True)):
         _, number, position, num_rows, num_tokens, flags = entry
-        extras = all_extras.get(index) if all_extras else None
-        step = Step(rows) if extras is None else Step(rows, extras.prompts, extras.hypo_ids)
         size = num_rows * (num_tokens or 1)
-        yield LaneStep(number, position, num_rows, num_tokens, flags, size, step)
+        step = LaneStep(number, position, num_rows, num_tokens, flags, size, rows)
+        if index in all_extras:
+            extras = all_extras[index]
+            step = step._replace(prompts=extras.prompts, hypo_ids=extras.hypo_ids)
+        yield step

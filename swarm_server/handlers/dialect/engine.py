@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from swarm_server.engine.serving.requests import SessionRequest, Step, StepListener
+from swarm_server.engine.serving.requests import SessionRequest, StepListener, StepTensors
 
 
 class ComputedSession(Protocol):
@@ -12,7 +12,7 @@ class ComputedSession(Protocol):
     position: int
     """Tokens in its KV cache."""
 
-    def begin_step(self, step: Step, *, position: int, on_done: StepListener) -> None:
+    def begin_step(self, step: StepTensors, *, position: int, on_done: StepListener) -> None:
         """Let a step be computed; raises a SwarmError when it does not fit the session."""
 
     def match_prefix(self, hashes: Sequence[bytes]) -> int:

@@ -137,7 +137,7 @@ class LaneSession:
     def _run(self, computed: ComputedSession, step: LaneStep) -> None:
         assert self._running is None
         try:
-            computed.begin_step(step.step, position=step.position, on_done=self._finished)
+            computed.begin_step(step, position=step.position, on_done=self._finished)
         except SwarmError as error:
             self._inflight.remove(step.size)
             self._owner.fail(self, error)

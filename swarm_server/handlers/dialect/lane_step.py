@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
+from torch import Tensor
+
 from swarm_protocol.dialect import WANTS_PUSH
-from swarm_server.engine.serving.requests import Step
 
 
 class LaneStep(NamedTuple):
-    """What is to be computed; numbers are as in the entry, and `step` has the tensors.
+    """What is to be computed: `StepTensors` for the engine, and the numbers of the entry.
 
     `size` is what it counts for in flow control; a step without tokens is not free. A tuple,
     because a frame has many and each has to be cheap.
@@ -19,7 +20,9 @@ class LaneStep(NamedTuple):
     num_tokens: int
     flags: int
     size: int
-    step: Step
+    hidden: Tensor
+    prompts: Tensor | None = None
+    hypo_ids: Tensor | None = None
 
     @property
     def end(self) -> int:

@@ -70,7 +70,7 @@ class PushLanes:
         entry = PushedEntry(
             target.token, step.number, step.position, step.num_rows, step.num_tokens, step.flags
         )
-        return lane.add(_Push(entry, outputs, step.step.hypo_ids, step.size))
+        return lane.add(_Push(entry, outputs, step.hypo_ids, step.size))
 
     async def close(self) -> None:
         """Give up what is under way."""

@@ -64,20 +64,19 @@ class Replies:
         self, session_id: int, step: LaneStep, result: StepResult, *, is_copy: bool
     ) -> None:
         """Return the outputs of a step; a copy is what the next server has been sent, too."""
-        number, position, num_rows, num_tokens, _, size, _ = step
         hidden, queue_ms, compute_ms, num_batch_rows = result
         entry = OutputEntry(
             session_id,
-            number,
-            position,
-            num_rows,
-            num_tokens,
+            step.number,
+            step.position,
+            step.num_rows,
+            step.num_tokens,
             min(int(queue_ms * 1e3), _MAX_U32),
             min(int(compute_ms * 1e3), _MAX_U32),
             min(num_batch_rows, _MAX_U16),
             IS_COPY if is_copy else 0,
         )
-        self._outputs.append(_Output(entry, hidden, size))
+        self._outputs.append(_Output(entry, hidden, step.size))
         self._is_there.set()
 
     def add_failure(self, failure: Failure) -> None:
