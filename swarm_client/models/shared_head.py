@@ -23,13 +23,23 @@ _MAX_ROWS: Final = 64
 """Of one product; bounds the logits that are there at once."""
 
 
+def _acquired_lock() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
-    """Rows of one thread. `logits` is None until they are there, and after a failure."""
+    """Rows of one thread. `logits` is None until they are there, and after a failure.
+
+    Attributes:
+        has_turn: released when the thread that waits for it leads, or was served.
+    """
 
     rows: Tensor
     is_leading: bool = False
-    has_news: threading.Event = field(default_factory=threading.Event)
+    has_turn: threading.Lock = field(default_factory=_acquired_lock)
     logits: Tensor | None = None
 
 
@@ -62,7 +72,7 @@ class SharedHead:
         job = _Job(rows)
         try:
             if not self._begin(job):
-                job.has_news.wait()
+                job.has_turn.acquire()
             if job.is_leading:
                 self._lead(head)
         finally:
@@ -78,7 +88,7 @@ class SharedHead:
             return job.is_leading
 
     def _lead(self, head: Callable[[Tensor], Tensor]) -> None:
-        """Compute what waits, the own rows first."""
+        """Compute what waits; the first rows are the own ones."""
         with self._mutex:
             jobs = _fitting(self._waiting)
             del self._waiting[: len(jobs)]
@@ -91,8 +101,8 @@ class SharedHead:
             for job, logits in zip(jobs, parts, strict=True):
                 job.logits = logits
         finally:  # after a failure, which the leading thread sees, each tries it alone
-            for job in jobs:
-                job.has_news.set()
+            for job in jobs[1:]:
+                job.has_turn.release()
 
     def _end(self, job: _Job) -> None:
         """Let the next one lead, and forget a job whose thread was interrupted."""
@@ -104,7 +114,7 @@ class SharedHead:
             self._is_busy = bool(self._waiting)
             if self._waiting:
                 self._waiting[0].is_leading = True
-                self._waiting[0].has_news.set()
+                self._waiting[0].has_turn.release()
 
 
 def _fitting(jobs: Sequence[_Job]) -> list[_Job]:

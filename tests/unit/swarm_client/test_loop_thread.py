@@ -3,11 +3,12 @@
 import asyncio
 import signal
 import threading
-from asyncio import AbstractEventLoop
-from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+from swarm_client import loop_thread
 from swarm_client.errors import ModelClosedError
 from swarm_client.loop_thread import LoopThread
 
@@ -55,6 +56,24 @@ def test_closing_cancels_what_still_runs() -> None:
         thread.run(name_of_thread())
 
 
+def test_closing_tells_the_threads_that_wait() -> None:
+    """What they wait for will never come."""
+    thread = LoopThread()
+    has_begun = threading.Event()
+
+    async def wait_for_ever() -> None:
+        has_begun.set()
+        await asyncio.Event().wait()
+
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(lambda: thread.run(wait_for_ever()))
+        assert has_begun.wait(10)
+        thread.close()
+
+        with pytest.raises(ModelClosedError):
+            waiting.result(10)
+
+
 def test_it_does_not_wait_for_itself() -> None:
     """That would never end."""
     thread = LoopThread()
@@ -93,23 +112,21 @@ def test_an_interrupt_before_the_wait_ends_the_coroutine_as_well(
 ) -> None:
     """It may come as soon as the coroutine was sent to the loop."""
     thread = LoopThread()
-    send = asyncio.run_coroutine_threadsafe
-    was_cancelled = threading.Event()
+    wait = loop_thread._Call.wait
 
-    def be_interrupted(coroutine: Coroutine[None, None, None], loop: AbstractEventLoop) -> None:
-        send(coroutine, loop)
-        monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", send)
+    def be_interrupted(call: loop_thread._Call[None]) -> None:
+        monkeypatch.setattr(loop_thread._Call, "wait", wait)
         raise KeyboardInterrupt
 
     async def wait_for_ever() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            was_cancelled.set()
+        await asyncio.Event().wait()
 
-    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", be_interrupted)
+    async def others() -> set[asyncio.Task[Any]]:
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    monkeypatch.setattr(loop_thread._Call, "wait", be_interrupted)
     with pytest.raises(KeyboardInterrupt):
         thread.run(wait_for_ever())
 
-    assert was_cancelled.is_set()
+    assert not thread.run(others())
     thread.close()
