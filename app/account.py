@@ -58,15 +58,15 @@ class Account:
 
     def add(self, event: GenerationEvent) -> None:
         """Note the tokens of an event."""
-        now = self._clock()
-        self.generated_tokens += event.num_tokens
-        self._tokens.inc(event.num_tokens)
+        now, num_tokens = self._clock(), len(event.token_ids)
+        self.generated_tokens += num_tokens
+        self._tokens.inc(num_tokens)
         if self._last_token_at is None:
             self._metrics.first_token.labels(self.model_id).observe(now - self._opened_at)
-        elif event.num_tokens:
-            gap_s = (now - self._last_token_at) / event.num_tokens
+        elif num_tokens:
+            gap_s = (now - self._last_token_at) / num_tokens
             self._token_seconds.observe(gap_s)
-            if event.timings is not None and event.num_tokens == 1:
+            if event.timings is not None and num_tokens == 1:
                 timings = event.timings
                 named_ms = timings.queue_ms + timings.head_ms + sum(timings.hops_ms)
                 self._overhead_seconds.observe(max(0.0, gap_s - named_ms / 1000))

@@ -1,7 +1,7 @@
 """Server-sent events written straight to ASGI: one `send` per event, nothing in between."""
 
-import asyncio
 from collections.abc import Mapping
+from time import monotonic
 from typing import Final
 
 from starlette.types import Send
@@ -21,13 +21,13 @@ class EventStream:
     """One event stream. An event is flushed at once; a slow reader makes `write` wait.
 
     Args:
-        stall_timeout_s: a reader who takes nothing for so long counts as gone.
+        stall_timeout_s: a reader who takes nothing for so long counts as gone; `keep_alive` looks.
     """
 
     def __init__(self, send: Send, stall_timeout_s: float = 60.0) -> None:
         self._send = send
         self._stall_timeout_s = stall_timeout_s
-        self._is_writing = False
+        self._writing_since: float | None = None
         self._has_written = False
         self.has_started = False
 
@@ -43,18 +43,10 @@ class EventStream:
         )
 
     async def write(self, frame: bytes) -> None:
-        """Send one or more whole events.
-
-        Raises:
-            CallerLeftError: the reader takes nothing any more.
-        """
-        self._is_writing = True
-        try:
-            async with asyncio.timeout(self._stall_timeout_s):
-                await self._send({"type": "http.response.body", "body": frame, "more_body": True})
-        except TimeoutError:
-            raise CallerLeftError from None
-        self._is_writing = False
+        """Send one or more whole events."""
+        self._writing_since = monotonic()
+        await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+        self._writing_since = None
         self._has_written = True
 
     async def end(self) -> None:
@@ -62,8 +54,16 @@ class EventStream:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def keep_alive(self) -> None:
-        """Send a comment if nothing was written since the last call. Raises as `write` does."""
-        is_silent = not self._has_written and not self._is_writing
+        """Send a comment if nothing was written since the last call; to be called now and then.
+
+        Raises:
+            CallerLeftError: the reader takes nothing any more.
+        """
+        if self._writing_since is not None:
+            if monotonic() - self._writing_since > self._stall_timeout_s:
+                raise CallerLeftError
+            return
+        is_silent = not self._has_written
         self._has_written = False
         if self.has_started and is_silent:
             await self.write(KEEP_ALIVE_FRAME)

@@ -63,6 +63,7 @@ class Journal:
         self.is_handed_over = False
         self._on_change = on_change
         self._num_stored = len(self.entries)
+        self._room_end = 0  # up to there, no reader is far behind
         self._readers: set[Reader] = set()
         self._is_read = asyncio.Event()
         self._is_unread = asyncio.Event()
@@ -93,9 +94,11 @@ class Journal:
 
     async def wait_room(self) -> None:
         """Wait while the slowest reader is far behind; without readers, go on."""
-        while self._readers and len(self.entries) - self._slowest() > _MAX_AHEAD:
-            self._has_room.clear()
-            await self._has_room.wait()
+        while len(self.entries) > self._room_end:
+            self._room_end = self._slowest() + _MAX_AHEAD
+            if len(self.entries) > self._room_end:
+                self._has_room.clear()
+                await self._has_room.wait()
 
     def close(self) -> None:
         """Note that nothing more is written here."""
@@ -158,7 +161,8 @@ class Journal:
             await self._is_unread.wait()
 
     def _slowest(self) -> int:
-        return min(reader.position for reader in self._readers)
+        positions = (reader.position for reader in self._readers)
+        return min(positions, default=len(self.entries))
 
     def _wake(self) -> None:
         for reader in self._readers:
@@ -183,7 +187,7 @@ class Reader:
             self._news.clear()
             await self._news.wait()
         reading = Reading(self.position, entries[self.position :], tuple(self.notices))
-        self.position += len(reading.entries)
+        self.position = len(entries)
         self.notices.clear()
         self.journal.note_read()
         return reading

@@ -71,9 +71,12 @@ async def test_slow_reader_holds_the_writer_back() -> None:
 async def test_reader_who_takes_nothing_any_more_counts_as_gone() -> None:
     """It would hold KV memory for ever."""
     reader = _Reader()
-    stream = EventStream(reader.take, stall_timeout_s=0.001)
+    stream = EventStream(reader.take, stall_timeout_s=0.0)
     await stream.start({})
     reader.is_reading.clear()
+    writing = asyncio.create_task(stream.write(b"data: 1\n\n"))
+    await asyncio.sleep(0)
 
     with pytest.raises(CallerLeftError):
-        await stream.write(b"data: 1\n\n")
+        await stream.keep_alive()
+    writing.cancel()
