@@ -8,7 +8,7 @@ page ids    5   9   7               the tables, one after the other
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Final
 
 import numpy as np
@@ -44,22 +44,36 @@ class StepNumbers:
 
 def number_step(segments: Sequence[Segment], tile_rows: int) -> StepNumbers:
     """Return the numbers of a step; a tile has up to `tile_rows` rows of one segment."""
+    num_rows = segments[-1].end
+    if num_rows == len(segments) <= MAX_LONE_ROWS:
+        return _number_decodes(segments)
     tables = [segment.tables[0] for segment in segments]
     lengths = np.array([len(table) for table in tables], np.int32)
     ends = lengths.cumsum(dtype=np.int32)
-    starts, num_rows = ends - lengths, segments[-1].end
-    page_ids = np.fromiter(chain.from_iterable(tables), np.int32, int(ends[-1]))
-    if num_rows == len(segments) <= MAX_LONE_ROWS:  # all decode: a row of each
-        positions = np.array([segment.position for segment in segments], np.int32)
-        return StepNumbers(positions, starts, page_ids, _NO_TILES)
+    starts = ends - lengths
     counts = np.array([segment.num_tokens for segment in segments])
     shifts = np.array([each.position - each.start for each in segments], np.int32)
     goes_alone = num_rows <= MAX_LONE_ROWS and counts.max() <= _MAX_LONE_ROWS_OF_SEGMENT
     return StepNumbers(
         positions=np.arange(num_rows, dtype=np.int32) + np.repeat(shifts, counts),
         table_starts=np.repeat(starts, counts),
-        page_ids=page_ids,
+        page_ids=np.fromiter(chain.from_iterable(tables), np.int32, int(ends[-1])),
         tiles=_cut([] if goes_alone else segments, starts, tile_rows),
+    )
+
+
+def _number_decodes(segments: Sequence[Segment]) -> StepNumbers:
+    """Return the numbers of segments of one row each, all made in one operation."""
+    num_rows = len(segments)
+    tables = [segment.tables[0] for segment in segments]
+    *starts, num_pages = accumulate(map(len, tables), initial=0)
+    positions = [segment.position for segment in segments]
+    numbers = np.fromiter(chain(positions, starts, *tables), np.int32, 2 * num_rows + num_pages)
+    return StepNumbers(
+        positions=numbers[:num_rows],
+        table_starts=numbers[num_rows : 2 * num_rows],
+        page_ids=numbers[2 * num_rows :],
+        tiles=_NO_TILES,
     )
 
 

@@ -6,9 +6,6 @@ from functools import partial
 from hashlib import blake2b
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
 from swarm_server.engine.serving.assembly import Piece
 from swarm_server.engine.serving.inputs import InputChunk, KeptInputs, cut_chunks
 from swarm_server.engine.serving.requests import (
@@ -17,13 +14,9 @@ from swarm_server.engine.serving.requests import (
     StepResult,
     StepTensors,
 )
+from swarm_server.engine.serving.step_rules import StepRules
 from swarm_server.engine.serving.work import Work
-from swarm_server.errors import (
-    InvalidPositionError,
-    InvalidStepError,
-    MaxLengthExceededError,
-    StepUnfinishedError,
-)
+from swarm_server.errors import InvalidPositionError, StepUnfinishedError
 from swarm_server.kv.session_pages import SessionPages
 
 
@@ -77,7 +70,7 @@ class EngineSession:
         self.stepped_at = 0.0
         self.on_freed: Callable[[], None] = _do_nothing
         self._queue = queue
-        self._hidden_size = hidden_size
+        self._rules = StepRules(request, hidden_size)
         self._inputs = KeptInputs()
 
     def submit(self, step: StepTensors, *, position: int) -> asyncio.Future[StepResult]:
@@ -90,7 +83,7 @@ class EngineSession:
         """Make a step from `position` on; what the session had beyond it is forgotten.
 
         Rows are those of `step.hidden`; with `hypo_ids` their number may change. A step without
-        tokens is done at once. Tensors of the step must not change until it is done.
+        tokens is done at once. Its tensors must not change: they are kept to compute it anew.
 
         Args:
             step: see there.
@@ -106,7 +99,9 @@ class EngineSession:
         assert not self.is_closed
         if self.work is not None:
             raise StepUnfinishedError
-        self._check(step, position)
+        if not 0 <= position <= self.position:
+            raise InvalidPositionError(position, self.position)
+        self._rules.check(step, position=position, num_rows=self.pages.num_rows)
         if position < self.position:
             self._roll_back(position)
         if step.hypo_ids is not None:
@@ -173,47 +168,6 @@ class EngineSession:
         self.pages.truncate(min(self.pages.length, self.position))
         asyncio.get_running_loop().call_soon(self.work.on_done, error)
         self.work = None
-
-    def _check(self, step: StepTensors, position: int) -> None:
-        request, hidden = self.request, step.hidden
-        if not 0 <= position <= self.position:
-            raise InvalidPositionError(position, self.position)
-        shape = hidden.shape
-        if len(shape) != 3 or shape[2] != self._hidden_size:
-            expected = f"[batch, num_tokens, {self._hidden_size}]"
-            raise InvalidStepError.shape("hidden states", expected, shape)
-        num_rows, num_tokens, _ = shape
-        if position + num_tokens > request.max_length:
-            raise MaxLengthExceededError(position, num_tokens, request.max_length)
-        if step.hypo_ids is not None:
-            self._check_hypo_ids(step.hypo_ids, num_rows)
-        elif num_rows != self.pages.num_rows:
-            expected = f"[{self.pages.num_rows}, num_tokens, {self._hidden_size}]"
-            raise InvalidStepError.shape("hidden states", expected, hidden.shape)
-        if step.prompts is not None:
-            self._check_prompts(step.prompts, num_rows, num_tokens)
-
-    def _check_hypo_ids(self, hypo_ids: Tensor, num_rows: int) -> None:
-        if hypo_ids.dtype != torch.int64 or hypo_ids.shape != (num_rows,):
-            raise InvalidStepError.shape("hypo ids", f"[{num_rows}]", hypo_ids.shape)
-        if not 1 <= num_rows <= self.request.num_rows:
-            raise InvalidStepError(f"a session of {self.request.num_rows} rows got {num_rows}")
-        if int(hypo_ids.min()) < 0 or int(hypo_ids.max()) >= self.pages.num_rows:
-            raise InvalidStepError(f"hypo ids must be in 0..{self.pages.num_rows - 1}")
-
-    def _check_prompts(self, prompts: Tensor, num_rows: int, num_tokens: int) -> None:
-        num_blocks = len(self.request.blocks)
-        fits = (
-            prompts.dim() == 4
-            and prompts.shape[0] == num_blocks
-            and prompts.shape[1] in (1, num_rows)
-            and prompts.shape[2] <= num_tokens
-            and prompts.shape[3] == self._hidden_size
-        )
-        if not fits:
-            size = self._hidden_size
-            expected = f"[{num_blocks}, 1 or {num_rows}, at most {num_tokens}, {size}]"
-            raise InvalidStepError.shape("prompts", expected, prompts.shape)
 
     def _roll_back(self, position: int) -> None:
         self.pages.truncate(position)

@@ -35,6 +35,20 @@ def test_every_row_knows_its_position_and_where_its_table_begins() -> None:
     assert {numbers.positions.dtype, numbers.table_starts.dtype} == {np.dtype(np.int32)}
 
 
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=20))
+def test_rows_that_all_decode_are_numbered_as_beside_a_longer_step(positions: list[int]) -> None:
+    """Though they go a shorter way."""
+    decodes = [(position, 1) for position in positions]
+
+    alone = number_step(segments_of(*decodes), 16)
+    beside = number_step(segments_of(*decodes, (0, 2)), 16)
+
+    assert alone.positions.tolist() == beside.positions.tolist()[:-2]
+    assert alone.table_starts.tolist() == beside.table_starts.tolist()[:-2]
+    assert alone.page_ids.tolist() == beside.page_ids.tolist()[:-1]
+    assert {alone.positions.dtype, alone.page_ids.dtype} == {np.dtype(np.int32)}
+
+
 def test_few_rows_of_a_sequence_attend_alone() -> None:
     """So do the rows of a step that verifies some tokens."""
     assert len(tiled((100, 1), (50, 8))) == 0
