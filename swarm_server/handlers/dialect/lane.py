@@ -91,7 +91,7 @@ class ServedLane:
     # What sessions ask of their owner.
 
     def deliver(self, session: LaneSession, step: LaneStep, result: StepResult) -> None:
-        """Send outputs to the client, and to the next server if the step wants that."""
+        """Send outputs to the next server, if the step wants that, and then to the client."""
         session.idle_since = self._clock()
         target = session.opening.push_to
         is_copy = (
