@@ -1,8 +1,8 @@
 // @ts-check
 /** The gateway's endpoints; translates wire names and errors here, once. */
 
-import { eventData } from "./event-stream.mjs";
-import { GatewayError } from "./failures.mjs";
+import { resumableAnswer } from "./answer-stream.mjs";
+import { errorFrom, GatewayError } from "./gateway-error.mjs";
 
 /**
  * @typedef {import("./types.mjs").ChatEvent} ChatEvent
@@ -39,48 +39,18 @@ const swarmFrom = (wire) => ({
   })),
 });
 
-/** @param {any} error OpenAI's error object @param {Response} [response] @returns {GatewayError} */
-function errorFrom(error, response) {
-  const retryAfterS = Number.parseFloat(response?.headers.get("retry-after") ?? "");
-  return new GatewayError(error?.code ?? error?.type ?? "unknown", error?.message ?? "", {
-    status: response?.status,
-    retryAfterS: Number.isFinite(retryAfterS) ? retryAfterS : undefined,
-    requestId: error?.request_id ?? response?.headers.get("x-request-id") ?? undefined,
-  });
-}
-
-/** @param {any} chunk one `chat.completion.chunk` @returns {Generator<ChatEvent>} */
-function* eventsOf(chunk) {
-  const choice = chunk.choices?.[0];
-  if (choice?.delta?.content) yield { type: "text", text: choice.delta.content };
-  if (choice?.finish_reason) yield { type: "finish", reason: choice.finish_reason };
-  if (chunk.usage) yield { type: "usage", completionTokens: chunk.usage.completion_tokens };
-}
-
-/**
- * @param {ReadableStream<Uint8Array>} body
- * @returns {AsyncGenerator<ChatEvent, void, void>}
- */
-export async function* chatEvents(body) {
-  try {
-    for await (const data of eventData(body)) {
-      if (data === "[DONE]") return;
-      const chunk = JSON.parse(data);
-      if (chunk.error) throw errorFrom(chunk.error);
-      yield* eventsOf(chunk);
-    }
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error; // fetch's word for a broken connection
-  }
-  throw new GatewayError("connection_lost", "");
-}
+/** @param {number} ms @returns {Promise<void>} */
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /**
  * Every method fails with `GatewayError`, or `AbortError` when the signal it was given is aborted.
  *
- * @param {{ fetch: typeof fetch, apiKey: () => string | null }} means
+ * @param {object} means
+ * @param {typeof fetch} means.fetch
+ * @param {() => string | null} means.apiKey
+ * @param {(ms: number) => Promise<void>} [means.wait]
  */
-export function createApi({ fetch, apiKey }) {
+export function createApi({ fetch, apiKey, wait = pause }) {
   // Paths are relative, so that the page works behind a path prefix.
   /** @param {string} path @param {RequestInit} init */
   async function ask(path, init) {
@@ -120,25 +90,25 @@ export function createApi({ fetch, apiKey }) {
     },
 
     /**
+     * An answer that survives broken connections and gateways that restart.
+     *
      * @param {{ model: string, messages: Message[], signal: AbortSignal }} question
      * @returns {AsyncGenerator<ChatEvent, void, void>}
      */
-    async *answer({ model, messages, signal }) {
-      const response = await ask("v1/chat/completions", {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({
-          model,
-          messages,
-          stream: true,
-          stream_options: { include_usage: true },
-        }),
-        signal,
+    answer({ model, messages, signal }) {
+      const body = JSON.stringify({
+        model,
+        messages,
+        stream: true,
+        stream_options: { include_usage: true },
       });
-      if (!response.ok || response.body === null) {
-        throw errorFrom((await response.json().catch(() => null))?.error, response);
-      }
-      yield* chatEvents(response.body);
+      const headers = { "content-type": "application/json" };
+      return resumableAnswer({
+        open: () => ask("v1/chat/completions", { method: "POST", headers, body, signal }),
+        reopen: (id) => ask(`api/v1/streams/${id}`, { signal }),
+        end: (id) => ask(`api/v1/streams/${id}`, { method: "DELETE", keepalive: true }),
+        wait,
+      });
     },
   };
 }

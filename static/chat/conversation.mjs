@@ -2,7 +2,8 @@
 /** Asks the gateway and feeds the store; owns the one answer in the making. */
 
 import { messagesFor } from "./exchange.mjs";
-import { explain, GatewayError } from "./failures.mjs";
+import { explain } from "./failures.mjs";
+import { GatewayError } from "./gateway-error.mjs";
 import { isAnswering, lastExchange } from "./store.mjs";
 import { chosenSwarm } from "./swarm.mjs";
 

@@ -20,6 +20,7 @@ export function begin({ id, modelId, question, at }) {
     status: "streaming",
     timing: { sentAt: at, firstAt: null, lastAt: null, numChunks: 0, numTokens: null },
     finishReason: null,
+    notice: null,
     failure: null,
   };
 }
@@ -36,6 +37,7 @@ export function take(exchange, event, at) {
     case "text":
       return {
         ...exchange,
+        notice: null,
         answer: exchange.answer + event.text,
         timing: {
           ...timing,
@@ -46,10 +48,17 @@ export function take(exchange, event, at) {
       };
     case "finish": {
       const lastAt = timing.firstAt === null ? null : at;
-      return { ...exchange, finishReason: event.reason, timing: { ...timing, lastAt } };
+      return {
+        ...exchange,
+        notice: null,
+        finishReason: event.reason,
+        timing: { ...timing, lastAt },
+      };
     }
     case "usage":
       return { ...exchange, timing: { ...timing, numTokens: event.completionTokens } };
+    case "notice":
+      return { ...exchange, notice: event.notice };
   }
 }
 
@@ -62,7 +71,7 @@ export function take(exchange, event, at) {
 export function settled(exchange) {
   const failure = exchange.failure && { ...exchange.failure, retryAt: null };
   const status = exchange.status === "streaming" ? "stopped" : exchange.status;
-  return { ...exchange, status, failure };
+  return { ...exchange, status, notice: null, failure };
 }
 
 /**

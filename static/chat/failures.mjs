@@ -1,6 +1,7 @@
 // @ts-check
 /** Turns an error into what happened and what to do now, for a person. Pure. */
 
+import { GatewayError } from "./gateway-error.mjs";
 import { rangesText } from "./swarm.mjs";
 
 /**
@@ -8,23 +9,6 @@ import { rangesText } from "./swarm.mjs";
  * @typedef {import("./types.mjs").Failure} Failure
  * @typedef {import("./types.mjs").NextAction} NextAction
  */
-
-/** The gateway's error, or the lack of an answer: `unreachable`, `connection_lost`. */
-export class GatewayError extends Error {
-  /**
-   * @param {string} code the gateway's stable word
-   * @param {string} message one sentence of the gateway; may be empty
-   * @param {{ status?: number, retryAfterS?: number, requestId?: string }} [facts]
-   */
-  constructor(code, message, { status, retryAfterS, requestId } = {}) {
-    super(message);
-    this.name = "GatewayError";
-    this.code = code;
-    this.status = status;
-    this.retryAfterS = retryAfterS;
-    this.requestId = requestId;
-  }
-}
 
 /** @type {Record<string, [title: string, hint: string, action?: NextAction]>} */
 const SENTENCES = {
@@ -85,6 +69,8 @@ const SENTENCES = {
 };
 Object.assign(SENTENCES, {
   session_closed: SENTENCES.session_lost,
+  handed_over: SENTENCES.connection_lost,
+  journal_not_found: SENTENCES.connection_lost,
   max_length_exceeded: SENTENCES.prompt_too_long,
   body_too_large: SENTENCES.prompt_too_long,
   overloaded: SENTENCES.busy,

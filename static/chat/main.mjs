@@ -3,7 +3,7 @@
 
 import { createApi } from "./api.mjs";
 import { createConversation } from "./conversation.mjs";
-import { GatewayError } from "./failures.mjs";
+import { GatewayError } from "./gateway-error.mjs";
 import { createGatewayWatch } from "./gateway-watch.mjs";
 import { loadApiKey, loadChat, saveApiKey, saveChat } from "./session.mjs";
 import { createStore, initialState, isAnswering, lastExchange, needsClock } from "./store.mjs";

@@ -99,10 +99,10 @@ const transitions = {
     return asking(state, state.exchanges.slice(0, -1), exchange.question, at);
   },
   chatEvent: (state, { event, at }) => whileAnswering(state, (e) => take(e, event, at)),
-  answerEnded: (state) => whileAnswering(state, (e) => ({ ...e, status: "done" })),
-  answerStopped: (state) => whileAnswering(state, (e) => ({ ...e, status: "stopped" })),
+  answerEnded: (state) => whileAnswering(state, (e) => ({ ...e, status: "done", notice: null })),
+  answerStopped: (state) => whileAnswering(state, (e) => ({ ...e, status: "stopped", notice: null })),
   answerFailed: (state, { failure }) =>
-    whileAnswering(state, (e) => ({ ...e, status: "failed", failure })),
+    whileAnswering(state, (e) => ({ ...e, status: "failed", notice: null, failure })),
   chatCleared: (state) => ({ ...state, exchanges: [], draft: "" }),
   swarmSeen: (state, { swarm, isReady }) => ({ ...state, swarm, isReady, isReachable: true }),
   gatewayLost: (state) => ({ ...state, isReachable: false, isReady: false }),

@@ -45,6 +45,11 @@
  * @property {number | null} retryAt earliest sensible moment of a retry
  * @property {string | null} requestId
  *
+ * @typedef {object} Notice what holds the answer up right now
+ * @property {string} type `hop_lost`, `waiting_for_blocks`, `hop_restored` or `connection_lost`
+ * @property {BlockRange[]} blocks
+ * @property {number | null} leftS for how long the gateway goes on waiting
+ *
  * @typedef {"streaming" | "done" | "stopped" | "failed"} ExchangeStatus
  *
  * @typedef {object} Exchange one question and its answer
@@ -55,13 +60,15 @@
  * @property {ExchangeStatus} status
  * @property {Timing} timing
  * @property {string | null} finishReason OpenAI's word: `stop` or `length`
+ * @property {Notice | null} notice
  * @property {Failure | null} failure set when the status is `failed`
  *
  * @typedef {{ role: "user" | "assistant", content: string }} Message
  *
  * @typedef {{ type: "text", text: string }
  *   | { type: "finish", reason: string }
- *   | { type: "usage", completionTokens: number }} ChatEvent
+ *   | { type: "usage", completionTokens: number }
+ *   | { type: "notice", notice: Notice }} ChatEvent
  *
  * @typedef {"hidden" | "needed" | "refused"} KeyForm
  *

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { chatEvents, createApi } from "../../static/chat/api.mjs";
+import { createApi } from "../../static/chat/api.mjs";
 import { bodyOf, bytes, collect } from "./streams.mjs";
 
 /** @param {...unknown} frames */
@@ -10,9 +10,6 @@ function chatBody(...frames) {
   const texts = frames.map((frame) => (typeof frame === "string" ? frame : JSON.stringify(frame)));
   return bodyOf(texts.map((text) => bytes(`data: ${text}\n\n`)));
 }
-/** @param {string} content */
-const delta = (content) => ({ choices: [{ delta: { content }, finish_reason: null }] });
-
 /**
  * An API whose every request is answered by one function.
  *
@@ -29,48 +26,6 @@ const apiWith = (answer, apiKey = null) =>
 function question(signal = new AbortController().signal) {
   return { model: "demo", messages: [], signal };
 }
-
-test("text, finish and usage come in the order of the stream", async () => {
-  const body = chatBody(
-    { choices: [{ delta: { role: "assistant", content: "" }, finish_reason: null }] },
-    delta("Hel"),
-    delta("lo"),
-    { choices: [{ delta: {}, finish_reason: "stop" }] },
-    { choices: [], usage: { completion_tokens: 3 } },
-    "[DONE]",
-  );
-
-  assert.deepEqual(await collect(chatEvents(body)), [
-    { type: "text", text: "Hel" },
-    { type: "text", text: "lo" },
-    { type: "finish", reason: "stop" },
-    { type: "usage", completionTokens: 3 },
-  ]);
-});
-
-test("nothing after [DONE] is read", async () => {
-  assert.deepEqual(await collect(chatEvents(chatBody("[DONE]", delta("late")))), []);
-});
-
-test("an error frame in the middle of the stream is the gateway's error", async () => {
-  const error = { code: "session_lost", message: "m", request_id: "r" };
-  const body = chatBody(delta("He"), { error });
-
-  await assert.rejects(collect(chatEvents(body)), {
-    name: "GatewayError",
-    code: "session_lost",
-    requestId: "r",
-  });
-});
-
-test("a stream that ends without [DONE] has lost its connection", async () => {
-  await assert.rejects(collect(chatEvents(chatBody(delta("He")))), { code: "connection_lost" });
-});
-
-test("a stream that breaks has lost its connection", async () => {
-  const body = new ReadableStream({ pull: (c) => c.error(new TypeError("network error")) });
-  await assert.rejects(collect(chatEvents(body)), { code: "connection_lost" });
-});
 
 test("an answer is asked for as a stream with usage, and with the key", async () => {
   /** @type {RequestInit[]} */

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { eventData } from "../../static/chat/event-stream.mjs";
+import { streamEvents } from "../../static/chat/event-stream.mjs";
 import { bodyOf, bytes, collect } from "./streams.mjs";
 
 const STREAM =
@@ -10,7 +10,10 @@ const STREAM =
 const EVENTS = ["für 🦊", "two\nlines", "東京"];
 
 /** @param {...Uint8Array} chunks */
-const read = (...chunks) => collect(eventData(bodyOf(chunks)));
+const all = (...chunks) => collect(streamEvents(bodyOf(chunks)));
+/** @param {...Uint8Array} chunks */
+const read = async (...chunks) =>
+  (await all(...chunks)).flatMap(({ data }) => (data === null ? [] : [data]));
 
 test("a chunk may end anywhere, even inside a character", async () => {
   const whole = bytes(STREAM);
@@ -37,8 +40,17 @@ test("only one space after the colon is dropped", async () => {
   assert.deepEqual(await read(bytes("data:  a\n\ndata:b\n\n")), [" a", "b"]);
 });
 
-test("comments and empty events yield nothing", async () => {
-  assert.deepEqual(await read(bytes(": ping\n\n\n\n: ping\n\n")), []);
+test("comments are told apart from events, and empty events yield nothing", async () => {
+  assert.deepEqual(await all(bytes(": ping\n\n\n\n:pong\n\n")), [
+    { data: null, comment: "ping", id: "" },
+    { data: null, comment: "pong", id: "" },
+  ]);
+});
+
+test("an id holds until the next one, and counts once its event is whole", async () => {
+  const events = await all(bytes("id: a-1\ndata: x\n\ndata: y\n\nid: a-3\n: c\ndata: z\n\n"));
+
+  assert.deepEqual(events.map(({ id }) => id), ["a-1", "a-1", "a-1", "a-3"]);
 });
 
 test("an event cut off by the end of the stream is dropped", async () => {
@@ -52,7 +64,7 @@ test("leaving early cancels the body, so that the generation stops", async () =>
     cancel: () => void (isCancelled = true),
   });
 
-  for await (const data of eventData(body)) if (data === "more") break;
+  for await (const { data } of streamEvents(body)) if (data === "more") break;
 
   assert.ok(isCancelled);
 });
@@ -60,5 +72,5 @@ test("leaving early cancels the body, so that the generation stops", async () =>
 test("a broken body's own error comes through", async () => {
   const body = new ReadableStream({ pull: (c) => c.error(new TypeError("gone")) });
 
-  await assert.rejects(collect(eventData(body)), { name: "TypeError", message: "gone" });
+  await assert.rejects(collect(streamEvents(body)), { name: "TypeError", message: "gone" });
 });

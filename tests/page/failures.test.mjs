@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { explain, GatewayError } from "../../static/chat/failures.mjs";
+import { explain } from "../../static/chat/failures.mjs";
+import { GatewayError } from "../../static/chat/gateway-error.mjs";
 
 /** @typedef {import("../../static/chat/types.mjs").BlockRange} BlockRange */
 

@@ -1,6 +1,7 @@
 // @ts-check
 /** One question and its answer on the page. All text is text: nothing in it can become markup. */
 
+import { noticeText } from "../notices.mjs";
 import { speedText } from "../speed.mjs";
 import { focusMessage, h } from "./dom.mjs";
 
@@ -59,6 +60,7 @@ export function createExchangeView(actions) {
   const answerBox = h("p", { class: "answer", dir: "auto" }, answer);
   const waiting = h("p", { class: "waiting", "aria-hidden": "true" });
   waiting.append(h("span"), h("span"), h("span"), h("span"));
+  const notice = h("p", { class: "notice", role: "status", hidden: true });
   const failure = h("div", { class: "failure-place" });
   const speed = h("span", { class: "speed" });
   const next = h("button", { type: "button", class: "quiet" });
@@ -76,6 +78,7 @@ export function createExchangeView(actions) {
     h("h2", { class: "answerer" }, model),
     waiting,
     answerBox,
+    notice,
     failure,
     h("div", { class: "foot" }, speed, next),
   );
@@ -94,6 +97,8 @@ export function createExchangeView(actions) {
     answerBox.setAttribute("aria-busy", String(exchange.status === "streaming"));
     answerBox.hidden = exchange.answer === "";
     waiting.hidden = exchange.status !== "streaming" || exchange.answer !== "";
+    notice.textContent = exchange.notice === null ? "" : noticeText(exchange.notice);
+    notice.hidden = notice.textContent === "";
     if (exchange.failure === (shown?.failure ?? null)) return;
     failure.replaceChildren(...(exchange.failure === null ? [] : [failureText(exchange.failure)]));
   }
