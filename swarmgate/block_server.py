@@ -1,9 +1,16 @@
-"""A block server as a process: its node, its blocks, and their orderly end."""
+"""A block server as a process: its node, its blocks, its memory, and their orderly end."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final, Never
 
 from swarm_protocol.hivemind import HivemindNode, NodeSettings, make_identity
 from swarm_server.server import BlockServer
 from swarm_server.settings import ServerSettings
+from swarmgate.freed_memory import give_back, keep_little_memory, settle
 from swarmgate.service import print_ready
+
+_GIVE_BACK_PERIOD_S: Final = 10.0
 
 
 async def run_block_server(node_settings: NodeSettings, settings: ServerSettings) -> None:
@@ -13,21 +20,32 @@ async def run_block_server(node_settings: NodeSettings, settings: ServerSettings
         NodeError: it cannot join the swarm, or its daemon has ended.
         CheckpointError: the model cannot be loaded.
     """
+    keep_little_memory()
     if node_settings.identity_path is not None:
         make_identity(node_settings.identity_path)
     node = await HivemindNode.start(node_settings)
     try:
         server = await BlockServer.start(node, settings)
         try:
+            settle()
             print_ready(
                 peer_id=server.peer_id,
                 maddrs=node.maddrs,
                 blocks=str(server.blocks),
                 model=server.model,
             )
-            await node.wait_stopped()
+            await _wait_stopped(node)
         finally:
             await server.drain()
             await server.close()
     finally:
         await node.close()
+
+
+async def _wait_stopped(node: HivemindNode) -> Never:
+    """Give memory back now and then; raises NodeError when the node's daemon has ended."""
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GIVE_BACK_PERIOD_S):
+                await node.wait_stopped()
+        await asyncio.to_thread(give_back)

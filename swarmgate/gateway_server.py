@@ -9,6 +9,7 @@ from app.settings import Settings
 from app.web_server import serve_gateway
 from swarm_protocol.errors import SwarmError
 from swarm_protocol.hivemind import HivemindNode, make_identity
+from swarmgate.freed_memory import keep_little_memory, settle
 from swarmgate.listening import open_listener
 from swarmgate.service import print_ready
 
@@ -21,11 +22,13 @@ async def run_gateway(settings: Settings) -> None:
         NodeError: the libp2p daemon has ended, so no token can come back any more.
         SwarmError: a part of the gateway cannot start.
     """
+    keep_little_memory()
     open_listener(settings.host, settings.port).close()  # for the sentence when it is taken
     if settings.identity is not None:
         make_identity(settings.identity)
 
     def announce(gateway: Gateway, port: int) -> None:
+        settle()
         node = gateway.node
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         print_ready(url=f"http://{host}:{port}", peer_id=node.peer_id, maddrs=node.maddrs)

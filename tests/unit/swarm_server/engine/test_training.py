@@ -1,5 +1,8 @@
 """Forward and backward through a span, against transformers' layers and autograd."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -92,3 +95,19 @@ def test_training_works_after_a_long_inference_grew_the_tables(span: Span) -> No
 
     assert of_hidden.isfinite().all()
     assert of_prompts is None
+
+
+def test_gradients_need_no_symbolic_mathematics() -> None:
+    """Autograd imports sympy to check a gradient given to it: 33 MiB that would stay."""
+    source = (
+        "import sys, torch\n"
+        "from swarm_server.engine.training import _gradients, _Pass\n"
+        "leaf = torch.ones(2, 3, requires_grad=True)\n"
+        "(gradient,) = _gradients(_Pass([leaf], 2 * leaf), torch.full((2, 3), 5.0))\n"
+        "print(gradient.unique().tolist(), 'sympy' in sys.modules)\n"
+    )
+
+    command = [sys.executable, "-W", "ignore", "-c", source]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert answer == "[10.0] False\n"
