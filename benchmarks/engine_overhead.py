@@ -83,7 +83,7 @@ def main() -> None:
 async def measure(
     num_sessions: int, num_steps: int, *, is_pushing: bool, profiled: bool
 ) -> dict[str, float]:
-    """Return times of a batch and of its rows: medians, the fastest quarter, and the processor's."""
+    """Return times of a batch and its rows: medians, the fastest quarter, the processor's."""
     async with server_without_blocks() as stream:
         client = Client(stream, num_sessions, is_pushing=is_pushing)
         await client.open()
