@@ -77,6 +77,10 @@ def measure(shape: LlamaShape, *, with_profile: bool) -> dict[str, object]:
 class NoRunner:
     """Stands where batches go that the span covers not; none does here."""
 
+    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Tensor]:
+        """Fail."""
+        raise NotImplementedError
+
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
         """Fail."""
         raise NotImplementedError

@@ -1,6 +1,6 @@
 """What goes through a span at once: tokens of many sequences, one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,11 +46,18 @@ class RaggedBatch:
 
 
 class SpanRunner(Protocol):
-    """Puts batches through a span's blocks; for the compute thread."""
+    """Puts batches through a span's blocks, one at a time."""
+
+    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Tensor]:
+        """Start a batch as far as that takes no time; return what does the rest, as `run` does.
+
+        For the event loop; the rest is for the compute thread. A device that works by itself has
+        its orders when this returns, and the rest is to wait for it.
+        """
 
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
         """Return the hidden states after `blocks`, [num_tokens, hidden_size], on the CPU.
 
-        In the span's dtype; the batch has at least one token. Its keys and values are in its
-        pages then; nothing else has changed.
+        For the compute thread. In the span's dtype; the batch has at least one token. Its keys
+        and values are in its pages then; nothing else has changed.
         """

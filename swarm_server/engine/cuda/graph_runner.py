@@ -1,5 +1,8 @@
 """Runs batches on a GPU: most as one CUDA graph, long chunks kernel by kernel."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,7 +10,7 @@ from torch import Tensor
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.batch import RaggedBatch, SpanRunner
 from swarm_server.engine.cuda.attention import ChunkAttention, DecodeAttention, RowsAttention
-from swarm_server.engine.cuda.buckets import LONE_BUCKETS, TILED_BUCKETS, choose_bucket
+from swarm_server.engine.cuda.buckets import LONE_BUCKETS, TILED_BUCKETS, Bucket, choose_bucket
 from swarm_server.engine.cuda.fused_span import FusedSpan
 from swarm_server.engine.cuda.step_graphs import StepGraphs
 from swarm_server.engine.cuda.step_numbers import StepNumbers, number_step
@@ -16,7 +19,7 @@ from swarm_server.engine.cuda.step_numbers import StepNumbers, number_step
 class GraphRunner:
     """A `SpanRunner` for one GPU. Batches with adapters or prompts go to another runner.
 
-    For the compute thread only. An error of the GPU leaves `run` as torch raises it; what the
+    An error of the GPU leaves `run` as torch raises it; what the
     batch's rows wrote into their pages is undefined then, other pages are as they were.
     """
 
@@ -32,15 +35,31 @@ class GraphRunner:
             self._graphs.capture(self._span.range, bucket)
 
     @torch.inference_mode()
+    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Tensor]:
+        """Launch a graph that is there already; see `SpanRunner.begin`."""
+        if batch.prompts or batch.adapters:
+            return self._eager.begin(blocks, batch)
+        numbers = self._number(batch)
+        bucket = choose_bucket(numbers)
+        if bucket is not None and self._graphs.has(blocks, bucket):
+            return self._graphs.launch(blocks, bucket, batch.hidden, numbers)
+        return partial(self._run, blocks, bucket, batch.hidden, numbers)
+
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
         """Return the hidden states after `blocks`; see `SpanRunner.run`."""
-        if batch.prompts or batch.adapters:
-            return self._eager.run(blocks, batch)
-        numbers = number_step(batch.segments, ChunkAttention.tile_rows(self._span.heads))
-        bucket = choose_bucket(numbers)
+        return self.begin(blocks, batch)()
+
+    def _number(self, batch: RaggedBatch) -> StepNumbers:
+        return number_step(batch.segments, ChunkAttention.tile_rows(self._span.heads))
+
+    @torch.inference_mode()
+    def _run(
+        self, blocks: BlockRange, bucket: Bucket | None, hidden: Tensor, numbers: StepNumbers
+    ) -> Tensor:
+        """Run a step whose graph must be captured first, or that is too large for one."""
         if bucket is not None and self._graphs.capture(blocks, bucket):
-            return self._graphs.run(blocks, bucket, batch.hidden, numbers)
-        return self._run_kernels(blocks, batch.hidden, numbers)
+            return self._graphs.launch(blocks, bucket, hidden, numbers)()
+        return self._run_kernels(blocks, hidden, numbers)
 
     def _run_kernels(self, blocks: BlockRange, hidden: Tensor, numbers: StepNumbers) -> Tensor:
         """Start one kernel after the other; they are long enough to keep the GPU busy."""

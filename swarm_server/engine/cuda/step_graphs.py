@@ -28,6 +28,10 @@ class StepGraphs:
         self._attentions: dict[Bucket, RowsAttention] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
+    def has(self, blocks: BlockRange, bucket: Bucket) -> bool:
+        """Whether `launch` may be called with these."""
+        return (blocks, bucket) in self._graphs
+
     def capture(self, blocks: BlockRange, bucket: Bucket) -> bool:
         """Have a graph for these; False when there are too many graphs already."""
         key = (blocks, bucket)
@@ -35,10 +39,14 @@ class StepGraphs:
             self._graphs[key] = self._capture(lambda: self._step(blocks, bucket))
         return key in self._graphs
 
-    def run(
+    def launch(
         self, blocks: BlockRange, bucket: Bucket, hidden: Tensor, numbers: StepNumbers
-    ) -> Tensor:
-        """Run a step whose graph is captured; returns [num_rows, hidden_size] on the CPU."""
+    ) -> Callable[[], Tensor]:
+        """Start a step whose graph is captured; the one before must have ended.
+
+        Returns:
+            What waits for the GPU and returns [num_rows, hidden_size] on the CPU; any thread may.
+        """
         self._inputs.send(hidden, numbers, bucket)
         self._graphs[blocks, bucket].replay()
         return self._inputs.receive(len(hidden))

@@ -1,5 +1,6 @@
 """What a step tells the GPU, at addresses that never change, so that graphs can read it."""
 
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -57,11 +58,21 @@ class StepInputs:
         self._staged_hidden[:num_rows] = hidden
         self.hidden[:num_rows].copy_(self._staged_hidden[:num_rows], non_blocking=True)
 
-    def receive(self, num_rows: int) -> Tensor:
-        """Wait for the GPU and return what it left in `hidden`, [num_rows, hidden_size]."""
+    def receive(self, num_rows: int) -> Callable[[], Tensor]:
+        """Queue the copy of `hidden`, [num_rows, hidden_size], to the CPU.
+
+        Returns:
+            What waits for it and returns it.
+        """
         hidden = self.hidden[:num_rows]
         # torch keeps such memory for the next time; new pages of the usual kind cost more.
         outputs = torch.empty_like(hidden, device="cpu", pin_memory=True)
         outputs.copy_(hidden, non_blocking=True)
-        torch.cuda.current_stream(hidden.device).synchronize()
-        return outputs
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record(torch.cuda.current_stream(hidden.device))
+
+        def wait() -> Tensor:
+            copied.synchronize()
+            return outputs
+
+        return wait

@@ -151,7 +151,12 @@ class Engine:
             return
         loop = asyncio.get_running_loop()
         self._running, self._started_at = batch, self._clock()
-        running = self._compute.submit(lambda: batch.compute(self._span))
+        try:
+            rest = batch.begin(self._span)
+        except Exception as error:  # the device may fail at any time
+            loop.call_soon(self._end, _failed(error))
+            return
+        running = self._compute.submit(rest)
         running.add_done_callback(lambda done: loop.call_soon_threadsafe(self._end, done))
 
     def _waits_for_more(self) -> bool:
@@ -261,6 +266,12 @@ class Engine:
                 pages_available=self._memory.num_available,
                 took_ms=round(1e3 * took_s, 2),
             )
+
+
+def _failed(error: Exception) -> Future[Sequence[Tensor | None]]:
+    future: Future[Sequence[Tensor | None]] = Future()
+    future.set_exception(error)
+    return future
 
 
 def _tell(work: Work, result: StepResult) -> None:

@@ -1,6 +1,6 @@
 """One batch of slices, from the moment that they have pages until they are computed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -66,10 +66,22 @@ class RunningBatch:
         )
 
     @torch.inference_mode()
-    def compute(self, span: PagedSpan) -> Sequence[Tensor | None]:
-        """Return each member's outputs; see `split_outputs`. For the compute thread."""
-        span.contents.copy_pages(self.copies)
+    def begin(self, span: PagedSpan) -> Callable[[], Sequence[Tensor | None]]:
+        """Start to compute; return what does the rest, for the compute thread.
+
+        That gives each member's outputs; see `split_outputs`.
+        """
         pieces = [member.piece for member in self.members]
         assembled = assemble(pieces, span.dtype)
-        outputs = span.runner.run(self.blocks, assembled.batch)
-        return split_outputs(outputs, pieces, assembled.places)
+        batch = assembled.batch
+        rest = None if self.copies else span.runner.begin(self.blocks, batch)
+
+        @torch.inference_mode()
+        def finish() -> Sequence[Tensor | None]:
+            if rest is not None:
+                return split_outputs(rest(), pieces, assembled.places)
+            span.contents.copy_pages(self.copies)
+            outputs = span.runner.run(self.blocks, batch)
+            return split_outputs(outputs, pieces, assembled.places)
+
+        return finish

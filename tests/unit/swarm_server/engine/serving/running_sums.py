@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any  # of fields that a test sets
 
 import torch
@@ -45,10 +46,16 @@ class RunningSums:
         self.go_on = threading.Event()
         self.go_on.set()
         self.failure: Exception | None = None
+        self.launch_failure: Exception | None = None
 
     def copy_pages(self, copies: Sequence[PageCopy]) -> None:
         for copy in copies:
             self.slots[copy.target] = self.slots[copy.source]
+
+    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Tensor]:
+        if self.launch_failure is not None:
+            raise self.launch_failure
+        return partial(self.run, blocks, batch)
 
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
         self.batches.append(batch)

@@ -164,16 +164,19 @@ async def test_a_poisoned_row_fails_alone(bench: Bench) -> None:
     assert await run_step(poisoned, tokens(1)) == [2]
 
 
-async def test_a_failing_device_ends_the_batch_and_not_the_engine(bench: Bench) -> None:
+@pytest.mark.parametrize("failing", ["launch_failure", "failure"])
+async def test_a_failing_device_ends_the_batch_and_not_the_engine(
+    bench: Bench, failing: str
+) -> None:
     """With an error that says to try again; sessions are as they were."""
     sessions = [bench.open(), bench.open()]
     for session in sessions:
         await run_step(session, tokens(1, 2))
-    bench.span.failure = torch.OutOfMemoryError("no memory")
+    setattr(bench.span, failing, torch.OutOfMemoryError("no memory"))
     steps = [session.submit(Step(tokens(3)), position=1) for session in sessions]
 
     failures = await asyncio.gather(*steps, return_exceptions=True)
-    bench.span.failure = None
+    setattr(bench.span, failing, None)
 
     assert all(isinstance(failure, BatchFailedError) for failure in failures)
     assert BatchFailedError.retryable
