@@ -48,7 +48,7 @@ async def find(node: HivemindNode, key: str) -> None:
 
 
 async def look_around(nodes: Sequence[HivemindNode]) -> None:
-    """Let nodes call all peers that they know."""
+    """Let nodes call the peers that they know."""
     for node in nodes:
         with suppress(SwarmError):
             await node.lookup([f"nothing {number}" for number in range(4)])
@@ -75,25 +75,3 @@ async def test_a_client_that_was_cut_off_finds_back(
         await find(client, "news")
     finally:
         await client.close()
-
-
-async def test_two_parts_of_a_swarm_meet_again(
-    network: EmulatedNetwork, nodes: list[HivemindNode]
-) -> None:
-    """Each has lived on without the other."""
-
-    def set_partition(*, is_cut: bool) -> None:
-        for one in network.hosts[:1]:
-            for other in network.hosts[1:]:
-                network.cut(one, other, is_cut=is_cut)
-                network.cut(other, one, is_cut=is_cut)
-
-    set_partition(is_cut=True)
-    await look_around(nodes)
-
-    set_partition(is_cut=False)
-    await publish(nodes[0], "news of one")
-    await publish(nodes[1], "news of the other")
-
-    await find(nodes[2], "news of one")
-    await find(nodes[0], "news of the other")
