@@ -1,31 +1,29 @@
 """How many tokens a second over slow links, when servers push to each other and when not?
 
-A client and three servers on hosts of their own, with emulated links between all of them. A step
-of `P` hops takes `sum(c) + 2 P d` through the client and `sum(c) + (P + 1) d` pushed, where `d` is
-half of the round trip, and `sum(c)` is what a step takes over perfect links.
+The demo model; a client and three servers on hosts of their own, with emulated links between all of
+them. A step of `P` hops takes `sum(c) + 2 P d` through the client and `sum(c) + (P + 1) d` pushed,
+where `d` is half of the round trip, and `sum(c)` is what a step takes over perfect links.
 """
 
 import argparse
 import asyncio
 import statistics
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 from unittest.mock import patch
 
 import torch
 
-from benchmarks.random_llama import LlamaShape, save_random_llama
 from benchmarks.report import print_report
 from swarm_client.lanes import Lanes
 from tests.harness.network.emulated_network import EmulatedNetwork, emulated_network
 from tests.harness.network.link import LinkTerms
 from tests.harness.network.linked_swarm import linked_client, linked_swarm
+from tests.harness.programs import DEMO_MODEL
 
-_NUM_SERVERS: Final = 3
+_SPANS: Final = ("0:3", "3:6", "6:8")
 _PROMPT_TOKENS: Final = 32
 
 
@@ -36,7 +34,7 @@ class Way(StrEnum):
     VIA_CLIENT = "via_client"
 
 
-_NUM_LINKS: Final = {Way.PUSHED: _NUM_SERVERS + 1, Way.VIA_CLIENT: 2 * _NUM_SERVERS}
+_NUM_LINKS: Final = {Way.PUSHED: len(_SPANS) + 1, Way.VIA_CLIENT: 2 * len(_SPANS)}
 """Crossed by a step."""
 
 
@@ -44,32 +42,26 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--round-trips", type=float, nargs="+", default=[25, 100], metavar="MS")
-    parser.add_argument("--tokens", type=int, default=48, help="new tokens of one generation")
+    parser.add_argument("--tokens", type=int, default=64, help="new tokens of one generation")
     parser.add_argument("--rounds", type=int, default=3, help="generations of each kind")
-    parser.add_argument("--blocks", type=int, default=12)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name, emulated_network(2 + _NUM_SERVERS) as network:
-        model = Path(name) / "bench"
-        save_random_llama(model, LlamaShape(num_blocks=arguments.blocks))
-        rows = asyncio.run(measure_swarm(network, model, arguments))
+    with emulated_network(2 + len(_SPANS)) as network:
+        rows = asyncio.run(measure_swarm(network, arguments))
     shortfall = {"shortfall": network.shortfall} if network.shortfall else {}
-    print_report("links", {"num_servers": _NUM_SERVERS, "rows": rows, **shortfall})
+    print_report("links", {"num_servers": len(_SPANS), "rows": rows, **shortfall})
 
 
 async def measure_swarm(
-    network: EmulatedNetwork, model: Path, arguments: argparse.Namespace
+    network: EmulatedNetwork, arguments: argparse.Namespace
 ) -> list[dict[str, object]]:
     """Run a swarm; return a row for each round trip, the first one being zero."""
     client_host, *hosts = network.hosts
-    size = arguments.blocks // _NUM_SERVERS
-    spans = [f"{size * number}:{size * (number + 1)}" for number in range(_NUM_SERVERS)]
     times: dict[tuple[float, Way], list[float]] = {
         (round_trip_ms, way): [] for round_trip_ms in (0.0, *arguments.round_trips) for way in Way
     }
-    with linked_swarm(model, spans, hosts, dtype="bfloat16") as peers:
-        joined = linked_client(model, client_host, peers[0].maddr, dtype=torch.bfloat16)
-        async with joined as client:
+    with linked_swarm(DEMO_MODEL, _SPANS, hosts) as peers:
+        async with linked_client(DEMO_MODEL, client_host, peers[0].maddr) as client:
             prompt = client.prompt(0, _PROMPT_TOKENS)
             await client.generate(prompt, arguments.tokens)  # warms up
             for _ in range(arguments.rounds):
