@@ -63,6 +63,7 @@ class RemoteModel:
         batch_size: int = 1,
         blocks: BlockRange | None = None,
         tenant: str = "",
+        wait_s: float = 0.0,
         on_event: EventListener | None = None,
     ) -> InferenceSession:
         """Open a session over the best route; when a server fails, over another one.
@@ -76,6 +77,8 @@ class RemoteModel:
             blocks: those to run through; by default all.
             tenant: on whose behalf. Servers are fair between tenants, and share the KV memory of
                 equal prefixes within one.
+            wait_s: how long to wait for servers of blocks that nobody serves; by default not at
+                all. A session that is open waits, when it has lost servers, as the settings say.
             on_event: is told, on the event loop, of servers lost, waited for and replaced. It
                 must not block.
 
@@ -98,6 +101,7 @@ class RemoteModel:
             self.facts,
             self._settings,
             num_rows=batch_size,
+            wait_s=wait_s,
         )
 
     async def run_forward(

@@ -38,6 +38,32 @@ class RoutingSettings(BaseModel):
         default=None, description="Peers that may be used; None is all."
     )
     blocked_servers: tuple[PeerId, ...] = Field(default=(), description="Peers never used.")
+    late_factor: float = Field(
+        default=8.0,
+        ge=1,
+        description="A reply is late after so many times what nine of ten take, and the margin.",
+    )
+    late_margin_s: float = Field(
+        default=0.5, ge=0, le=600, description="See late_factor. Then others are prepared."
+    )
+    first_patience_s: float = Field(
+        default=10.0, gt=0, le=3600, description="When a reply is late that nothing is known of."
+    )
+    slow_factor: float = Field(
+        default=3.0,
+        ge=1,
+        description="A server is left that takes so many times as long as others, and the margin.",
+    )
+    slow_margin_s: float = Field(default=0.05, ge=0, le=600, description="See slow_factor.")
+    slow_look_s: float = Field(
+        default=1.0, ge=0, le=3600, description="How often a session compares its servers so."
+    )
+    slow_rest_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="How long a session does not move blocks again that it has moved.",
+    )
     show_route: bool = Field(
         default=False, description="Explain in the log each route that a session is opened on."
     )

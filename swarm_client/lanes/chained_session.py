@@ -94,8 +94,14 @@ class ChainedHopSession:
         await self._session.close()
 
     def abandon(self) -> None:
-        """See `LaneHopSession`."""
+        """See `LaneHopSession`; what was not pushed yet will not be."""
         self._session.abandon()
+        if self._following is not None:
+            self._following.expect_no_pushes()
+
+    def expect_no_pushes(self) -> None:
+        """The server before is left: what it has not sent on by now must be sent by us."""
+        self._patience_s = 0.0
 
     def be_patient(self, output: HopOutput) -> None:
         """Adapt to how long the server before has taken for a step."""

@@ -5,8 +5,7 @@ decode is fast.
 """
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from swarm_client.routing.route import Hop
 from swarm_protocol.identifiers import BlockRange, PeerId
@@ -18,21 +17,18 @@ _NEW_WEIGHT: Final = 0.2
 _SLOW_SHARE: Final = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class StepTimes:
-    """Seconds that one step took at one hop.
+class StepTimes(NamedTuple):
+    """Seconds that one step took at one hop. A tuple, because each step of each session makes some.
 
     Attributes:
         num_tokens: of the step, over all rows.
         took_s: from sending to the reply.
-        queue_s: thereof, waiting at the server; None if it does not tell.
-        compute_s: thereof, its blocks; None if it does not tell.
+        server_s: thereof, in the server's queue and blocks; None if it does not tell.
     """
 
     num_tokens: int
     took_s: float
-    queue_s: float | None = None
-    compute_s: float | None = None
+    server_s: float | None = None
 
 
 class Latency:
@@ -62,10 +58,9 @@ class Latency:
             ordered = sorted(self._took_s)
             self.usual_s = ordered[len(ordered) // 2]
             self.slow_s = ordered[int(_SLOW_SHARE * len(ordered))]
-        if times.compute_s is not None:
-            server_s = times.compute_s + (times.queue_s or 0.0)
-            old = server_s if self.server_s is None else self.server_s
-            self.server_s = old + _NEW_WEIGHT * (server_s - old)
+        if times.server_s is not None:
+            old = times.server_s if self.server_s is None else self.server_s
+            self.server_s = old + _NEW_WEIGHT * (times.server_s - old)
 
     def is_known(self, now: float) -> bool:
         """Whether there were enough steps, and not too long ago."""

@@ -18,12 +18,14 @@ class SlowRule:
         factor: at least so many times the time of others, > 1, ...
         margin_s: ... and so much more.
         num_in_a_row: verdicts before a hop is left.
+        look_s: between two verdicts, at least.
         rest_s: for which the blocks of a hop that was left stay where they are.
     """
 
     factor: float = 3.0
     margin_s: float = 0.05
     num_in_a_row: int = 3
+    look_s: float = 1.0
     rest_s: float = 30.0
 
     def is_too_slow(self, usual_s: float, elsewhere_s: float) -> bool:

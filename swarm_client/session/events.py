@@ -12,7 +12,10 @@ from swarm_protocol.identifiers import BlockRange, PeerId
 
 @dataclass(frozen=True, slots=True)
 class HopLost:
-    """A server is given up. `reason` is one sentence for the log, not for callers."""
+    """A server is given up.
+
+    `reason` is the code of the error it failed with, or `late` or `slow`.
+    """
 
     peer: PeerId
     blocks: BlockRange

@@ -48,8 +48,10 @@ async def dial_hedged(
             progress.append(DialProgress(detour))
             dials.append(asyncio.ensure_future(dial(detour, progress[1])))
         chosen = await _first_open(dials)
-    finally:
-        await _drop_others(dials, chosen)
+        await _drop(dials, chosen)
+    except BaseException:
+        await _drop(dials, DialledRoute())
+        raise
     if chosen.hops:
         for peer in progress[0].silent:  # none if all of them are in use
             on_silence(peer)
@@ -70,10 +72,14 @@ async def _first_open(dials: list[asyncio.Future[DialledRoute]]) -> DialledRoute
     return outcome
 
 
-async def _drop_others(dials: list[asyncio.Future[DialledRoute]], chosen: DialledRoute) -> None:
+async def _drop(dials: list[asyncio.Future[DialledRoute]], chosen: DialledRoute) -> None:
+    """End all dials, and abandon what they have opened, but for what was chosen."""
     for dialling in dials:
         dialling.cancel()
-    for outcome in await asyncio.gather(*dials, return_exceptions=True):
-        if isinstance(outcome, DialledRoute) and outcome is not chosen:
-            for session in outcome.hops:
+    await asyncio.wait(dials)
+    for dialling in dials:
+        if dialling.cancelled() or dialling.exception() is not None:
+            continue
+        if dialling.result() is not chosen:
+            for session in dialling.result().hops:
                 session.abandon()

@@ -103,6 +103,19 @@ class History:
             return since
         return [StepInputs(torch.cat([step.hidden for step in since], dim=1))]
 
+    def of_rows(self, rows: Tensor) -> "History":
+        """Return what these rows have come through, as a history of one step.
+
+        One that has forgotten something is the same for any rows.
+        """
+        if not self.is_complete:
+            return self
+        history = History()
+        inputs = self.inputs_of(rows)
+        if inputs is not None:
+            history.append(inputs)
+        return history
+
     def inputs_of(self, rows: Tensor) -> StepInputs | None:
         """Return all that these rows have come through, as one step; None for nothing.
 

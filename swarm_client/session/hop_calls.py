@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
-from time import perf_counter
+from time import monotonic
 
 from torch import Tensor
 
 from swarm_client.session.hop_session import StepInputs
-from swarm_client.session.session_hops import SessionHop, SessionHops
+from swarm_client.session.session_hop import SessionHop
+from swarm_client.session.session_hops import SessionHops
 from swarm_protocol.errors import DeadlineExceededError, PeerError
 
 
@@ -17,9 +18,10 @@ async def exchange(hop: SessionHop, inputs: StepInputs) -> Tensor:
     Raises:
         PeerError, DeadlineExceededError: see `HopSession.step`.
     """
-    started_at = perf_counter()
+    started_at = monotonic()  # the clock of event loops
     output = await hop.session.step(inputs, position=hop.history.num_tokens)
-    hop.step_finished(inputs, output, (perf_counter() - started_at) * 1e3)
+    now = monotonic()
+    hop.step_finished(inputs, output, now - started_at, now)
     return output.hidden
 
 

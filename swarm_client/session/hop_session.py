@@ -43,6 +43,12 @@ class StepInputs:
         """Tokens of each row."""
         return self.hidden.shape[1]
 
+    @property
+    def size(self) -> int:
+        """Tokens over all rows."""
+        num_rows, num_tokens, _ = self.hidden.shape
+        return num_rows * num_tokens
+
 
 def _copied(tensor: Tensor) -> Tensor:
     if tensor.is_cpu and not tensor.requires_grad:  # as nearly always; a third faster

@@ -6,7 +6,7 @@ been sent; the other hops go on and notice nothing. What to send to whom is deci
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 from torch import Tensor
@@ -14,9 +14,12 @@ from torch import Tensor
 from swarm_client.errors import MaxLengthExceededError, SessionClosedError
 from swarm_client.models.facts import ModelFacts
 from swarm_client.routing import Route
+from swarm_client.routing.slowness import SlowRule
 from swarm_client.session.hop_calls import match_prefix
-from swarm_client.session.hop_session import HopSession, StepInputs
+from swarm_client.session.hop_session import StepInputs
 from swarm_client.session.losses import Losses
+from swarm_client.session.moves import Moves
+from swarm_client.session.repairs import abandon
 from swarm_client.session.route_search import RouteSearch
 from swarm_client.session.session_hops import SessionHops
 from swarm_client.session.step_checks import check_hidden, check_hypo_ids, check_prompts
@@ -40,10 +43,17 @@ class InferenceSession:
         self._search = search
         self._hops = hops
         self._runner = StepRunner(search, hops, settings)
+        repairs = self._runner.repairs
+        rule = SlowRule(
+            factor=settings.slow_factor,
+            margin_s=settings.slow_margin_s,
+            look_s=settings.slow_look_s,
+            rest_s=settings.slow_rest_s,
+        )
+        self._moves = Moves(search, rule, repairs.open_elsewhere, repairs.run_along)
         self._facts = facts
         self._settings = settings
-        route = self.route
-        self.blocks = BlockRange(route[0].blocks.start, route[-1].blocks.end)
+        self.blocks = hops.blocks
         self._is_stepping = False
         self._is_closed = False
 
@@ -56,11 +66,14 @@ class InferenceSession:
         settings: RoutingSettings,
         *,
         num_rows: int,
+        wait_s: float = 0.0,
     ) -> Self:
         """Open a session on the best route over `blocks`; see `RemoteModel.open_session`."""
-        losses = Losses(max_losses=settings.max_retries, timeout_s=settings.repair_timeout_s)
+        losses = Losses(
+            max_losses=settings.max_retries, timeout_s=settings.repair_timeout_s, wait_s=wait_s
+        )
         sessions = await search.open(blocks, num_rows=num_rows, losses=losses)
-        return cls(search, SessionHops(sessions), facts, settings)
+        return cls(search, SessionHops(sessions, search.latencies), facts, settings)
 
     @property
     def position(self) -> int:
@@ -76,6 +89,16 @@ class InferenceSession:
     def num_rows(self) -> int | None:
         """Rows of every step; None while any number will do."""
         return self._hops.num_rows
+
+    @property
+    def history_bytes(self) -> int:
+        """Of the inputs that are kept to make up for servers that are lost."""
+        return self._hops.num_bytes
+
+    @property
+    def num_history_spills(self) -> int:
+        """How often they were too many to keep all of them."""
+        return self._hops.num_spills
 
     @property
     def is_closed(self) -> bool:
@@ -160,14 +183,18 @@ class InferenceSession:
         inputs = StepInputs.copied(hidden, prompts, hypo_ids)
         self._is_stepping = True
         try:
+            if self._moves.is_under_way:
+                await self._leave_slow_hop(len(hidden))
             output = await self._runner.run(self.blocks, inputs)
         except BaseException:
-            _abandon(self._hops.step_failed())
+            abandon(self._hops.step_failed())
             self._is_closed |= self.position > 0 and not self._hops.is_complete
             raise
         finally:
             self._is_stepping = False
-        self._hops.step_finished(inputs.num_tokens)
+        self._hops.step_finished()
+        self._hops.limit_history(self._settings.max_history_bytes)
+        self._moves.consider(self._hops, hidden.shape[0], asyncio.get_running_loop().time())
         self.last_step = self._hops.timings()
         return output.to(hidden)
 
@@ -176,13 +203,21 @@ class InferenceSession:
         if self._is_closed:
             return
         self._is_closed = True
-        self._runner.stop()
+        self._runner.repairs.stop()
+        await self._moves.drop()
         sessions = [hop.session for hop in self._hops]
         try:
             if not self._is_stepping:
                 await asyncio.gather(*(session.close() for session in sessions))
         finally:
-            _abandon(sessions)
+            abandon(sessions)
+
+    async def _leave_slow_hop(self, num_rows: int) -> None:
+        """Let others take over that have been brought up to date beside the steps."""
+        began_at = asyncio.get_running_loop().time()
+        if taken := await self._moves.take(self._hops, num_rows):
+            hop, others = taken
+            self._runner.repairs.adopt(hop, others, num_rows, "slow", since=began_at)
 
     def _check_step(self, hidden: Tensor, prompts: Tensor | None, hypo_ids: Tensor | None) -> None:
         if self._is_closed:
@@ -196,8 +231,3 @@ class InferenceSession:
             check_hypo_ids(hypo_ids, len(hidden))
         if self.position + hidden.shape[1] > self.max_length:
             raise MaxLengthExceededError(self.position, hidden.shape[1], self.max_length)
-
-
-def _abandon(sessions: Iterable[HopSession]) -> None:
-    for session in sessions:
-        session.abandon()

@@ -17,7 +17,9 @@ _CAPACITY_TEXTS: Final = (
 )
 
 
-class _Wait(NamedTuple):
+class Wait(NamedTuple):
+    """For servers of blocks that nobody serves, in readings of the clock."""
+
     began_at: float
     ends_at: float
 
@@ -49,7 +51,6 @@ class Losses:
         self._num_left = max_losses
         self._timeout_s = timeout_s
         self._wait_s = wait_s
-        self._wait: _Wait | None = None
 
     @property
     def may_wait(self) -> bool:
@@ -71,31 +72,29 @@ class Losses:
             self.deadline = now + self._timeout_s
         return self.deadline
 
-    def begin_waiting(self, now: float) -> None:
-        """Nobody serves some blocks."""
+    def begin_waiting(self, now: float) -> Wait:
+        """Nobody serves some blocks. Several searches of one step may wait at once."""
         end = now + self._wait_s
-        self._wait = _Wait(now, end if self.deadline is None else min(end, self.deadline))
+        return Wait(now, end if self.deadline is None else min(end, self.deadline))
 
-    def wait_left_s(self, gap: NoRouteError, now: float) -> float:
+    def wait_left_s(self, wait: Wait, gap: NoRouteError, now: float) -> float:
         """Return how long servers may still be waited for.
 
         Raises:
             CapacityError: the latest loss, for want of memory.
             NoRouteError: `gap`: it is too late.
         """
-        assert self._wait is not None
         if isinstance(self.latest, CapacityError):
             raise self.latest from gap
         self.gap = gap
-        if now >= self._wait.ends_at:
+        if now >= wait.ends_at:
             raise gap from self.latest
-        return self._wait.ends_at - now
+        return wait.ends_at - now
 
-    def end_waiting(self, now: float) -> None:
+    def end_waiting(self, wait: Wait, now: float) -> None:
         """Somebody serves them."""
-        assert self._wait is not None
-        self.waited_s += now - self._wait.began_at
-        self._wait = self.gap = None
+        self.waited_s += now - wait.began_at
+        self.gap = None
 
     def forgive(self, peers: Iterable[PeerId]) -> None:
         """These may be tried again."""

@@ -127,6 +127,10 @@ class RouteSearch:
         """Ban a peer for everybody."""
         self._source.report_failure(peer)
 
+    def report_silence(self, peer: PeerId) -> None:
+        """Count a peer as out of reach until it is measured again."""
+        self._source.report_silence(peer)
+
     def latencies(self, hop: Hop) -> HopLatencies:
         """Return how long steps take at a hop, in all sessions."""
         return self._source.latencies(hop)
@@ -178,20 +182,19 @@ class RouteSearch:
         if route is not None:
             return route
         now = asyncio.get_running_loop().time
-        began_at = now()
-        losses.begin_waiting(began_at)
+        wait = losses.begin_waiting(now())
         await self._refresh(losses)
         told: Sequence[BlockRange] = ()
         while True:
             try:
                 route = self._choose_route(blocks, num_rows, losses.failed)
             except NoRouteError as error:
-                left_s = losses.wait_left_s(error, now())
+                left_s = losses.wait_left_s(wait, error, now())
                 if error.missing != told:
                     told = error.missing
                     self.tell(WaitingForBlocks(told, left_s))
             else:
-                losses.end_waiting(now())
+                losses.end_waiting(wait, now())
                 return route
             with suppress(TimeoutError):
                 async with asyncio.timeout(left_s):

@@ -9,65 +9,19 @@ hops:      [ a, 9 tokens ][ b, 9 ][ c, 9 ]       b is lost
 Pure: decides, but knows neither servers nor time. Sessions are only handed around.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from swarm_client.errors import RollbackUnsupportedError
+from swarm_client.routing import Hop
+from swarm_client.routing.latencies import HopLatencies
 from swarm_client.session.history import History, follow
-from swarm_client.session.hop_session import HopOutput, HopSession, StepInputs
-from swarm_client.session.timings import HopTiming, StepTimings
+from swarm_client.session.hop_session import HopSession, StepInputs
+from swarm_client.session.session_hop import SessionHop
+from swarm_client.session.timings import StepTimings
 from swarm_protocol.identifiers import BlockRange
-
-
-@dataclass(slots=True, eq=False)
-class SessionHop:
-    """One hop: its server's session, and what that has been sent.
-
-    Attributes:
-        blocks: those that its server runs.
-        is_usable: the session holds what `history` says; otherwise it must be replaced.
-    """
-
-    session: HopSession
-    blocks: BlockRange = field(init=False)
-    history: History = field(default_factory=History)
-    is_usable: bool = True
-    took_ms: float = 0.0
-    queue_ms: float | None = None
-    compute_ms: float | None = None
-
-    def __post_init__(self) -> None:
-        self.blocks = self.session.hop.blocks
-
-    def inputs(self, hidden: Tensor, step: StepInputs, first_block: int) -> StepInputs:
-        """Return its part of a step that begins at `first_block` and has come to it as `hidden`."""
-        if step.prompts is None:
-            return step if hidden is step.hidden else StepInputs(hidden, None, step.hypo_ids)
-        start, end = self.blocks.start - first_block, self.blocks.end - first_block
-        return StepInputs(hidden, step.prompts[start:end], step.hypo_ids)
-
-    def step_finished(self, inputs: StepInputs, output: HopOutput, took_ms: float) -> None:
-        """Its server has run a step, or a chunk of it."""
-        self.history.append(inputs)
-        self.took_ms += took_ms
-        if output.queue_ms is not None:
-            self.queue_ms = (self.queue_ms or 0.0) + output.queue_ms
-        if output.compute_ms is not None:
-            self.compute_ms = (self.compute_ms or 0.0) + output.compute_ms
-
-    def timing(self) -> HopTiming:
-        """Return the times since `begin_step`."""
-        return HopTiming(
-            self.session.hop.peer, self.blocks, self.took_ms, self.queue_ms, self.compute_ms
-        )
-
-    def begin_step(self) -> None:
-        """Times count from here, and a failed step is undone to here."""
-        self.history.checkpoint()
-        self.took_ms, self.queue_ms, self.compute_ms = 0.0, None, None
 
 
 class SessionHops:
@@ -76,14 +30,32 @@ class SessionHops:
     A step begins, and then either all of it has happened or nothing. Rows and positions are the
     caller's; those of the KV caches may lag behind until the next step.
 
+    All hops' inputs are kept until they are too many together. Then only the session's own are:
+    those of its first block, from which the others' can be computed.
+
     Attributes:
         position: tokens that the next ones follow.
+        num_spills: how often inputs were too many to keep.
     """
 
-    def __init__(self, sessions: Sequence[HopSession]) -> None:
+    def __init__(
+        self,
+        sessions: Sequence[HopSession],
+        latencies: Callable[[Hop], HopLatencies] = lambda hop: HopLatencies(),
+    ) -> None:
+        """Begin with sessions that hold nothing yet.
+
+        Args:
+            sessions: in route order.
+            latencies: gives those of a hop, in all sessions.
+        """
         self.position = 0
-        # by first block, in route order
-        self._hops = {session.hop.blocks.start: SessionHop(session) for session in sessions}
+        self.num_spills = 0
+        self._inputs = History()  # of all steps that have happened
+        self._inputs_before = self._inputs  # at the beginning of the step
+        self._step: StepInputs | None = None  # that happens now
+        self._latencies = latencies
+        self._hops = self._new_hops(sessions)  # by first block, in route order
         self._before = self._hops  # at the beginning of the step; replaced, never changed
         self._num_cached_rows: int | None = None
         self._rows: Tensor | None = None  # of the KV caches, that the caller's rows continue
@@ -105,6 +77,12 @@ class SessionHops:
         return self._hops[start]
 
     @property
+    def blocks(self) -> BlockRange:
+        """All that they run."""
+        first, *_, last = [*self, *self]
+        return BlockRange(first.blocks.start, last.blocks.end)
+
+    @property
     def num_rows(self) -> int | None:
         """Rows of the next step; None while any number will do."""
         if self.position == 0:
@@ -114,13 +92,23 @@ class SessionHops:
     @property
     def is_complete(self) -> bool:
         """Whether every hop could be replaced."""
-        return all(hop.history.is_complete for hop in self)
+        return all(self.can_be_replaced(hop) for hop in self)
+
+    def can_be_replaced(self, hop: SessionHop) -> bool:
+        """Tell whether what a hop was sent is kept, or can be computed."""
+        return hop.history.is_complete or self._inputs.is_complete
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all inputs that are kept; the first hop's are the session's own."""
+        return max(self._inputs.num_bytes, sum([hop.history.num_bytes for hop in self]))
 
     def skip(self, num_tokens: int) -> None:
         """The KV caches hold the first tokens of one row already, whose inputs nobody knows."""
         if num_tokens:
             for hop in self:
                 hop.history.skip(num_tokens)
+            self._inputs.skip(num_tokens)
             self.position = num_tokens
             self._num_cached_rows = 1
 
@@ -131,12 +119,13 @@ class SessionHops:
         if position == self.position:
             return
         stuck = [hop for hop in self if not hop.session.can_roll_back]
-        if position and not all(hop.history.is_complete for hop in stuck):
+        if position and not all(self.can_be_replaced(hop) for hop in stuck):
             raise RollbackUnsupportedError
         for hop in stuck:
             hop.is_usable = False
         for hop in self:
             hop.history.truncate(position)
+        self._inputs.truncate(position)
         self.position = position
         if position == 0:
             self._rows = None
@@ -155,17 +144,24 @@ class SessionHops:
             return [hop for hop in self if not hop.is_usable]
         return list(self)
 
-    def rows_to_replay(self, num_rows: int) -> Tensor:
+    def begin_replay(self, num_rows: int) -> Tensor:
         """Return the rows of the KV caches that must be there before a step of so many rows."""
         if self._rows is None or self._num_cached_rows == num_rows:  # servers reorder as many
             return torch.arange(num_rows)
+        self._inputs = self._inputs.of_rows(self._rows)
         return self._rows
 
     def replace(self, hop: SessionHop, sessions: Sequence[HopSession]) -> None:
         """Put sessions that hold nothing yet, over the same blocks together, in a hop's place."""
-        kept = {start: other for start, other in self._hops.items() if other is not hop}
-        hops = kept | {one.hop.blocks.start: SessionHop(one) for one in sessions}
-        self._hops = dict(sorted(hops.items()))
+        self._put(hop, self._new_hops(sessions))
+
+    def replace_all(self, sessions: Sequence[HopSession]) -> None:
+        """Put sessions that hold nothing yet in the place of all hops."""
+        self._hops = self._new_hops(sessions)
+
+    def adopt(self, hop: SessionHop, others: "SessionHops") -> None:
+        """Put others, which hold what a hop holds, in its place."""
+        self._put(hop, others._hops)
 
     def caught_up(self, num_rows: int) -> None:
         """All KV caches are at the position, with as many rows as the next step."""
@@ -181,30 +177,68 @@ class SessionHops:
 
     def begin_step(self) -> None:
         """What comes now has happened with `step_finished`, or not at all."""
-        self._before = self._hops
+        self._step = None
+        self._before, self._inputs_before = self._hops, self._inputs
         for hop in self:
             hop.begin_step()
 
-    def step_finished(self, num_tokens: int) -> None:
+    def take_step(self, inputs: StepInputs) -> None:
+        """All hops are where the session is, and these are sent next."""
+        self._step = inputs
+
+    def step_finished(self) -> None:
         """All of a step has happened."""
-        self.position += num_tokens
+        assert self._step is not None
+        self._inputs.append(self._step)
+        self.position += self._step.num_tokens
         self._rows = None
         self._before = self._hops
+
+    def inputs_until(self, num_tokens: int, num_rows: int) -> StepInputs | None:
+        """Return what went into the first block until a hop had so many tokens; None for nothing.
+
+        Args:
+            num_tokens: of the hop, in the middle of a step or of a replay.
+            num_rows: of its KV cache.
+        """
+        rows, step = torch.arange(num_rows), self._step
+        is_in_step = step is not None and num_tokens > self.position
+        if is_in_step and step is not None and step.hypo_ids is not None:
+            rows = step.hypo_ids
+        parts = [] if self.position == 0 else [self._inputs.inputs_of(rows)]
+        if is_in_step:
+            parts.append(step)
+        known = [part for part in parts if part is not None]
+        if not known or num_tokens == 0:
+            return None
+        hidden = torch.cat([part.hidden for part in known], dim=1)
+        return StepInputs(hidden[:, :num_tokens], known[0].prompts)
 
     def step_failed(self) -> list[HopSession]:
         """Undo the step; return the sessions to abandon: all of them, those of before as well."""
         sessions = {hop.session for hops in (self._hops, self._before) for hop in hops.values()}
-        self._hops = self._before
+        self._hops, self._inputs = self._before, self._inputs_before
         for hop in self:
             hop.is_usable = False
             hop.history.undo()
         return list(sessions)
 
     def limit_history(self, max_bytes: int) -> None:
-        """Forget all inputs if they are more than that together: a part would be of no use."""
+        """Forget inputs if they are more than that together: those of the hops first."""
         if sum([hop.history.num_bytes for hop in self]) > max_bytes:
+            self.num_spills += 1
             for hop in self:
                 hop.history.forget()
+        if self._inputs.num_bytes > max_bytes:
+            self._inputs.forget()
+
+    def _new_hops(self, sessions: Sequence[HopSession]) -> dict[int, SessionHop]:
+        hops = [SessionHop(session, self._latencies(session.hop)) for session in sessions]
+        return {hop.blocks.start: hop for hop in hops}
+
+    def _put(self, hop: SessionHop, others: dict[int, SessionHop]) -> None:
+        kept = {start: other for start, other in self._hops.items() if other is not hop}
+        self._hops = dict(sorted((kept | others).items()))
 
     def timings(self) -> StepTimings:
         """Return the times of the step that has just finished."""

@@ -1,70 +1,90 @@
-"""Takes steps along the hops of a session, and puts others in the place of hops that are lost.
+"""Takes steps along the hops of a session.
 
-What to send to whom is decided by `SessionHops`; here it is done. The chunks of a long step run
-one behind the other, so that all servers are at work.
+The chunks of a long step run one behind the other, so that all servers are at work. Hops that are
+lost on the way are mended (`Repairs`), and those that let a step wait for long are replaced as soon
+as others have caught up.
 """
 
 import asyncio
+from math import inf
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from swarm_client.errors import SessionClosedError, SessionLostError
 from swarm_client.session.chunk_turns import ChunkTurn, ChunkTurns
 from swarm_client.session.chunks import can_be_cut, cut_into_chunks, overlapping_size
 from swarm_client.session.hop_calls import exchange
 from swarm_client.session.hop_session import StepInputs
-from swarm_client.session.losses import Losses, loss_of
+from swarm_client.session.lateness import LateWatch, patience_s
+from swarm_client.session.losses import Losses
+from swarm_client.session.repairs import Repairs, abandon
 from swarm_client.session.route_search import RouteSearch
-from swarm_client.session.session_hops import SessionHop, SessionHops
+from swarm_client.session.session_hop import SessionHop
+from swarm_client.session.session_hops import SessionHops
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import DeadlineExceededError, PeerError
 from swarm_protocol.identifiers import BlockRange
 
 
-class StepRunner:
-    """Runs the steps of one session. It changes the hops, and never undoes anything."""
+class _HopStep(NamedTuple):
+    """A step at one hop."""
 
-    def __init__(self, search: RouteSearch, hops: SessionHops, settings: RoutingSettings) -> None:
+    hop: SessionHop
+    inputs: StepInputs
+    losses: Losses
+
+
+class StepRunner:
+    """Runs the steps of one session. It changes the hops, and never undoes anything.
+
+    Attributes:
+        repairs: of the session.
+    """
+
+    def __init__(
+        self,
+        search: RouteSearch,
+        hops: SessionHops,
+        settings: RoutingSettings,
+        *,
+        is_patient: bool = False,
+    ) -> None:
+        """Prepare to run steps.
+
+        Args:
+            search: finds others for hops that are lost.
+            hops: of the session; replaced as needed.
+            settings: say how long chunks are, and what repairs may take.
+            is_patient: wait for late replies, as long as a step may take.
+        """
+        self.repairs = Repairs(search, hops, settings, self)
         self._search = search
         self._hops = hops
         self._settings = settings
-        self._is_stopped = False
+        self._loop = asyncio.get_running_loop()
+        self._watch = (
+            None if is_patient else LateWatch(self._patience_s, self._open_elsewhere, _abandon)
+        )
 
-    def stop(self) -> None:
-        """Let the running step fail at its next loss: the session was closed."""
-        self._is_stopped = True
+    def along(self, hops: SessionHops) -> "StepRunner":
+        """Return a runner along other hops, which tells nothing and waits for late replies."""
+        return StepRunner(self._search.quietly(), hops, self._settings, is_patient=True)
 
     async def run(self, blocks: BlockRange, inputs: StepInputs) -> Tensor:
         """Return the outputs of a step; see `InferenceSession.step`."""
-        losses = Losses(
-            max_losses=self._settings.max_retries * len(self._hops),
-            timeout_s=self._settings.repair_timeout_s,
-        )
+        losses = self.repairs.losses()
         self._hops.begin_step()
-        await self._catch_up(len(inputs.hidden), losses)
+        await self.repairs.catch_up(inputs.hidden.shape[0], losses)
         order = self._hops.order(inputs.hypo_ids)
         if order is not inputs.hypo_ids:
             inputs = StepInputs(inputs.hidden, inputs.prompts, order)
+        self._hops.take_step(inputs)
         return await self._run_chunks(blocks, inputs, losses, self._settings.max_step_tokens)
 
-    async def _catch_up(self, num_rows: int, losses: Losses) -> None:
-        """Replace the hops whose servers are not where the session is, all at once."""
-        outdated = self._hops.outdated(num_rows)
-        if outdated:
-            await self._replace_all(outdated, num_rows, losses)
-        self._hops.caught_up(num_rows)
-
-    async def _replace_all(self, outdated: list[SessionHop], num_rows: int, losses: Losses) -> None:
-        rows = self._hops.rows_to_replay(num_rows)
-        replays = [hop.history.inputs_of(rows) for hop in outdated]
-        await asyncio.gather(*(hop.session.close() for hop in outdated))
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for hop, replay in zip(outdated, replays, strict=True):
-                    tasks.create_task(self._replace(hop, replay, num_rows, losses))
-        except BaseExceptionGroup as group:  # callers know the plain error
-            raise group.exceptions[0] from group
+    async def run_chunks(self, blocks: BlockRange, inputs: StepInputs, losses: Losses) -> Tensor:
+        """Run a part of a step along some of the hops, mending what is lost on the way."""
+        return await self._run_chunks(blocks, inputs, losses, self._settings.max_step_tokens)
 
     async def _run_chunks(
         self, blocks: BlockRange, inputs: StepInputs, losses: Losses, max_step_tokens: int
@@ -114,48 +134,50 @@ class StepRunner:
             if can_be_cut(inputs, max_step_tokens):
                 hidden = await self._run_chunks(hop.blocks, inputs, losses, max_step_tokens)
             else:
-                try:
-                    hidden = await exchange(hop, inputs)
-                except (PeerError, DeadlineExceededError) as error:
-                    await self._mend(hop, error, len(hidden), losses)
+                outputs = await self._try_hop(hop, inputs, losses)
+                if outputs is None:
                     continue
+                hidden = outputs
             start = hop.blocks.end
             if turn is not None:
                 turn.move(start)
-        self._hops.limit_history(self._settings.max_history_bytes)
+                self._hops.limit_history(self._settings.max_history_bytes)
         return hidden
 
-    async def _mend(
-        self,
-        hop: SessionHop,
-        error: PeerError | DeadlineExceededError,
-        num_rows: int,
-        losses: Losses,
-    ) -> None:
-        """Put other servers in the place of a lost one."""
-        if self._is_stopped:  # we dropped it ourselves
-            raise SessionClosedError from error
-        loss = loss_of(hop.session.hop, error)
-        hop.session.abandon()
-        if isinstance(loss, SessionLostError):
-            self._search.report_failure(loss.peer)
-        if not hop.history.is_complete:
-            raise loss
-        deadline = losses.add(loss.peer, cause=loss, now=asyncio.get_running_loop().time())
-        replay = hop.history.inputs_of(torch.arange(num_rows))
+    async def _try_hop(self, hop: SessionHop, inputs: StepInputs, losses: Losses) -> Tensor | None:
+        """Return the outputs of a hop; None when others have taken its place."""
+        sent_at = self._loop.time()
+        outcome: Tensor | SessionHops
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._replace(hop, replay, num_rows, losses)
-        except TimeoutError:
-            raise loss from error
+            if self._watch is None:
+                outcome = await exchange(hop, inputs)
+            else:
+                step = _HopStep(hop, inputs, losses)
+                outcome = await self._watch.first_of(exchange(hop, inputs), step, sent_at)
+        except (PeerError, DeadlineExceededError) as error:
+            await self.repairs.mend(hop, error, len(inputs.hidden), losses, since=sent_at)
+            return None
+        if isinstance(outcome, SessionHops):
+            self.repairs.replace_late(hop, outcome, len(inputs.hidden), losses, since=sent_at)
+            return None
+        return outcome
 
-    async def _replace(
-        self, hop: SessionHop, replay: StepInputs | None, num_rows: int, losses: Losses
-    ) -> None:
-        """Open other sessions over the blocks of a hop, and send them what it had been sent."""
-        sessions = await self._search.open(hop.blocks, num_rows=num_rows, losses=losses)
-        self._hops.replace(hop, sessions)
-        if self._is_stopped:  # meanwhile; the failed step abandons them
-            raise SessionClosedError
-        if replay is not None:
-            await self._run_chunks(hop.blocks, replay, losses, self._settings.max_step_tokens)
+    def _patience_s(self, step: _HopStep) -> float:
+        """Return how long a step may take at a hop; for ever if nobody can take its place."""
+        hop = step.hop
+        if not self._hops.can_be_replaced(hop):
+            return inf
+        slow_s = hop.latencies.slow_s(step.inputs.size, self._loop.time())
+        return patience_s(slow_s, self._settings, is_first=hop.history.num_tokens == 0)
+
+    async def _open_elsewhere(self, step: _HopStep) -> SessionHops:
+        return await self.repairs.open_elsewhere(
+            step.hop,
+            len(step.inputs.hidden),
+            excluded=step.losses.failed,
+            wait_s=self._settings.request_timeout_s,
+        )
+
+
+def _abandon(hops: SessionHops) -> None:
+    abandon([hop.session for hop in hops])

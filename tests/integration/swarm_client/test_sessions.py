@@ -124,7 +124,8 @@ async def test_the_swarm_recovers_when_its_only_server_returns(
     tiny_llama: Path, expected: list[int]
 ) -> None:
     """While it is gone the gap is named; after that nobody waits for a ban to end."""
-    async with client_of(tiny_llama, HALVES) as client:
+    at_once = RoutingSettings(wait_for_blocks_s=0)
+    async with client_of(tiny_llama, HALVES, routing=at_once) as client:
         session = await client.model.open_session(max_length=20)
         tokens = await client.greedy(session, 2)
         client.network.cut(client.servers[1].peer_id)

@@ -55,6 +55,7 @@ class ScriptedServer:
     Attributes:
         transform: may change the reply of a step, raise what the caller gets as an error, or
             return None to end the session.
+        delay_s: before each reply.
         is_silent: takes what is sent and answers nothing, for ever.
         steps: metadata of every step, as parsed.
         inputs: hidden states of every step, as received.
@@ -76,6 +77,7 @@ class ScriptedServer:
             version="test", hidden_size=FACTS.hidden_size, dtype=torch.float32
         )
         self.transform: Callable[[Tensor], Tensor | None] = lambda hidden: hidden
+        self.delay_s = 0.0
         self.is_silent = False
         self.steps: list[InferenceMetadata] = []
         self.inputs: list[Tensor] = []
@@ -136,6 +138,7 @@ class ScriptedServer:
             self.extras.append(extras)
             if self.is_silent:
                 await asyncio.Event().wait()
+            await asyncio.sleep(self.delay_s)
             output = expected_output(
                 hidden.to(self.description.dtype), BlockChain.parse(request.uid).blocks
             )

@@ -134,7 +134,7 @@ def test_a_measured_rate_goes_before_the_announced_one() -> None:
     """Until the server is banned: it may come back as another program."""
     directory = directory_of(a="0:4")
     for _ in range(8):
-        times = StepTimes(1, took_s=1, compute_s=0.5)
+        times = StepTimes(1, took_s=1, server_s=0.5)
         directory.latencies.of(Hop(A, BlockRange(0, 4))).record(times, now=0)
 
     assert directory.candidates(now=1)[0].rate_tokens_per_s == pytest.approx(8)

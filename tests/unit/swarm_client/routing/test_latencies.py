@@ -67,9 +67,9 @@ def test_steps_of_an_unknown_size_are_bounded_by_others(num_tokens: int, slow_s:
 def test_a_rate_is_that_of_one_block_in_the_smallest_steps() -> None:
     """Waiting at the server counts, and the way there does not."""
     latencies = Latencies()
-    for num_tokens, compute_s in ((1, 0.02), (500, 4.0)):
+    for num_tokens, server_s in ((1, 0.04), (500, 8.0)):
         for _ in range(8):
-            times = StepTimes(num_tokens, took_s=9, queue_s=compute_s, compute_s=compute_s)
+            times = StepTimes(num_tokens, took_s=9, server_s=server_s)
             latencies.of(HOP).record(times, now=0)
 
     assert latencies.rate_tokens_per_s(HOP.peer, now=0) == pytest.approx(4 / 0.04)

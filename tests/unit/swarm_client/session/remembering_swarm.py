@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from swarm_client.routing import Candidate, Hop, Route, choose_route
-from swarm_client.routing.latencies import HopLatencies, Latencies
+from swarm_client.routing.latencies import HopLatencies, StepTimes
 from swarm_client.session import HopOutput, StepInputs
 from swarm_client.session.chunks import can_be_cut
 from swarm_client.session.dialling import DialledRoute, DialProgress
@@ -59,12 +59,13 @@ class RememberingSession:
         self._server = server
         self._inputs: Tensor | None = None
         self._prompts: Tensor | None = None
-        self._is_over = False
+        self.is_over = False
+        swarm.sessions.append(self)
 
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         if self._swarm.is_killed_now(self._server):
             raise PeerUnreachableError(self.hop.peer, "the connection broke")
-        assert not self._is_over, "a session that was given up"
+        assert not self.is_over, "a session that was given up"
         assert not can_be_cut(inputs, self.max_step_tokens)
         self._remember(inputs, position)
         assert self._inputs is not None
@@ -97,7 +98,7 @@ class RememberingSession:
         self.abandon()
 
     def abandon(self) -> None:
-        self._is_over = True
+        self.is_over = True
 
 
 class RememberingSwarm:
@@ -106,13 +107,18 @@ class RememberingSwarm:
     Args:
         splits: blocks of each server.
         deaths: whoever receives the step of this number, counted over the whole swarm, dies.
+        seems_slow: whoever is in use seems to be slower than everybody else.
     """
 
-    def __init__(self, splits: Sequence[str], deaths: Collection[int] = ()) -> None:
+    def __init__(
+        self, splits: Sequence[str], deaths: Collection[int] = (), *, seems_slow: bool = False
+    ) -> None:
         self.servers: list[RememberingServer] = []
         self.num_steps = 0
         self._deaths = deaths
-        self._latencies = Latencies()
+        self.sessions: list[RememberingSession] = []
+        self.num_moves = 0
+        self._seems_slow = seems_slow
         for split in splits:
             self.add(BlockRange.parse(split))
 
@@ -182,16 +188,21 @@ class RememberingSwarm:
         return False
 
     def latencies(self, hop: Hop) -> HopLatencies:
-        """Each hop as measured."""
-        return self._latencies.of(hop)
+        """Each step takes a second, or as measured."""
+        latencies = HopLatencies()
+        for num_tokens in (1, 2, 4):
+            for _ in range(32 if self._seems_slow else 0):
+                latencies.record(StepTimes(num_tokens, 1.0), asyncio.get_running_loop().time())
+        return latencies
 
     def time_elsewhere_s(self, hop: Hop, *, num_rows: int, num_cache_tokens: int) -> float | None:
-        """Nobody is any faster."""
-        return None
+        """Whether or not there is anybody else."""
+        return 0.0 if self._seems_slow else None
 
     def claim_move(self) -> bool:
-        """Nobody moves."""
-        return False
+        """Everybody may."""
+        self.num_moves += 1
+        return True
 
     def release_move(self) -> None:
         """Nobody has moved."""

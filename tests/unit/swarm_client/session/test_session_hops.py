@@ -26,14 +26,17 @@ async def open_sessions(*splits: str, stuck: str | None = None) -> list[HopSessi
 def run_step(hops: SessionHops, num_tokens: int, num_rows: int = 1) -> None:
     hops.begin_step()
     hops.caught_up(num_rows)
+    hops.take_step(StepInputs(torch.zeros(num_rows, num_tokens, 1)))
     append_to(hops, num_tokens, num_rows)
-    hops.step_finished(num_tokens)
+    hops.step_finished()
 
 
 def append_to(hops: SessionHops, num_tokens: int, num_rows: int = 1) -> None:
     for hop in hops:
         hidden = torch.zeros(num_rows, num_tokens, 1)
-        hop.step_finished(StepInputs(hidden), HopOutput(hidden, compute_ms=2.0), took_ms=3.0)
+        hop.step_finished(
+            StepInputs(hidden), HopOutput(hidden, compute_ms=2.0), took_s=0.003, now=0
+        )
 
 
 async def test_only_servers_that_cannot_roll_back_are_replaced_after_a_rollback() -> None:
@@ -52,13 +55,13 @@ async def test_another_number_of_rows_replaces_all_and_the_same_number_none() ->
     run_step(hops, 5, num_rows=2)
     hops.take_rows(torch.tensor([1, 0]))
     assert hops.outdated(2) == []
-    assert hops.rows_to_replay(2).tolist() == [0, 1]
+    assert hops.begin_replay(2).tolist() == [0, 1]
     assert hops.order(torch.tensor([0, 0])).tolist() == [1, 1]  # type: ignore[union-attr]
 
     hops.take_rows(torch.tensor([0, 1, 1]))
 
     assert len(hops.outdated(3)) == 2
-    assert hops.rows_to_replay(3).tolist() == [1, 0, 0]
+    assert hops.begin_replay(3).tolist() == [1, 0, 0]
     assert hops.num_rows == 3
 
 
@@ -91,14 +94,17 @@ async def test_a_hop_may_be_replaced_by_several_that_hold_nothing() -> None:
 
 
 async def test_the_limit_of_history_is_for_all_hops_together() -> None:
-    """Over it, all forget; then only the start can be gone back to without the servers' help."""
+    """Over it, all forget but the session itself, from which theirs can be computed.
+
+    When that is too much, too, only the start can be gone back to without the servers' help.
+    """
     hops = SessionHops(await open_sessions("0:1", "1:4", stuck="1:4"))
     run_step(hops, 5)  # 20 bytes for each hop
     are_complete = []
-    for max_bytes in (40, 39):
+    for max_bytes in (40, 39, 20, 19):
         hops.limit_history(max_bytes)
-        are_complete.append(hops.is_complete)
-    assert are_complete == [True, False]
+        are_complete.append((hops.num_bytes, hops.num_spills, hops.is_complete))
+    assert are_complete == [(40, 0, True), (20, 1, True), (20, 1, True), (0, 1, False)]
 
     with pytest.raises(RollbackUnsupportedError):
         hops.roll_back(1)
@@ -118,3 +124,24 @@ async def test_times_are_summed_within_a_step_only() -> None:
 
     (timing,) = hops.timings().hops
     assert (timing.took_ms, timing.queue_ms, timing.compute_ms) == (6.0, None, 4.0)
+
+
+async def test_inputs_of_a_hop_that_forgot_are_those_of_the_session_up_to_there() -> None:
+    """Rows as the step orders them, if the hop has begun with it."""
+    hops = SessionHops(await open_sessions("0:4"))
+    first, second = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]]), torch.tensor([[[5.0]], [[6.0]]])
+    hops.begin_step()
+    hops.caught_up(2)
+    hops.take_step(StepInputs(first))
+    hops.step_finished()
+    hops.begin_step()
+    hops.take_step(StepInputs(second, hypo_ids=torch.tensor([1, 1])))
+
+    def hidden_until(num_tokens: int) -> list[list[float]] | None:
+        inputs = hops.inputs_until(num_tokens, num_rows=2)
+        return None if inputs is None else inputs.hidden[:, :, 0].tolist()
+
+    assert hidden_until(0) is None
+    assert hidden_until(1) == [[1], [3]]
+    assert hidden_until(2) == [[1, 2], [3, 4]]
+    assert hidden_until(3) == [[3, 4, 5], [3, 4, 6]]
