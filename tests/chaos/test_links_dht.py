@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
 
 import pytest
 
@@ -11,6 +10,7 @@ from swarm_protocol.errors import SwarmError
 from swarm_protocol.hivemind import HivemindNode
 from swarm_protocol.node import RecordEntry
 from tests.harness.network.emulated_network import EmulatedNetwork, emulated_network
+from tests.harness.network.hosts import client_settings
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -63,8 +63,7 @@ async def test_a_client_that_was_cut_off_finds_back(
     """While it was alone, nobody answered it; then it finds what others have published since."""
     host = network.hosts[3]
     with host.entered():
-        settings = replace(host.node_settings(*nodes[0].maddrs), client_mode=True)
-        client = await HivemindNode.start(settings)
+        client = await HivemindNode.start(client_settings(host, *nodes[0].maddrs))
     try:
         network.isolate(host)
         await look_around([client])

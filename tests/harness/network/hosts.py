@@ -80,6 +80,13 @@ class LoopbackHost:
         )
 
 
+def client_settings(host: Host, *initial_peers: str) -> NodeSettings:
+    """Return settings of a node on a host that serves nothing; there may be others like it."""
+    return NodeSettings(
+        initial_peers, host_maddrs=(f"/ip4/{host.address}/tcp/0",), client_mode=True
+    )
+
+
 def node_options(host: Host, *initial_peers: str) -> list[str]:
     """Return the options of a `swarmgate` command whose node is reached on a host."""
     settings = host.node_settings(*initial_peers)

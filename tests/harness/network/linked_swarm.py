@@ -4,7 +4,7 @@ import json
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.hivemind import HivemindNode
 from swarm_protocol.identifiers import PeerId
 from tests.harness.churn_client import ChurnClient
-from tests.harness.network.hosts import Host, node_options
+from tests.harness.network.hosts import Host, client_settings, node_options
 from tests.harness.programs import Program
 
 _START_S: Final = 120.0
@@ -86,7 +86,7 @@ async def linked_client(
     checkpoint = Checkpoint.open(str(model))
     parts = load_local_parts(checkpoint, dtype=dtype)
     with host.entered():
-        node = await HivemindNode.start(replace(host.node_settings(maddr), client_mode=True))
+        node = await HivemindNode.start(client_settings(host, maddr))
     connection = SwarmConnection(node, settings)
     try:
         yield ChurnClient(await connection.watch(read_facts(checkpoint)), parts)
