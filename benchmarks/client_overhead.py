@@ -39,6 +39,7 @@ ROUTE: Route = (
     Hop(PeerId("second"), BlockRange(16, 32)),
 )
 LATER_S = 0.001
+SETTINGS = RoutingSettings(slow_look_s=3600, late_margin_s=600)  # there is nobody to move to
 
 
 class Echo:
@@ -145,7 +146,7 @@ def open_session(lanes: Sequence[Lane], hidden_size: int, max_length: int) -> In
     )
     sessions = [lane.session(hop, terms) for lane, hop in zip(lanes, ROUTE, strict=True)]
     search = RouteSearch(cast(RouteSource, None), max_length=max_length)  # nothing is looked for
-    return InferenceSession(search, SessionHops(chain_sessions(sessions)), facts, RoutingSettings())
+    return InferenceSession(search, SessionHops(chain_sessions(sessions)), facts, SETTINGS)
 
 
 def hello_of(hop: Hop, hidden_size: int) -> HelloReply:

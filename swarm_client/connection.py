@@ -78,7 +78,7 @@ class RemoteModel:
             tenant: on whose behalf. Servers are fair between tenants, and share the KV memory of
                 equal prefixes within one.
             wait_s: how long to wait for servers of blocks that nobody serves; by default not at
-                all. A session that is open waits, when it has lost servers, as the settings say.
+                all. When servers are lost later, and tokens have run, the settings say it.
             on_event: is told, on the event loop, of servers lost, waited for and replaced. It
                 must not block.
 
@@ -94,6 +94,7 @@ class RemoteModel:
                 self._servers,
                 max_length=max_length,
                 tenant=tenant,
+                opening_wait_s=wait_s,
                 hedge_after_s=self._settings.hedge_after_s,
                 on_event=on_event,
             ),
@@ -101,7 +102,6 @@ class RemoteModel:
             self.facts,
             self._settings,
             num_rows=batch_size,
-            wait_s=wait_s,
         )
 
     async def run_forward(

@@ -86,7 +86,7 @@ class RoutingSettings(BaseModel):
         default=30.0,
         ge=0,
         le=3600,
-        description="How long a session that has lost a server waits for another one to join.",
+        description="How long a session that has run tokens waits for servers of lost blocks.",
     )
     hedge_after_s: float = Field(
         default=0.5,

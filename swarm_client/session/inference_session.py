@@ -66,11 +66,12 @@ class InferenceSession:
         settings: RoutingSettings,
         *,
         num_rows: int,
-        wait_s: float = 0.0,
     ) -> Self:
         """Open a session on the best route over `blocks`; see `RemoteModel.open_session`."""
         losses = Losses(
-            max_losses=settings.max_retries, timeout_s=settings.repair_timeout_s, wait_s=wait_s
+            max_losses=settings.max_retries,
+            timeout_s=settings.repair_timeout_s,
+            wait_s=search.opening_wait_s,
         )
         sessions = await search.open(blocks, num_rows=num_rows, losses=losses)
         return cls(search, SessionHops(sessions, search.latencies), facts, settings)

@@ -1,6 +1,7 @@
 """How often something may still be tried, and without whom. Pure; time is an argument."""
 
 from collections.abc import Iterable
+from math import inf
 from typing import Final, NamedTuple
 
 from swarm_client.errors import CapacityError, NoRouteError, PeerFullError, SessionLostError
@@ -51,6 +52,8 @@ class Losses:
         self._num_left = max_losses
         self._timeout_s = timeout_s
         self._wait_s = wait_s
+        self._waits_until: float | None = None
+        self._forgiven: set[PeerId] = set()
 
     @property
     def may_wait(self) -> bool:
@@ -60,22 +63,26 @@ class Losses:
     def add(self, *peers: PeerId, cause: SwarmError, now: float) -> float:
         """Take in peers that failed together; return the deadline.
 
+        Those that were tried once more while others are waited for count once.
+
         Raises:
             SwarmError: `cause`, when there were too many before.
         """
         self.failed.update(peers)
         self.latest = cause
-        if self._num_left == 0:
-            raise cause
-        self._num_left -= 1
+        if not self._forgiven.issuperset(peers):
+            if self._num_left == 0:
+                raise cause
+            self._num_left -= 1
         if self.deadline is None:
             self.deadline = now + self._timeout_s
         return self.deadline
 
     def begin_waiting(self, now: float) -> Wait:
-        """Nobody serves some blocks. Several searches of one step may wait at once."""
-        end = now + self._wait_s
-        return Wait(now, end if self.deadline is None else min(end, self.deadline))
+        """Nobody serves some blocks. The time for waiting counts from the first time on."""
+        if self._waits_until is None:
+            self._waits_until = now + self._wait_s
+        return Wait(now, min(self._waits_until, self.deadline or inf))
 
     def wait_left_s(self, wait: Wait, gap: NoRouteError, now: float) -> float:
         """Return how long servers may still be waited for.
@@ -98,7 +105,9 @@ class Losses:
 
     def forgive(self, peers: Iterable[PeerId]) -> None:
         """These may be tried again."""
-        self.failed.difference_update(peers)
+        returned = set(peers)
+        self._forgiven |= returned
+        self.failed -= returned
 
 
 def loss_of(hop: Hop, error: SwarmError) -> SessionLostError | CapacityError:

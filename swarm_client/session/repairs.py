@@ -52,11 +52,15 @@ class Repairs:
         self._is_stopped = True
 
     def losses(self) -> Losses:
-        """Return those of a step that begins."""
+        """Return those of a step that begins.
+
+        A session that has run nothing yet has nothing to lose, and waits as long as its opening.
+        """
+        has_begun = self._hops.position > 0
         return Losses(
             max_losses=self._settings.max_retries * len(self._hops),
             timeout_s=self._settings.repair_timeout_s,
-            wait_s=self._settings.wait_for_blocks_s,
+            wait_s=self._settings.wait_for_blocks_s if has_begun else self._search.opening_wait_s,
         )
 
     async def catch_up(self, num_rows: int, losses: Losses) -> None:

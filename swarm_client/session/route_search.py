@@ -79,10 +79,22 @@ class RouteSearch:
         *,
         max_length: int,
         tenant: str = "",
+        opening_wait_s: float = 0.0,
         hedge_after_s: float = 0.5,
         on_event: EventListener | None = None,
     ) -> None:
+        """Prepare to search.
+
+        Args:
+            source: knows the servers, and dials them.
+            max_length: tokens that each row may have at most.
+            tenant: on whose behalf.
+            opening_wait_s: for servers to join while there is nothing to lose yet.
+            hedge_after_s: see `dial_hedged`.
+            on_event: see `RemoteModel.open_session`.
+        """
         self.max_length = max_length
+        self.opening_wait_s = opening_wait_s
         self._tenant = tenant
         self._source = source
         self._hedge_after_s = hedge_after_s

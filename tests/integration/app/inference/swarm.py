@@ -62,7 +62,7 @@ async def swarm_of(model: Path, *standby: str) -> AsyncIterator[Swarm]:
     """Yield a swarm that is idle: its first canary is over. `standby` are blocks held twice."""
     async with server_swarm(model, ["0:2", "2:4", *standby]) as (network, servers):
         node = network.node("gateway")
-        connection = SwarmConnection(node, RoutingSettings(ban_s=0.001))
+        connection = SwarmConnection(node, RoutingSettings(ban_s=0.001, wait_for_blocks_s=0.3))
         settings = EngineSettings(models=(str(model),), dtype="float32", canary_period_s=3600)
         engine = await SwarmEngine.start(connection, settings)
         swarm = Swarm(network, servers, engine, model.name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from swarm_client.errors import CapacityError, SessionLostError
+from swarm_client.errors import CapacityError, NoRouteError, SessionLostError
 from swarm_client.routing import Hop
 from swarm_client.session.losses import Losses, loss_of
 from swarm_protocol.errors import DeadlineExceededError, PeerRefusedError, SwarmError
@@ -28,6 +28,38 @@ def test_one_too_many_is_raised() -> None:
 
     with pytest.raises(SwarmError, match="second"):
         losses.add(B, cause=SwarmError("second"), now=0)
+
+
+def test_peers_that_are_tried_once_more_while_others_are_waited_for_count_once() -> None:
+    """Time bounds how often; they may still be excluded."""
+    losses = Losses(max_losses=1, timeout_s=10, wait_s=5)
+    losses.add(A, cause=SwarmError(), now=0)
+    for _ in range(5):
+        losses.forgive([A])
+        assert losses.failed == set()
+        losses.add(A, cause=SwarmError(), now=0)
+
+    with pytest.raises(SwarmError, match="another"):
+        losses.add(B, cause=SwarmError("another"), now=0)
+    assert losses.failed == {A, B}
+
+
+def test_the_time_for_waiting_counts_from_the_first_gap() -> None:
+    """However often servers come and fail; the deadline of all repairs may be earlier."""
+    losses = Losses(max_losses=5, timeout_s=8, wait_s=10)
+    gap = NoRouteError([BlockRange(0, 1)])
+
+    wait = losses.begin_waiting(now=100)
+    assert losses.wait_left_s(wait, gap, now=104) == 6
+    losses.end_waiting(wait, now=104)
+    losses.add(A, cause=SwarmError("lost"), now=100)
+    again = losses.begin_waiting(now=106)
+
+    assert losses.wait_left_s(again, gap, now=107) == 1
+    assert (losses.waited_s, losses.gap) == (4, gap)
+    with pytest.raises(NoRouteError) as refused:
+        losses.wait_left_s(again, gap, now=108)
+    assert refused.value.__cause__ is losses.latest
 
 
 @pytest.mark.parametrize(
