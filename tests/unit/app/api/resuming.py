@@ -50,8 +50,12 @@ class Heard:
                 self.finish_reasons.append(choice["finish_reason"])
 
     async def listen(self, caller: RequestCaller, until: str | None = None) -> None:
-        """Take chunks until the text ends so, or to the end of the stream."""
+        """Take an answer until its text ends so, or to the end of the stream."""
         assert await caller.status() == 200
+        await self.listen_on(caller, until)
+
+    async def listen_on(self, caller: RequestCaller, until: str | None = None) -> None:
+        """Take more of it."""
         while until is None or not self.text.endswith(until):
             message = await caller.next_message()
             self.take(message.get("body", b""))
