@@ -91,12 +91,15 @@ async def mixed_swarm(
     splits: Sequence[str],
     petals_only: Collection[str] = (),
     settings: ServerSettings | None = None,
+    *,
+    routing: RoutingSettings | None = None,
+    network: MixedNetwork | None = None,
 ) -> AsyncIterator[Client]:
     """Yield a client; servers are called `server-0`, `server-1` and so on."""
     checkpoint = Checkpoint.open(str(model))
-    network = MixedNetwork(petals_only)
+    network = network or MixedNetwork(petals_only)
     async with server_swarm(model, splits, settings, network) as (_, servers):
-        connection = SwarmConnection(network.node("client"), RoutingSettings(ban_s=0.1))
+        connection = SwarmConnection(network.node("client"), routing or RoutingSettings(ban_s=0.1))
         remote = await connection.watch(read_facts(checkpoint))
         parts = load_local_parts(checkpoint, dtype=torch.float32)
         yield Client(network, servers, remote, parts)
