@@ -12,6 +12,7 @@ from swarm_client.connection import RemoteModel, SwarmConnection
 from swarm_client.directory import ServerView
 from swarm_client.loop_thread import LoopThread
 from swarm_client.models.facts import ModelFacts
+from swarm_client.session import EventListener
 from swarm_client.settings import RoutingSettings
 from swarm_client.training import ForwardResult, Gradients, Tape
 from swarm_protocol.identifiers import BlockRange
@@ -88,11 +89,19 @@ class BlockingModel:
         return cls(thread, node, connection, model)
 
     def open_session(
-        self, *, max_length: int, batch_size: int = 1, blocks: BlockRange | None = None
+        self,
+        *,
+        max_length: int,
+        batch_size: int = 1,
+        blocks: BlockRange | None = None,
+        on_event: EventListener | None = None,
     ) -> BlockingSession:
-        """Open an inference session; see `RemoteModel.open_session`."""
+        """Open an inference session; see `RemoteModel.open_session`.
+
+        `on_event` is called in the thread of the event loop.
+        """
         opening = self._model.open_session(
-            max_length=max_length, batch_size=batch_size, blocks=blocks
+            max_length=max_length, batch_size=batch_size, blocks=blocks, on_event=on_event
         )
         return BlockingSession(self._thread.run(opening), self._thread)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from swarm_client.blocking_model import BlockingModel
 from swarm_client.blocking_session import BlockingSession
+from swarm_client.session import EventListener
 from swarm_client.session.step_checks import check_hidden
 from swarm_client.training import MAX_TOKENS, run_blocks
 from swarm_protocol.identifiers import BlockRange, make_uid
@@ -68,16 +69,23 @@ class RemoteSequential(nn.Module):
         return self._active.get().get(self._blocks)
 
     @contextmanager
-    def inference_session(self, max_length: int, batch_size: int = 1) -> Iterator[BlockingSession]:
+    def inference_session(
+        self, max_length: int, batch_size: int = 1, *, on_event: EventListener | None = None
+    ) -> Iterator[BlockingSession]:
         """Open a session for at most `max_length` tokens and use it inside the `with`."""
-        opened = self.open_session(max_length=max_length, batch_size=batch_size)
+        opened = self.open_session(max_length=max_length, batch_size=batch_size, on_event=on_event)
         with opened as session, self.use_session(session):
             yield session
 
-    def open_session(self, *, max_length: int, batch_size: int = 1) -> BlockingSession:
-        """Return a session over these blocks, the caller's to use and to close."""
+    def open_session(
+        self, *, max_length: int, batch_size: int = 1, on_event: EventListener | None = None
+    ) -> BlockingSession:
+        """Return a session over these blocks, the caller's to use and to close.
+
+        `on_event` is told, in another thread, of servers lost, waited for and replaced.
+        """
         return self._model.open_session(
-            max_length=max_length, batch_size=batch_size, blocks=self._blocks
+            max_length=max_length, batch_size=batch_size, blocks=self._blocks, on_event=on_event
         )
 
     @contextmanager
