@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from swarm_client.session import InferenceSession
+from swarm_client.session import HopLost, HopRestored, InferenceSession, WaitingForBlocks
 from swarm_client.settings import RoutingSettings
 from tests.harness.churn_client import ChurnClient
 from tests.harness.churn_onlookers import Action, ActsAt
@@ -68,10 +68,19 @@ async def client(swarm: Swarm) -> AsyncIterator[ChurnClient]:
         yield client
 
 
-async def generate_while(swarm: Swarm, client: ChurnClient, action: Action) -> Moved:
-    """Sample undisturbed, then while something happens after a third; compare the tokens."""
+async def assert_same_tokens(
+    client: ChurnClient, onlooker: ActsAt, num_tokens: int = NUM_TOKENS
+) -> None:
+    """Sample undisturbed, then while things happen."""
     prompt = client.prompt(1, 40)
-    usual = await client.generate(prompt, NUM_TOKENS, seed=1)
+    usual = await client.generate(prompt, num_tokens, seed=1)
+    made = await client.generate(prompt, num_tokens, seed=1, onlooker=onlooker)
+    await onlooker.finish()
+    assert made.tokens == usual.tokens
+
+
+async def generate_while(swarm: Swarm, client: ChurnClient, action: Action) -> Moved:
+    """Let something happen after a third of the tokens, which must not change any."""
     used: list[LinkedPeer] = []
     onlooker = ActsAt(
         {
@@ -80,9 +89,7 @@ async def generate_while(swarm: Swarm, client: ChurnClient, action: Action) -> M
             NUM_TOKENS: lambda session: used.append(swarm.active(session)),
         }
     )
-    made = await client.generate(prompt, NUM_TOKENS, seed=1, onlooker=onlooker)
-    await onlooker.finish()
-    assert made.tokens == usual.tokens
+    await assert_same_tokens(client, onlooker)
     return Moved(*used)
 
 
@@ -156,3 +163,51 @@ async def test_lost_packets_cost_time_and_nothing_else(swarm: Swarm, client: Chu
     moved = await generate_while(swarm, client, lambda _: swarm.network.shape_all(lossy))
 
     assert moved.before is moved.after
+
+
+async def test_a_partition_is_waited_out(swarm: Swarm, client: ChurnClient) -> None:
+    """The caller is told which blocks are out of reach, and reads on when the links are mended."""
+
+    def set_partition(*, is_cut: bool) -> None:
+        for back in swarm.backs:
+            swarm.network.isolate(back.host, is_cut=is_cut)
+
+    onlooker = ActsAt(
+        {
+            NUM_TOKENS // 3: lambda _: set_partition(is_cut=True),
+            WaitingForBlocks: lambda _: set_partition(is_cut=False),
+        }
+    )
+
+    await assert_same_tokens(client, onlooker)
+
+    kinds = [type(event) for event in onlooker.events]
+    assert WaitingForBlocks in kinds
+    assert kinds[-1] is HopRestored
+
+
+async def test_a_server_behind_a_slow_link_is_left_between_two_steps(
+    swarm: Swarm, client: ChurnClient
+) -> None:
+    """100 ms each way. The session moves beside its steps."""
+    used: list[LinkedPeer] = []
+
+    def slow_down(session: InferenceSession) -> None:
+        used.append(swarm.active(session))
+        for host in swarm.network.hosts:
+            if host is not used[0].host:
+                swarm.network.link(host, used[0].host, LinkTerms(delay_s=0.1))
+
+    onlooker = ActsAt(
+        {
+            NUM_TOKENS // 3: slow_down,
+            2 * NUM_TOKENS: lambda session: used.append(swarm.active(session)),
+        }
+    )
+
+    await assert_same_tokens(client, onlooker, 2 * NUM_TOKENS)  # what is usual changes slowly
+
+    before, after = used
+    assert before is not after
+    losses = [event for event in onlooker.events if isinstance(event, HopLost)]
+    assert [loss.reason for loss in losses] == ["slow"]
