@@ -62,6 +62,8 @@ bench: $(INSTALLED) ## every benchmark, JSON on stdout
 	@$(BIN)/python -W ignore -m benchmarks.single_session
 	@$(BIN)/python -W ignore -m benchmarks.library
 	@$(BIN)/python -W ignore -m benchmarks.many_sessions
+	@$(BIN)/python -W ignore -m benchmarks.engine_overhead
+	@$(BIN)/python -W ignore -m benchmarks.client_overhead
 	@$(BIN)/python -W ignore -m benchmarks.gateway_events
 	@$(BIN)/python -W ignore -m benchmarks.rate_limiter
 
