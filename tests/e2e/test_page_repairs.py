@@ -109,7 +109,7 @@ def test_broken_connections_cost_no_word(page: Page, wire: FragileWire) -> None:
     expect(page.locator(DONE)).to_be_visible(timeout=ANSWER_MS)
     expect(page.locator(NOTICE)).to_be_hidden()
     answer = page.locator(f"{DONE} .answer").inner_text()
-    assert answer.startswith("Once upon a time")
+    assert len(answer.split()) > 20
     assert not re.search(r"\b(\w+ \w+ \w+) \1\b", answer), "no piece of it may come twice"
 
 
