@@ -12,6 +12,9 @@ from tests.harness.programs import DEMO_MODEL
 pytestmark = pytest.mark.timeout(120)
 
 NUM_TOKENS = 80
+LIMIT_S = {False: 10, True: 20}
+"""Of a server's first step it is not known how long it may take, and it may wait for memory."""
+
 TRIALS = plan_trials(5, num_kills=8, num_stages=4, num_tokens=NUM_TOKENS)
 
 
@@ -19,10 +22,10 @@ TRIALS = plan_trials(5, num_kills=8, num_stages=4, num_tokens=NUM_TOKENS)
 async def test_no_token_changes_whoever_is_killed_in_whatever_moment(
     swarm: ChurnSwarm, trial: Trial
 ) -> None:
-    """Eight seeded kills; greedy and sampled; and nobody waits for the end of a time limit."""
+    """Eight seeded kills; greedy and sampled; and nobody waits for the end of a step's time."""
     async with churn_client(DEMO_MODEL, swarm.maddr, dtype=torch.float32) as client:
         outcome = await run_trial(swarm, client, trial, prompt_tokens=100, num_tokens=NUM_TOKENS)
 
     assert outcome.num_struck == len(trial.kills)
     assert outcome.is_recovered, outcome
-    assert outcome.gap_s < 10
+    assert outcome.gap_s < LIMIT_S[trial.is_silent_in_prefill]

@@ -77,6 +77,7 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
         self.spans = tuple(BlockRange.parse(span) for span in spans)
         self.replicas: dict[tuple[int, int], Replica] = {}
         self.struck: set[PeerId] = set()
+        self._has_bootstrap = True
         self._model = model
         self._num_replicas = num_replicas
         self._options = ("--dtype", dtype, "--threads", "1")
@@ -132,12 +133,18 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
         """Kill the bootstrap peer; servers to come join by one of those that there are."""
         for process in self.bootstrap.family():
             process.kill()
-        self.maddr = next(iter(self.replicas.values())).maddr
+        self._has_bootstrap = False
+        self._join_by_replica()
 
     def restore(self) -> None:
         """Start anew what was struck; returns when all of it serves."""
         places = self._end_struck()
+        if not self._has_bootstrap:
+            self._join_by_replica()
         self._start(places)
+
+    def _join_by_replica(self) -> None:
+        self.maddr = next(iter(self.replicas.values())).maddr
 
     def _end_struck(self) -> list[tuple[int, int]]:
         places = [place for place, one in self.replicas.items() if one.peer in self.struck]
