@@ -109,7 +109,9 @@ async def write_answer(
         events = accounted_events(conversation, request, account, num_prompt=num_prompt)
         async with aclosing(events):
             async for event in events:
-                journal.append(Produced(event.token_ids, event.text, event.finish_reason))
+                journal.append(
+                    Produced(event.token_ids, event.text, event.finish_reason, event.logprobs)
+                )
                 await journal.wait_room()
 
 

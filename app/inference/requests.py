@@ -6,10 +6,28 @@ The surfaces depend on these Protocols only, so a benchmark may put another engi
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType, Protocol
+from typing import Final, Literal, NewType, Protocol
 
+from swarm_client.errors import InvalidParametersError
+from swarm_client.generation.logprobs import TokenLogprob
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_client.session.events import EventListener
+
+__all__ = [
+    "MAX_LOGPROBS",
+    "ChatMessage",
+    "Conversation",
+    "Engine",
+    "FinishReason",
+    "GenerationEvent",
+    "GenerationRequest",
+    "OutputConstraint",
+    "RequestId",
+    "TokenLogprob",
+    "TokenTimings",
+]
+
+MAX_LOGPROBS: Final = 20
 
 RequestId = NewType("RequestId", str)
 
@@ -29,6 +47,19 @@ class ChatMessage:
     content: str
 
 
+@dataclass(frozen=True, slots=True)
+class OutputConstraint:
+    """What the output must look like. Plain data: it is kept in journals.
+
+    Attributes:
+        text: JSON text of the schema, pattern, JSON list of the choices, or grammar; empty for
+            `json_object`.
+    """
+
+    kind: Literal["json_object", "json_schema", "regex", "choice", "grammar"]
+    text: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """One generation, from admission to finish reason.
@@ -37,10 +68,19 @@ class GenerationRequest:
         prompt_ids: new tokens to append to the conversation; empty to continue it.
         max_new_tokens: tokens to generate at most, >= 1.
         stop: texts that end the generation wherever they appear in the new text.
-        keeps_stop: whether the stop text is part of the output (Petals) or cut off (OpenAI).
+        stop_token_ids: tokens that end the generation, beside those of the model.
+        keeps_stop: whether the stop text, or the text of a token of `stop_token_ids`, is part of
+            the output (Petals) or cut off (OpenAI).
+        ignore_eos: the model's own tokens for the end do not end the generation.
+        num_logprobs: how many alternatives are named beside each token, 0 to `MAX_LOGPROBS`; None
+            for no log-probabilities at all.
+        constraint: allows only tokens with which the output can still match it.
         keeps_special_tokens: whether special tokens appear as text; stop texts see them then.
         produced_ids: tokens of this generation that somebody else has made already. They count,
             as do their random numbers and their part of a stop text; the first event is the next.
+
+    Raises:
+        InvalidParametersError: `num_logprobs` is out of range.
     """
 
     request_id: RequestId
@@ -51,6 +91,15 @@ class GenerationRequest:
     keeps_stop: bool = False
     keeps_special_tokens: bool = False
     produced_ids: tuple[int, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    num_logprobs: int | None = None
+    constraint: OutputConstraint | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_logprobs is not None and not 0 <= self.num_logprobs <= MAX_LOGPROBS:
+            expected = f"a whole number from 0 to {MAX_LOGPROBS}"
+            raise InvalidParametersError("num_logprobs", expected, self.num_logprobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +125,14 @@ class GenerationEvent:
         token_ids: tokens generated since the previous event.
         finish_reason: set on the last event, and only there.
         timings: of the step behind this event.
+        logprobs: one for each token, if the request wants them.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None = None
     timings: TokenTimings | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def num_tokens(self) -> int:

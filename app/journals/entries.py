@@ -14,7 +14,7 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from app.errors import ErrorReply
-from app.inference.requests import FinishReason, GenerationRequest
+from app.inference.requests import FinishReason, GenerationRequest, TokenLogprob
 from app.observability.metrics import Surface
 from swarm_protocol.errors import SwarmError
 
@@ -87,6 +87,7 @@ class Produced:
     token_ids: tuple[int, ...]
     text: str
     finish_reason: FinishReason | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
     kind: Literal["produced"] = "produced"
 
 

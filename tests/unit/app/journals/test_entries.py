@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import HandedOverError, describe_error
-from app.inference.requests import FinishReason, GenerationRequest, RequestId
+from app.inference.requests import (
+    FinishReason,
+    GenerationRequest,
+    OutputConstraint,
+    RequestId,
+    TokenLogprob,
+)
 from app.journals.entries import (
     AnswerBegun,
     Closed,
@@ -28,9 +34,14 @@ REQUEST = GenerationRequest(
     request_id=RequestId("r"),
     prompt_ids=(1, 2, 3),
     max_new_tokens=9,
-    sampling=SamplingParameters(do_sample=True, temperature=0.7, seed=2**63 - 1),
+    sampling=SamplingParameters(
+        do_sample=True, temperature=0.7, seed=2**63 - 1, logit_bias=((5, -100.0), (6, 1.5))
+    ),
     stop=("\n\n", "é"),
     keeps_stop=True,
+    stop_token_ids=(0, 9),
+    num_logprobs=2,
+    constraint=OutputConstraint("json_schema", '{"type": "object"}'),
 )
 PLAN = TurnPlan(
     tokens_per_reply=None, wanted_tokens=1, max_new_tokens=2, num_context=3, max_length=4
@@ -43,6 +54,7 @@ ENTRIES: list[Entry] = [
     TurnBegun(REQUEST, PLAN),
     Produced((7, 8), "text\u2028", FinishReason.STOP),
     Produced((), ""),
+    Produced((7,), "a", logprobs=(TokenLogprob(7, -0.25, ((7, -0.25), (8, -3.5))),)),
     TurnEnded((1, 2)),
     Failed(describe_error(HandedOverError())),
     Closed(),
@@ -53,6 +65,29 @@ ENTRIES: list[Entry] = [
 def test_every_entry_comes_back_as_it_was(entry: Entry) -> None:
     """In type and value, through bytes."""
     assert decode_entry(encode_entry(entry)) == entry
+
+
+def test_entries_of_an_earlier_version_are_still_read() -> None:
+    """What it did not know is off: generations begun before an update go on after it."""
+    data = b'{"token_ids":[7,8],"text":"ab","finish_reason":null,"kind":"produced"}'
+    turn = (
+        b'{"request":{"request_id":"r","prompt_ids":[1],"max_new_tokens":2,"sampling":{"do_sample":'
+        b'true,"temperature":0.7,"top_k":0,"top_p":1.0,"min_p":0.0,"repetition_penalty":1.0,"seed":3},'
+        b'"stop":[],"keeps_stop":true,"keeps_special_tokens":true,"produced_ids":[]},"plan":'
+        b'{"tokens_per_reply":null,"wanted_tokens":1,"max_new_tokens":2,"num_context":3,'
+        b'"max_length":4},"kind":"turn_begun"}'
+    )
+    request = GenerationRequest(
+        request_id=RequestId("r"),
+        prompt_ids=(1,),
+        max_new_tokens=2,
+        sampling=SamplingParameters(do_sample=True, temperature=0.7, seed=3),
+        keeps_stop=True,
+        keeps_special_tokens=True,
+    )
+
+    assert decode_entry(data) == Produced((7, 8), "ab")
+    assert decode_entry(turn) == TurnBegun(request, PLAN)
 
 
 def test_two_kinds_are_an_end() -> None:
