@@ -1,84 +1,17 @@
-"""Settings of the gateway: the one place of the `app` package that reads the environment.
+"""All settings of the gateway, checked as a whole."""
 
-Every name is `SWARMGATE_…`, nested ones with `__` (`SWARMGATE_ROUTING__BAN_S=5`). Lists are JSON
-or comma-separated. Built once, frozen, and handed to `create_app`.
-"""
-
-import json
-import os
-from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.settings.limits import LimitSettings
+from app.settings.lists import Secrets, Texts
 from swarm_client.settings import RoutingSettings
-from swarm_protocol.errors import SwarmError
 
-ENV_PREFIX = "SWARMGATE_"
-
-
-class SettingsError(SwarmError):
-    """The settings do not fit; the message has one sentence per problem."""
-
-    code = "bad_settings"
-
-
-class LimitSettings(BaseModel):
-    """What callers may use. Rates count tokens, prompt and output alike."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    key_tokens_per_minute: int = Field(
-        default=2_000_000, ge=0, le=10_000_000, description="Per API key; 0 is no limit."
-    )
-    key_burst_tokens: int = Field(
-        default=1_000_000, ge=1, le=10_000_000, description="Per API key, at once."
-    )
-    address_tokens_per_minute: int = Field(
-        default=2_000_000, ge=0, le=10_000_000, description="Per address; 0 is no limit."
-    )
-    address_burst_tokens: int = Field(
-        default=1_000_000, ge=1, le=10_000_000, description="Per address, at once."
-    )
-    max_generations: int = Field(
-        default=256, ge=1, le=100_000, description="Generations that run at once."
-    )
-    max_conversations: int = Field(
-        default=256, ge=1, le=100_000, description="WebSocket conversations open at once."
-    )
-    max_body_bytes: int = Field(
-        default=1_048_576, ge=1024, le=2**30, description="Largest body of an HTTP request."
-    )
-    default_new_tokens: int = Field(
-        default=1024,
-        ge=1,
-        le=1_000_000,
-        description="Tokens generated at most when an OpenAI request names no maximum.",
-    )
-
-
-def _split(value: object) -> object:
-    """Return the items of a list written as JSON or with commas; other things as they are."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return json.loads(value)
-    return [item.strip() for item in value.split(",") if item.strip()]
-
-
-Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+ENV_PREFIX: Final = "SWARMGATE_"
 
 
 class Settings(BaseSettings):
@@ -211,51 +144,8 @@ class Settings(BaseSettings):
         return self
 
 
-def load_settings(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
-    """Return the settings: what is `given`, then the environment, then the defaults.
-
-    Args:
-        environ: looked at for names that are no setting; the values are read from the process.
-        given: as parsed from a command line; `Any`, because they are checked here.
-
-    Raises:
-        SettingsError: a value does not fit, or a `SWARMGATE_…` name is none of ours.
-    """
-    unknown = unknown_names(environ)
-    if unknown:
-        raise SettingsError(f"unknown settings: {', '.join(unknown)}")
-    try:
-        return Settings(**given)
-    except (ValidationError, ValueError) as error:
-        raise SettingsError(_sentences(error)) from error
-
-
-def unknown_names(names: Iterable[str]) -> list[str]:
-    """Return those that begin with `SWARMGATE_` and are no setting."""
-    known = set(Settings.model_fields)
-    prefix = ENV_PREFIX.lower()
-    return sorted(
-        name
-        for name in names
-        if name.lower().startswith(prefix)
-        and name.lower().removeprefix(prefix).partition("__")[0] not in known
-    )
-
-
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _sentences(error: Exception) -> str:
-    """Name each setting with what was expected. Values stay out: one may be a secret."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    parts = []
-    for problem in error.errors(include_url=False, include_input=False):
-        place = "__".join(str(step) for step in problem["loc"] if isinstance(step, str))
-        name = f"{ENV_PREFIX}{place.upper()}: " if place else ""
-        parts.append(f"{name}{problem['msg'].removeprefix('Value error, ')}")
-    return "; ".join(parts)
