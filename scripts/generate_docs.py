@@ -1,4 +1,4 @@
-"""Write the pages that follow from the code: settings, environment file, command line.
+"""Write the pages that follow from the code: settings, environment, command line, errors.
 
 `python -m scripts.generate_docs` writes them; with `--check` it writes nothing, names those that
 are out of date and exits with 1.
@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from app.settings import ENV_PREFIX, Settings
+from scripts.errors_page import errors_page
 from swarmgate.cli import app as command_line
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -54,6 +55,7 @@ def pages() -> dict[Path, str]:
         ROOT / ".env.example": _env_example(sections),
         ROOT / "docs/reference/settings.md": _settings_page(sections),
         ROOT / "docs/reference/cli.md": _cli_page(),
+        ROOT / "docs/reference/errors.md": errors_page(_NOTE),
     }
 
 

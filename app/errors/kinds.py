@@ -1,0 +1,142 @@
+"""Errors of the gateway itself.
+
+SwarmError
+├── BadRequestError           a field, a body or a message is not what the surface takes
+│   └── UnsupportedFieldError     a field that would change the answer, and is not offered
+├── ForeignOriginError        a page of another site opened a WebSocket
+├── InvalidKeyError           the API key is missing or wrong
+├── RouteNotFoundError        no such path here
+├── MethodNotAllowedError     the path exists, the method does not
+├── BodyTooLargeError         the body is over the limit
+├── MessageTooLargeError      a WebSocket message is over the limit
+├── BinaryMessageError        a WebSocket message is not text
+├── RateLimitedError          the caller has used up its tokens
+├── BusyError                 as many generations run as may
+├── DrainingError             the gateway is about to stop
+└── HandedOverError           it stops in the middle, and another one can go on
+"""
+
+from collections.abc import Mapping
+
+from swarm_protocol.errors import SwarmError
+
+
+class BadRequestError(SwarmError):
+    """A field, a body or a message is not what the surface takes; `param` names the field."""
+
+    code = "bad_request"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class UnsupportedFieldError(BadRequestError):
+    """A field that would change the answer, and that this gateway does not offer."""
+
+    code = "unsupported_field"
+
+
+class ForeignOriginError(SwarmError):
+    """A page of another site opened a WebSocket."""
+
+    code = "foreign_origin"
+
+    def __init__(self) -> None:
+        super().__init__("this origin is not allowed to connect")
+
+
+class InvalidKeyError(SwarmError):
+    """The API key is missing or wrong."""
+
+    code = "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__("missing or wrong API key; send it as 'Authorization: Bearer <key>'")
+
+
+class RouteNotFoundError(SwarmError):
+    """No such path here."""
+
+    code = "not_found"
+
+    def __init__(self) -> None:
+        super().__init__("there is nothing at this path")
+
+
+class MethodNotAllowedError(SwarmError):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__("this path does not take this method")
+
+
+class BodyTooLargeError(SwarmError):
+    """The request's body is over the limit; it was not read to its end."""
+
+    code = "body_too_large"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the body is over the limit of {max_bytes} bytes")
+
+
+class MessageTooLargeError(SwarmError):
+    """A WebSocket message is over the limit."""
+
+    code = "message_too_large"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the message is over the limit of {max_bytes} bytes")
+
+
+class BinaryMessageError(SwarmError):
+    """A WebSocket message is not text."""
+
+    code = "binary_message"
+
+    def __init__(self) -> None:
+        super().__init__("expected a text frame with JSON, got a binary frame")
+
+
+class RateLimitedError(SwarmError):
+    """The caller has used up its tokens; `headers` tell the state of its limits."""
+
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(self, retry_after_s: float, headers: Mapping[str, str]) -> None:
+        super().__init__(f"rate limit reached, please try again in {retry_after_s:.1f} s")
+        self.retry_after_s = retry_after_s
+        self.headers = headers
+
+
+class BusyError(SwarmError):
+    """As many generations or conversations run as may."""
+
+    code = "busy"
+    retryable = True
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"all {limit} {what} of this gateway are in use, please try again soon")
+
+
+class DrainingError(SwarmError):
+    """The gateway finishes what it has begun and takes nothing new."""
+
+    code = "draining"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("the gateway is restarting, please try again soon")
+
+
+class HandedOverError(SwarmError):
+    """The gateway stops in the middle of a generation, and another one can go on with it."""
+
+    code = "handed_over"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("the gateway is restarting; connect again to get the rest")

@@ -1,0 +1,116 @@
+"""The one table from error codes to what callers see.
+
+A code that is not in it is an internal error. `docs/reference/errors.md` is made of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+CLOSE_UNSUPPORTED: Final = 1003
+CLOSE_POLICY: Final = 1008
+CLOSE_TOO_BIG: Final = 1009
+CLOSE_INTERNAL: Final = 1011
+CLOSE_RESTART: Final = 1012
+CLOSE_TRY_LATER: Final = 1013
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one code is told.
+
+    Attributes:
+        http_status: of the answer.
+        advice: what a caller can do about it, for the reference page.
+        close_code: of a WebSocket.
+        sentence: told instead of the error's own text; None if that was written for callers.
+        retry_after_s: where waiting helps, and the error does not say how long.
+    """
+
+    http_status: int
+    advice: str
+    close_code: int = CLOSE_POLICY
+    sentence: str | None = None
+    retry_after_s: int | None = None
+
+
+_AGAIN: Final = "please try again"
+_CORRECT: Final = "Correct what the message names; the same request fails again."
+_SHORTEN: Final = "Send less text, or ask for fewer tokens."
+_WAIT: Final = "Wait as long as `Retry-After` says, then send it again."
+_RESEND: Final = "Send it again; the gateway leaves the server alone for a while."
+_PEER: Final = Rule(
+    502, _RESEND, CLOSE_TRY_LATER, f"a server of the swarm did not do its part, {_AGAIN}"
+)
+
+INTERNAL: Final = Rule(
+    500,
+    "Tell the operator the `x-request-id` of the answer; the log has the rest.",
+    CLOSE_INTERNAL,
+    "something went wrong inside the gateway",
+)
+RULES: Final[Mapping[str, Rule]] = {
+    "bad_request": Rule(400, _CORRECT),
+    "unsupported_field": Rule(400, "Leave the field out: the answer would not be what it asks."),
+    "invalid_parameters": Rule(400, _CORRECT),
+    "bad_messages": Rule(400, _CORRECT),
+    "max_length_exceeded": Rule(400, _SHORTEN),
+    "prompt_too_long": Rule(400, _SHORTEN),
+    "empty_prompt": Rule(400, "Send a prompt of at least one token."),
+    "over_limit": Rule(400, f"{_SHORTEN} Waiting does not help."),
+    "foreign_origin": Rule(403, "Ask the operator to add your site to `SWARMGATE_ORIGINS`."),
+    "invalid_api_key": Rule(401, "Send a key of this gateway as `Authorization: Bearer KEY`."),
+    "unknown_model": Rule(404, "Choose one of those that `GET /v1/models` lists."),
+    "not_found": Rule(404, "Look at the path; `docs/guide/talk-to-the-gateway.md` lists them."),
+    "journal_not_found": Rule(
+        404,
+        "Begin anew: what could be resumed has expired, or belongs to another key.",
+        sentence=f"Session of this conversation has expired, {_AGAIN}",
+    ),
+    "journal_unreadable": Rule(409, "Begin anew: another version of the gateway has written it."),
+    "method_not_allowed": Rule(405, "Use the method that the path is documented with."),
+    "body_too_large": Rule(413, "Send a smaller body.", CLOSE_TOO_BIG),
+    "message_too_large": Rule(413, "Send smaller messages.", CLOSE_TOO_BIG),
+    "binary_message": Rule(400, "Send text frames.", CLOSE_UNSUPPORTED),
+    "rate_limited": Rule(429, _WAIT, CLOSE_TRY_LATER),
+    "busy": Rule(503, _WAIT, CLOSE_TRY_LATER, retry_after_s=1),
+    "draining": Rule(503, f"{_WAIT} Another gateway may take it.", CLOSE_TRY_LATER, None, 5),
+    "handed_over": Rule(
+        503, "Resume the stream at another gateway, or here later.", CLOSE_RESTART, None, 1
+    ),
+    "state_unavailable": Rule(
+        503, _WAIT, CLOSE_TRY_LATER, f"the gateway's state store does not answer, {_AGAIN}", 1
+    ),
+    "engine_stopped": Rule(503, _WAIT, CLOSE_TRY_LATER, f"the engine has stopped, {_AGAIN}", 5),
+    "overloaded": Rule(503, _WAIT, CLOSE_TRY_LATER, retry_after_s=1),
+    "no_route": Rule(
+        503, f"{_WAIT} `GET /api/v1/swarm` shows who is missing.", CLOSE_TRY_LATER, None, 2
+    ),
+    # The chat page of Petals looks for "attention cache is full" and "Session … expired".
+    "no_capacity": Rule(
+        503, _WAIT, CLOSE_TRY_LATER, f"the servers' attention cache is full, {_AGAIN} later", 2
+    ),
+    "session_lost": Rule(
+        503,
+        "Send it again; another route is taken.",
+        CLOSE_TRY_LATER,
+        f"Session has expired: a server of its route was lost, {_AGAIN}",
+        1,
+    ),
+    "session_closed": Rule(
+        503, "Begin the conversation anew.", CLOSE_TRY_LATER, f"Session has expired, {_AGAIN}", 1
+    ),
+    "deadline_exceeded": Rule(
+        504, _RESEND, CLOSE_TRY_LATER, f"the swarm did not answer in time, {_AGAIN}"
+    ),
+    "peer_error": _PEER,
+    "peer_unreachable": _PEER,
+    "peer_refused": _PEER,
+    "peer_misbehaved": _PEER,
+    "protocol_not_supported": _PEER,
+    "malformed_message": _PEER,
+    "bad_hidden_states": _PEER,
+    "node_failed": Rule(
+        503, _WAIT, CLOSE_TRY_LATER, f"the gateway has lost the swarm, {_AGAIN}", 5
+    ),
+}
