@@ -8,58 +8,15 @@ loopback. A core-second is a second of processor time of the gateway's process.
 import argparse
 import asyncio
 import json
-import multiprocessing
-from collections.abc import AsyncGenerator
-from contextlib import nullcontext
-from multiprocessing.connection import Connection
 
 import psutil
 import uvloop
 from websockets.asyncio.client import connect
 
-from app.gateway import Gateway
-from app.inference.requests import FinishReason, GenerationEvent, GenerationRequest
-from app.observability.logs import configure_logging
-from app.settings import LimitSettings, Settings
-from app.state.memory import MemoryStateStore
-from app.web_server import serve_gateway
+from benchmarks.gateway_stub import gateway_process
 from benchmarks.report import print_report
-from swarm_client.session.events import EventListener
-from tests.harness.scripted_engine import (
-    TIMINGS,
-    ScriptedConversation,
-    ScriptedEngine,
-    ScriptedNode,
-)
 
-PROMPT = "Hello"
-
-
-class ReadyConversation(ScriptedConversation):
-    """Has every token ready at once."""
-
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
-        """Yield `max_new_tokens` events."""
-        for _ in range(request.max_new_tokens - 1):
-            yield GenerationEvent(" word", (5,), None, TIMINGS)
-            await asyncio.sleep(0)
-        yield GenerationEvent(" end", (6,), FinishReason.LENGTH, TIMINGS)
-
-
-class ReadyEngine(ScriptedEngine):
-    """Opens conversations that have every token ready."""
-
-    async def open(
-        self,
-        model_id: str,
-        *,
-        max_length: int,
-        tenant: str = "",
-        on_event: EventListener | None = None,
-    ) -> ReadyConversation:
-        """Open one of any length."""
-        self.num_open += 1
-        return ReadyConversation(self, model_id, max_length)
+PROMPT = "0"
 
 
 def main() -> None:
@@ -68,33 +25,12 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=16, help="at the same time")
     parser.add_argument("--tokens", type=int, default=2000, help="events of one stream, at most")
     arguments = parser.parse_args()
-    ours, theirs = multiprocessing.Pipe()
-    gateway = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,))
-    gateway.start()
-    try:
-        port: int = ours.recv()
-        process = psutil.Process(gateway.pid)
-        results = uvloop.run(measure(port, process, arguments.streams, arguments.tokens))
-    finally:
-        gateway.terminate()
-        gateway.join()
+    with gateway_process() as gateway:
+        results = uvloop.run(
+            measure(gateway.port, gateway.process, arguments.streams, arguments.tokens)
+        )
     shape = {"streams": arguments.streams, "events_per_stream": arguments.tokens}
     print_report("gateway_events", {**shape, **results})
-
-
-def serve(parent: Connection) -> None:
-    """Run the gateway until SIGTERM; tell its port."""
-    configure_logging("json", "warning")
-    parts = Gateway(ScriptedNode(), ReadyEngine(), MemoryStateStore())
-    limits = LimitSettings(key_tokens_per_minute=0, address_tokens_per_minute=0)
-    settings = Settings(port=0, limits=limits)
-    uvloop.run(
-        serve_gateway(
-            settings,
-            lambda _, port: parent.send(port),
-            gateway=lambda _: nullcontext(parts),
-        )
-    )
 
 
 async def measure(
@@ -132,7 +68,7 @@ async def read_sse(port: int, num_tokens: int) -> None:
     )
     received = await reader.read(-1)
     writer.close()
-    count = received.count(b'"content":" ')
+    count = received.count(b'"content":"@')
     assert count == num_tokens, f"{count} events instead of {num_tokens}: {received[:300]!r}"
 
 
