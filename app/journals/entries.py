@@ -7,7 +7,7 @@ A conversation:   ConversationBegun  ( TurnBegun  Produced … Produced  TurnEnd
 the order above is part of the public interface, and the fields are not.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from app.errors import ErrorReply
 from app.inference.requests import FinishReason, GenerationRequest, TokenLogprob
 from app.observability.metrics import Surface
+from swarm_client.generation.parameters import SamplingParameters
 from swarm_protocol.errors import SwarmError
 
 
@@ -30,9 +31,17 @@ class JournalUnreadableError(SwarmError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerBegun:
-    """A single generation, and what its stream looks like.
+    """One answer, and what it looks like.
 
-    `request` holds a seed if it samples, so that whoever goes on draws the same numbers.
+    Its choices are numbered prompt by prompt: with `num_choices=3`, number 4 is the second one of
+    the second prompt.
+
+    Attributes:
+        request: the first choice. It holds a seed if it samples, so that whoever goes on draws the
+            same numbers.
+        more_prompts: tokens of further prompts.
+        num_choices: of each prompt.
+        details: JSON of what else the surface needs to write the answer down; empty for nothing.
     """
 
     surface: Surface
@@ -40,7 +49,27 @@ class AnswerBegun:
     created_at: int
     includes_usage: bool
     request: GenerationRequest
+    more_prompts: tuple[tuple[int, ...], ...] = ()
+    num_choices: int = 1
+    details: str = ""
     kind: Literal["answer_begun"] = "answer_begun"
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of all prompts; choices share them."""
+        return len(self.request.prompt_ids) + sum(map(len, self.more_prompts))
+
+    def choice_requests(self) -> list[GenerationRequest]:
+        """Return one request per choice; their seeds follow each other, from each prompt anew."""
+        return [
+            replace(
+                self.request,
+                prompt_ids=prompt_ids,
+                sampling=_with_next_seed(self.request.sampling, index),
+            )
+            for prompt_ids in (self.request.prompt_ids, *self.more_prompts)
+            for index in range(self.num_choices)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +111,13 @@ class TurnBegun:
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """New tokens and their text; see `GenerationEvent`."""
+    """New tokens of one choice of an answer and their text; see `GenerationEvent`."""
 
     token_ids: tuple[int, ...]
     text: str
     finish_reason: FinishReason | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    choice: int = 0
     kind: Literal["produced"] = "produced"
 
 
@@ -139,6 +169,13 @@ def decode_entry(data: bytes) -> Entry:
         return _ENTRY.validate_json(data)
     except (ValidationError, SwarmError) as error:
         raise JournalUnreadableError from error
+
+
+def _with_next_seed(sampling: SamplingParameters, index: int) -> SamplingParameters:
+    if sampling.seed is None or index == 0:
+        return sampling
+    seed = sampling.seed + index
+    return replace(sampling, seed=seed if seed < 2**64 else seed - 2**64)
 
 
 def _as_dict(value: Any) -> dict[str, Any]:

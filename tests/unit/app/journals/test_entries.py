@@ -1,5 +1,7 @@
 """Entries as values and as bytes."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,17 +45,26 @@ REQUEST = GenerationRequest(
     num_logprobs=2,
     constraint=OutputConstraint("json_schema", '{"type": "object"}'),
 )
+SEEDED = SamplingParameters(do_sample=True, seed=2**64 - 1)
 PLAN = TurnPlan(
     tokens_per_reply=None, wanted_tokens=1, max_new_tokens=2, num_context=3, max_length=4
 )
+BEGUN = AnswerBegun(
+    surface=Surface.CHAT,
+    model_id="m",
+    created_at=5,
+    includes_usage=True,
+    request=REQUEST,
+    more_prompts=((4,), (5, 6)),
+    num_choices=2,
+    details='{"a": 1}',
+)
 ENTRIES: list[Entry] = [
-    AnswerBegun(
-        surface=Surface.CHAT, model_id="m", created_at=5, includes_usage=True, request=REQUEST
-    ),
+    BEGUN,
     ConversationBegun("org/model", 64),
     TurnBegun(REQUEST, PLAN),
     Produced((7, 8), "text\u2028", FinishReason.STOP),
-    Produced((), ""),
+    Produced((), "", choice=3),
     Produced((7,), "a", logprobs=(TokenLogprob(7, -0.25, ((7, -0.25), (8, -3.5))),)),
     TurnEnded((1, 2)),
     Failed(describe_error(HandedOverError())),
@@ -88,6 +99,19 @@ def test_entries_of_an_earlier_version_are_still_read() -> None:
 
     assert decode_entry(data) == Produced((7, 8), "ab")
     assert decode_entry(turn) == TurnBegun(request, PLAN)
+
+
+def test_choices_have_the_prompts_in_turn_and_seeds_of_their_own() -> None:
+    """A prompt's choices are the same whatever other prompts are there."""
+    begun = replace(BEGUN, request=replace(REQUEST, sampling=SEEDED))
+
+    requests = begun.choice_requests()
+
+    assert [request.prompt_ids for request in requests] == [(1, 2, 3)] * 2 + [(4,)] * 2 + [
+        (5, 6)
+    ] * 2
+    assert [request.sampling.seed for request in requests] == [2**64 - 1, 0] * 3
+    assert begun.num_prompt_tokens == 6
 
 
 def test_two_kinds_are_an_end() -> None:
