@@ -27,22 +27,25 @@ async def serve_gateway(
     on_ready: Callable[[Gateway, int], None],
     *,
     gateway: GatewayFactory = open_gateway,
+    listener: socket.socket | None = None,
 ) -> None:
     """Run a gateway until SIGTERM or SIGINT, then drain it and return.
 
     Args:
         on_ready: called with the port when requests are taken.
+        listener: a listening socket, from which other processes may accept, too; closed in the
+            end. Without one, the address of the settings is listened on.
 
     Raises:
         OSError: the address cannot be listened on.
         SwarmError: a part of the gateway cannot be started.
     """
-    with _listen(settings.host, settings.port) as listener:
+    with listener or _listen(settings.host, settings.port) as bound:
         async with gateway(settings) as parts:
             app = create_app(settings, gateway=lambda _: nullcontext(parts))
-            port = listener.getsockname()[1]
+            port = bound.getsockname()[1]
             server = GatewayWebServer(app, settings, lambda: on_ready(parts, port))
-            await server.serve(sockets=[listener])
+            await server.serve(sockets=[bound])
 
 
 class GatewayWebServer(uvicorn.Server):

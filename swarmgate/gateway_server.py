@@ -1,6 +1,7 @@
 """The gateway as a process: its identity, its ready line, its port, its node's health."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,8 +15,11 @@ from swarmgate.listening import open_listener
 from swarmgate.service import print_ready
 
 
-async def run_gateway(settings: Settings) -> None:
+async def run_gateway(settings: Settings, *, listener: socket.socket | None = None) -> None:
     """Serve until a signal, then drain.
+
+    Args:
+        listener: see `serve_gateway`.
 
     Raises:
         PortTakenError: another program listens on the port.
@@ -23,7 +27,8 @@ async def run_gateway(settings: Settings) -> None:
         SwarmError: a part of the gateway cannot start.
     """
     keep_little_memory()
-    open_listener(settings.host, settings.port).close()  # for the sentence when it is taken
+    if listener is None:  # here, for the sentence when the port is taken
+        listener = open_listener(settings.host.strip("[]"), settings.port)
     if settings.identity is not None:
         make_identity(settings.identity)
 
@@ -35,7 +40,7 @@ async def run_gateway(settings: Settings) -> None:
 
     failure: BaseException | None = None
     try:
-        await serve_gateway(settings, announce, gateway=_open_watched_gateway)
+        await serve_gateway(settings, announce, gateway=_open_watched_gateway, listener=listener)
     except* SwarmError as errors:
         failure = errors.exceptions[0]
     if failure is not None:

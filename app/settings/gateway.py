@@ -29,6 +29,12 @@ class Settings(BaseSettings):
         default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on."
     )
     port: int = Field(default=8000, ge=0, le=65535, description="Port; 0 takes a free one.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that serve behind the port; more than one share a Redis.",
+    )
     models: Texts = Field(
         default=("models/demo",),
         min_length=1,
@@ -128,6 +134,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"listening on {self.host} would open the gateway to everybody: "
                 "set SWARMGATE_API_KEYS, or listen on 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> Self:
+        if self.workers > 1 and self.redis_url is None:
+            raise ValueError(
+                f"{self.workers} workers share streams, conversations and limits through Redis: "
+                "set SWARMGATE_REDIS_URL, or run one worker"
             )
         return self
 

@@ -1,6 +1,6 @@
 """`swarmgate gateway`: the HTTP and WebSocket endpoint in front of a swarm."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,9 +14,6 @@ from swarmgate.commands.options import (
     split_list,
 )
 from swarmgate.errors import OptionError
-
-if TYPE_CHECKING:
-    from app.settings import Settings
 
 
 def gateway(
@@ -51,6 +48,9 @@ def gateway(
     replicas: Annotated[
         int | None, typer.Option(help="Copies of the embedding and the LM head.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes behind the port; more than one share a Redis.")
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="json or console.")] = None,
 ) -> None:
     """Offer models over HTTP and WebSocket, until Ctrl-C or SIGTERM.
@@ -63,7 +63,7 @@ def gateway(
     if peers and new_swarm:
         raise OptionError("--new-swarm and --initial-peers exclude each other")
 
-    settings = _load_settings(
+    given = _given(
         models=split_list(models) or None,
         host=host,
         port=port,
@@ -78,20 +78,30 @@ def gateway(
         dtype=dtype,
         threads=threads,
         replicas=replicas,
+        workers=workers,
         log_format=log_format,
     )
+    _run(given)
 
-    # Imported here: torch and the web framework take seconds, which `--help` need not wait for.
-    from swarmgate.gateway_server import run_gateway
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given; the others (None) are left to the environment."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _run(given: dict[str, Any]) -> None:
+    # Imported here: torch and the web framework take seconds, which `--help` need not wait for,
+    # and the parent of workers needs neither.
+    from app.settings import load_settings
     from swarmgate.service import run_until_signalled
 
-    run_until_signalled(
-        run_gateway(settings), log_format=settings.log_format, log_level=settings.log_level
-    )
+    settings = load_settings(**given)
+    if settings.workers > 1:
+        from swarmgate.workers.crew import run_workers
 
+        service = run_workers(settings, given)
+    else:
+        from swarmgate.gateway_server import run_gateway
 
-def _load_settings(**options: Any) -> "Settings":
-    """Return the settings; an option that was not given (None) is left to the environment."""
-    from app.settings import load_settings
-
-    return load_settings(**{name: value for name, value in options.items() if value is not None})
+        service = run_gateway(settings)
+    run_until_signalled(service, log_format=settings.log_format, log_level=settings.log_level)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Never
@@ -29,7 +29,15 @@ class Child:
         self._facts: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def start(cls, name: str, command: Sequence[str], log_path: Path | None) -> "Child":
+    async def start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        log_path: Path | None,
+        *,
+        environment: Mapping[str, str] = os.environ,
+        inherited_fds: Iterable[int] = (),
+    ) -> "Child":
         """Start the process. Call from the main thread: the kernel watches the starting thread."""
         log = sys.stderr if log_path is None else log_path.open("wb")
         try:
@@ -40,12 +48,23 @@ class Child:
                 stderr=log,
                 # Ctrl-C goes to the foreground group; ours reach the children in due order.
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**environment, "PYTHONUNBUFFERED": "1"},
+                pass_fds=tuple(inherited_fds),
             )
         finally:
             if log is not sys.stderr:
                 log.close()
         return cls(name, process, log_path)
+
+    @property
+    def pid(self) -> int:
+        """Its number in the system."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs."""
+        return self._process.returncode
 
     async def ready(self) -> dict[str, Any]:
         """Return the facts of the ready line once it has come; `watch` must be running."""
@@ -89,3 +108,21 @@ class Child:
         tail = self._log_path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
         lines = [line.strip() for line in tail.splitlines() if line.strip()]
         return lines[-1].removeprefix("swarmgate: ")[:_MAX_LAST_LINE] if lines else None
+
+
+async def end_all(children: Sequence[Child], *, grace_s: float) -> None:
+    """Let every process drain, and kill those that take too long.
+
+    Being cancelled, by a signal while it waits, means to hurry: everything is killed at once and
+    the caller goes on with what it was doing.
+    """
+    if not children:
+        return
+    for child in children:
+        child.terminate()
+    ends = {asyncio.ensure_future(child.wait()) for child in children}
+    with suppress(asyncio.CancelledError):
+        await asyncio.wait(ends, timeout=grace_s)
+    for child in children:
+        child.kill()
+    await asyncio.wait(ends)

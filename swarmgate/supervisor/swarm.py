@@ -5,7 +5,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +14,7 @@ from swarm_protocol.errors import SwarmError
 from swarm_protocol.identifiers import BlockRange
 from swarmgate.errors import GatewayRequestError, NotReadyError
 from swarmgate.gateway_client import GatewayClient
-from swarmgate.supervisor.child import Child
+from swarmgate.supervisor.child import Child, end_all
 from swarmgate.supervisor.identity import write_identity
 from swarmgate.supervisor.plan import LOOPBACK, SwarmPlan
 
@@ -102,22 +101,11 @@ async def _wait_for_token(gateway: GatewayClient) -> str:
 
 
 async def _end(children: Sequence[Child], console: Console) -> None:
-    """Let every process drain, and kill those that take too long.
-
-    Being cancelled, by a signal while it waits, means to hurry: everything is killed at once and
-    the caller goes on with what it was doing.
-    """
+    """Let every process drain; see `end_all`."""
     if not children:
         return
     with console.status("stopping"):
-        for child in children:
-            child.terminate()
-        ends = {asyncio.ensure_future(child.wait()) for child in children}
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait(ends, timeout=_GRACE_S)
-        for child in children:
-            child.kill()
-        await asyncio.wait(ends)
+        await end_all(children, grace_s=_GRACE_S)
     console.print("everything has stopped")
 
 

@@ -110,3 +110,11 @@ def test_every_field_is_described() -> None:
     settings = Settings()
     for model in (type(settings), type(settings.limits), type(settings.routing)):
         assert all(field.description for field in model.model_fields.values())
+
+
+def test_several_workers_need_a_redis() -> None:
+    """What one of them knows the others must find."""
+    with pytest.raises(SettingsError, match="share streams, conversations and limits"):
+        load_settings(workers=2)
+
+    assert load_settings(workers=2, redis_url="redis://127.0.0.1:1").workers == 2
