@@ -10,7 +10,7 @@ import os
 import secrets
 from asyncio import StreamReader, StreamWriter
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,7 +19,7 @@ from typing import Final
 
 from hivemind.p2p import P2P, PeerID
 from hivemind.p2p.p2p_daemon_bindings.utils import raise_if_failed, read_pbmsg_safe, write_pbmsg
-from hivemind.proto.p2pd_pb2 import Request, Response, StreamOpenRequest
+from hivemind.proto.p2pd_pb2 import ConnectRequest, Request, Response, StreamOpenRequest
 from hivemind.utils.multiaddr import Multiaddr
 
 from swarm_protocol.errors import NodeError
@@ -143,11 +143,41 @@ class Daemon:
             ControlFailure: the daemon cannot open it; the text says why.
             OSError, IncompleteReadError: the daemon does not answer.
         """
+        wanted = StreamOpenRequest(peer=peer.to_bytes(), proto=[method])
+        _, reader, writer = await self._ask(Request(type=Request.STREAM_OPEN, streamOpen=wanted))
+        return reader, writer
+
+    async def connect_to(self, peer: PeerID, maddrs: Sequence[str], *, timeout_s: int) -> None:
+        """Connect with a peer at these addresses, or those that libp2p knows of it.
+
+        Raises:
+            ControlFailure: nobody answers there, or libp2p pauses after earlier failures.
+            OSError, IncompleteReadError: the daemon does not answer.
+        """
+        suffix = f"/p2p/{peer.to_base58()}"
+        addrs = [Multiaddr(maddr.removesuffix(suffix)).to_bytes() for maddr in maddrs]
+        wanted = ConnectRequest(peer=peer.to_bytes(), addrs=addrs, timeout=timeout_s)
+        _, _, writer = await self._ask(Request(type=Request.CONNECT, connect=wanted))
+        writer.close()
+
+    async def connections(self) -> Mapping[PeerId, Sequence[str]]:
+        """Return the addresses at which we are connected with others.
+
+        Raises:
+            ControlFailure, OSError, IncompleteReadError: the daemon does not answer.
+        """
+        response, _, writer = await self._ask(Request(type=Request.LIST_PEERS))
+        writer.close()
+        return {
+            PeerId(PeerID(info.id).to_base58()): [str(Multiaddr(addr)) for addr in info.addrs]
+            for info in response.peers
+        }
+
+    async def _ask(self, request: Request) -> tuple[Response, StreamReader, StreamWriter]:
+        """Return the answer to a request, and the ends of its socket, which become the caller's."""
         path = self._control_maddr.removeprefix("/unix")
         reader, writer = await asyncio.open_unix_connection(path, limit=_STREAM_BUFFER_BYTES)
         try:
-            wanted = StreamOpenRequest(peer=peer.to_bytes(), proto=[method])
-            request = Request(type=Request.STREAM_OPEN, streamOpen=wanted)
             await write_pbmsg(writer, request)
             response = Response()
             await read_pbmsg_safe(reader, response)
@@ -155,7 +185,7 @@ class Daemon:
         except BaseException:
             writer.close()
             raise
-        return reader, writer
+        return response, reader, writer
 
     async def stop(self) -> None:
         """End the daemon. Idempotent."""

@@ -30,6 +30,7 @@ from swarm_protocol.errors import (
 from swarm_protocol.hivemind.daemon import Daemon, DaemonArguments
 from swarm_protocol.hivemind.failed_calls import as_peer_error
 from swarm_protocol.hivemind.frames import HivemindCallStream, HivemindServedStream
+from swarm_protocol.hivemind.rejoining import Rejoining
 from swarm_protocol.identifiers import PeerId, parse_peer_id
 from swarm_protocol.logs import get_logger
 from swarm_protocol.node import (
@@ -65,11 +66,19 @@ class NodeSettings:
 class HivemindNode:
     """A peer of a real swarm. Create with `start`, end with `close`."""
 
-    def __init__(self, daemon: Daemon, p2p: P2P, dht: DHTNode, maddrs: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        p2p: P2P,
+        dht: DHTNode,
+        maddrs: tuple[str, ...],
+        rejoining: Rejoining,
+    ) -> None:
         self._daemon = daemon
         self._p2p = p2p
         self._dht = dht
         self._maddrs = maddrs
+        self._rejoining = rejoining
         self._peer_id = PeerId(p2p.peer_id.to_base58())
         self._closing = False
 
@@ -119,7 +128,7 @@ class HivemindNode:
         except BaseException:
             await daemon.stop()
             raise
-        return cls(daemon, p2p, dht, maddrs)
+        return cls(daemon, p2p, dht, maddrs, Rejoining(daemon, dht, settings.initial_peers))
 
     @property
     def peer_id(self) -> PeerId:
@@ -196,6 +205,7 @@ class HivemindNode:
         if self._closing:
             return
         self._closing = True
+        await self._rejoining.stop()
         # hivemind fails in many ways, waiting for ever among them, when its daemon is gone.
         with suppress(Exception):
             async with asyncio.timeout(0 if self._daemon.stopped.is_set() else _LEAVE_TIMEOUT_S):

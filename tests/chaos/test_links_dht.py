@@ -54,9 +54,6 @@ async def look_around(nodes: Sequence[HivemindNode]) -> None:
             await node.lookup([f"nothing {number}" for number in range(4)])
 
 
-@pytest.mark.xfail(
-    strict=True, raises=TimeoutError, reason="hivemind's DHT forgets who does not answer, for ever"
-)
 async def test_a_client_that_was_cut_off_finds_back(
     network: EmulatedNetwork, nodes: list[HivemindNode]
 ) -> None:
@@ -74,3 +71,24 @@ async def test_a_client_that_was_cut_off_finds_back(
         await find(client, "news")
     finally:
         await client.close()
+
+
+async def test_two_parts_of_a_swarm_meet_again(
+    network: EmulatedNetwork, nodes: list[HivemindNode]
+) -> None:
+    """Each has lived on without the other; the first peer has been alone."""
+
+    def set_partition(*, is_cut: bool) -> None:
+        for other in network.hosts[1:3]:
+            network.cut(network.hosts[0], other, is_cut=is_cut)
+            network.cut(other, network.hosts[0], is_cut=is_cut)
+
+    set_partition(is_cut=True)
+    await look_around(nodes)
+
+    set_partition(is_cut=False)
+    await publish(nodes[0], "news of one")
+    await publish(nodes[1], "news of the other")
+
+    await find(nodes[2], "news of one")
+    await find(nodes[0], "news of the other")

@@ -12,7 +12,8 @@ import pytest
 
 from swarm_protocol.errors import NodeError, ProtocolNotSupportedError
 from swarm_protocol.hivemind import HivemindNode, NodeSettings, make_identity
-from swarm_protocol.node import ServedStream
+from swarm_protocol.node import RecordEntry, ServedStream
+from tests.harness.programs import free_port
 
 PARENT = """
 import asyncio, sys
@@ -129,5 +130,29 @@ async def test_a_peer_without_dht_handlers_answers_a_ping(node: HivemindNode) ->
             await node.call(client.peer_id, "DHTProtocol.rpc_ping", b"")
 
         assert 0 < await node.ping(client.peer_id) < 5
+    finally:
+        await client.close()
+
+
+async def test_a_swarm_that_was_gone_and_came_back_is_found_again(tmp_path: Path) -> None:
+    """A gateway outlives all of its servers, the bootstrap peer among them."""
+    settings = NodeSettings(
+        host_maddrs=[f"/ip4/127.0.0.1/tcp/{free_port()}"], identity_path=tmp_path / "identity"
+    )
+    make_identity(tmp_path / "identity")
+    first = await HivemindNode.start(settings)
+    client = await HivemindNode.start(NodeSettings(initial_peers=first.maddrs, client_mode=True))
+    try:
+        await first.close()
+        assert not await client.lookup(["news"])
+
+        second = await HivemindNode.start(settings)
+        try:
+            await second.store([RecordEntry("news", "here", 1)], ttl_s=60)
+            async with asyncio.timeout(15):
+                while not await client.lookup(["news"]):  # noqa: ASYNC110  (nobody tells of it)
+                    await asyncio.sleep(0.1)
+        finally:
+            await second.close()
     finally:
         await client.close()
