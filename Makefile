@@ -65,7 +65,7 @@ bench: $(INSTALLED) ## every benchmark, JSON on stdout
 	@$(BIN)/python -W ignore -m benchmarks.engine_overhead
 	@$(BIN)/python -W ignore -m benchmarks.client_overhead
 	@$(BIN)/python -W ignore -m benchmarks.gateway_events
-	@$(BIN)/python -W ignore -m benchmarks.rate_limiter
+	@$(BIN)/python -W ignore -m benchmarks.limiter
 
 docs: $(INSTALLED) ## write the generated pages and .env.example anew
 	$(BIN)/python -m scripts.generate_docs

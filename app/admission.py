@@ -20,7 +20,7 @@ from app.errors import INTERNAL_CODE, BusyError, DrainingError, RateLimitedError
 from app.observability.metrics import Metrics, Outcome, Surface
 from app.settings import LimitSettings
 from app.state.errors import StateUnavailableError
-from app.state.rate_limits import RateLimit, RateLimiter, RateLimitState
+from app.state.rate_limits import LimitState, RateLimit, RateLimiter
 
 log = structlog.get_logger(__name__)
 
@@ -174,7 +174,7 @@ class Admission:
         self._metrics.requests.labels(surface, outcome).inc()
         if outcome is Outcome.REFUSED and code is not None:
             self._metrics.refused.labels(code).inc()
-        account.close()
+        account.close(outcome)
         log.info(
             "request_finished",
             surface=surface,
@@ -187,15 +187,15 @@ class Admission:
         )
 
 
-def limit_headers(states: Sequence[RateLimitState]) -> Mapping[str, str]:
+def limit_headers(states: Sequence[LimitState]) -> Mapping[str, str]:
     """Return the `x-ratelimit-*` headers of the limit that is closest to its end."""
     if not states:
         return {}
-    tightest = min(states, key=lambda state: state.remaining_tokens)
+    tightest = min(states, key=lambda state: state.remaining)
     return {
-        "x-ratelimit-limit-tokens": str(tightest.limit_tokens),
-        "x-ratelimit-remaining-tokens": str(tightest.remaining_tokens),
-        "x-ratelimit-reset-tokens": f"{tightest.reset_s:.3f}s",
+        "x-ratelimit-limit-tokens": str(tightest.limit),
+        "x-ratelimit-remaining-tokens": str(tightest.remaining),
+        "x-ratelimit-reset-tokens": f"{tightest.reset_s}s",
     }
 
 

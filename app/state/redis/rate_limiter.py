@@ -1,7 +1,11 @@
-"""The rate limiter in Redis: one script, on the clock of Redis, the twin of `app.state.gcra`.
+"""The rate limiter in Redis: one script, on the clock of Redis, the twin of `app.state.charges`.
 
-A bucket is the key `swarmgate:limit:<name>:<subject>` and holds the microsecond at which it is
-full again. Lua counts in doubles; all numbers are integers below 2**53, so nothing is rounded.
+    swarmgate:limit:{name}:{subject}             of a bucket, the microsecond at which it is full
+    swarmgate:budget:{name}:{subject}:{window}   tokens used in that window
+    swarmgate:places:{name}:{subject}            who holds places, and until which microsecond
+    swarmgate:settled:{reservation}              a reservation with a budget that was settled
+
+Lua counts in doubles; all numbers are integers below 2**53, so nothing is rounded.
 """
 
 # ruff: noqa: D102 - the methods are described once, in their Protocols
@@ -9,39 +13,90 @@ full again. Lua counts in doubles; all numbers are integers below 2**53, so noth
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from app.state import gcra
-from app.state.rate_limits import RateLimit, RateLimitState, Reservation
+from app.state import charges, gcra
+from app.state.charges import Charge, Decision
+from app.state.rate_limits import Budget, Limit, LimitState, PlaceLimit, Reservation
 from app.state.redis.connection import RedisConnection, Script
 
-# ARGV: "decide" or "settle", now in microseconds or "" for the time of Redis, then for each key
-# amount and ceiling of its charge. Returns now, wait, and for each key when the bucket is full.
-# Keys outlive their buckets by 10 s, so that a clock set back a little forgives nobody.
+# KEYS: one per limit; then, to settle budgets, that of the reservation. ARGV: "decide" or
+# "settle", now in microseconds or "" for the time of Redis, the reservation's id; then for each
+# limit kind, amount, ceiling and term of its charge. Returns now, then the integer and the wait
+# of each limit. Keys outlive what they tell: buckets by 10 s and budgets by a day, so that a
+# clock set back a little forgives nobody.
 _CHARGE: Final = Script("""
-local now = tonumber(ARGV[2])
+local is_settling, now, id = ARGV[1] == 'settle', tonumber(ARGV[2]), ARGV[3]
 if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
+local num = (#ARGV - 3) / 4
+local is_again = #KEYS > num and not redis.call('SET', KEYS[num + 1], 1, 'NX', 'EX', 600)
 
-local before, after, wait = {}, {}, 0
-for i, key in ipairs(KEYS) do
-  local amount, ceiling = tonumber(ARGV[2 * i + 1]), tonumber(ARGV[2 * i + 2])
-  before[i] = math.max(tonumber(redis.call('GET', key) or now), now)
-  after[i] = before[i] + amount
-  if ARGV[1] == 'settle' then
-    after[i] = math.min(math.max(after[i], now), now + ceiling)
+local before, after, waits, is_refused = {}, {}, {}, false
+for i = 1, num do
+  local kind, amount = ARGV[4 * i], tonumber(ARGV[4 * i + 1])
+  local ceiling, term = tonumber(ARGV[4 * i + 2]), tonumber(ARGV[4 * i + 3])
+  local least, wait = 0, 0
+  if is_again then amount = 0 end
+  if kind == 'places' then
+    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', string.format('%.0f', now))
+    before[i] = redis.call('ZCARD', KEYS[i])
+  elseif kind == 'bucket' then
+    least = now
+    before[i] = math.max(tonumber(redis.call('GET', KEYS[i]) or now), now)
   else
-    wait = math.max(wait, after[i] - ceiling - now)
+    before[i] = tonumber(redis.call('GET', KEYS[i]) or 0)
   end
+  after[i] = before[i] + amount
+  if is_settling then
+    after[i] = math.min(math.max(after[i], least), least + ceiling)
+  elseif after[i] > least + ceiling then
+    if kind == 'bucket' then wait = after[i] - ceiling - now
+    elseif kind == 'budget' then wait = math.max(1, term - now)
+    else wait = 1000000 end
+  end
+  waits[i] = wait
+  is_refused = is_refused or wait > 0
 end
 
-if wait > 0 then return {now, wait, unpack(before)} end
-for i, key in ipairs(KEYS) do
-  local ttl_ms = math.ceil((after[i] - now) / 1000) + 10000
-  redis.call('SET', key, string.format('%.0f', after[i]), 'PX', string.format('%.0f', ttl_ms))
+local answer = {now}
+for i = 1, num do
+  local kind, term = ARGV[4 * i], tonumber(ARGV[4 * i + 3])
+  if kind == 'places' then
+    if is_settling then
+      redis.call('ZREM', KEYS[i], id)
+      after[i] = redis.call('ZCARD', KEYS[i])
+    elseif not is_refused then
+      redis.call('ZADD', KEYS[i], string.format('%.0f', now + term), id)
+      redis.call('PEXPIRE', KEYS[i], string.format('%.0f', term / 1000))
+    end
+  elseif not is_refused then
+    local ttl_ms
+    if kind == 'bucket' then ttl_ms = math.ceil((after[i] - now) / 1000) + 10000
+    else ttl_ms = math.max(0, math.ceil((term - now) / 1000)) + 86400000 end
+    local value = string.format('%.0f', after[i])
+    redis.call('SET', KEYS[i], value, 'PX', string.format('%.0f', ttl_ms))
+  end
+  answer[2 * i] = is_refused and before[i] or after[i]
+  answer[2 * i + 1] = waits[i]
 end
-return {now, 0, unpack(after)}
+return answer
 """)
+
+# KEYS: places. ARGV: now or "", lease in microseconds, and the id of the holder of each. What
+# Redis has forgotten is taken again: it is in use.
+_RENEW: Final = Script("""
+local now, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+for i, key in ipairs(KEYS) do
+  redis.call('ZADD', key, string.format('%.0f', now + lease), ARGV[2 + i])
+  redis.call('PEXPIRE', key, string.format('%.0f', lease / 1000))
+end
+""")
+_RENEWED_AT_ONCE: Final = 1000
 
 
 class RedisRateLimiter:
@@ -57,27 +112,53 @@ class RedisRateLimiter:
         self._connection = connection
         self._clock = clock
 
-    async def reserve(self, limits: Sequence[RateLimit], cost_tokens: int) -> Reservation:
-        charges = gcra.charges_to_reserve(limits, cost_tokens)
-        decision = await self._charge("decide", limits, charges)
-        return gcra.reservation_of(limits, cost_tokens, decision)
+    async def reserve(self, limits: Sequence[Limit], cost_tokens: int) -> Reservation:
+        wanted = charges.charges_to_reserve(limits, cost_tokens)
+        draft = Reservation(True, cost_tokens, (), 0, tuple(limits))
+        decision = await self._charge("decide", draft, wanted)
+        return charges.reservation_of(limits, cost_tokens, decision, draft.id)
 
-    async def settle(
-        self, reservation: Reservation, used_tokens: int
-    ) -> tuple[RateLimitState, ...]:
-        charges = gcra.charges_to_settle(reservation, used_tokens)
+    async def settle(self, reservation: Reservation, used_tokens: int) -> tuple[LimitState, ...]:
+        wanted = charges.charges_to_settle(reservation, used_tokens)
         if not reservation.is_allowed:
             return reservation.states
-        decision = await self._charge("settle", reservation.limits, charges)
-        return gcra.states_of(reservation.limits, decision)
+        decision = await self._charge("settle", reservation, wanted)
+        return charges.states_of(reservation.limits, decision)
+
+    async def renew(self, reservations: Sequence[Reservation]) -> None:
+        places = [
+            (_key(limit), reservation.id)
+            for reservation in reservations
+            for limit in reservation.limits
+            if isinstance(limit, PlaceLimit)
+        ]
+        for start in range(0, len(places), _RENEWED_AT_ONCE):
+            part = places[start : start + _RENEWED_AT_ONCE]
+            args = (self._now(), str(charges.PLACE_LEASE_US), *(holder for _, holder in part))
+            await self._connection.run(_RENEW, [key for key, _ in part], args)
 
     async def _charge(
-        self, step: str, limits: Sequence[RateLimit], charges: Sequence[gcra.Charge]
-    ) -> gcra.Decision:
-        now = "" if self._clock is None else str(round(self._clock() * gcra.MICROSECONDS_PER_S))
-        keys = [f"swarmgate:limit:{limit.name}:{limit.subject}" for limit in limits]
-        numbers = [n for charge in charges for n in (charge.amount_us, charge.ceiling_us)]
-        now_us, wait_us, *full_at_us = await self._connection.run(
-            _CHARGE, keys, (step, now, *map(str, numbers))
-        )
-        return gcra.Decision(tuple(full_at_us), wait_us, now_us)
+        self, step: str, reservation: Reservation, wanted: Sequence[Charge]
+    ) -> Decision:
+        keys = [_key(limit) for limit in reservation.limits]
+        has_budget = any(isinstance(limit, Budget) for limit in reservation.limits)
+        if step == "settle" and has_budget:
+            keys.append(f"swarmgate:settled:{reservation.id}")
+        args = [step, self._now(), reservation.id]
+        for charge in wanted:
+            args += (charge.kind, str(charge.amount), str(charge.ceiling), str(charge.term_us))
+        now_us, *numbers = await self._connection.run(_CHARGE, keys, args)
+        return Decision(tuple(numbers[::2]), tuple(numbers[1::2]), now_us)
+
+    def _now(self) -> str:
+        return "" if self._clock is None else str(round(self._clock() * gcra.MICROSECONDS_PER_S))
+
+
+def _key(limit: Limit) -> str:
+    match limit:
+        case Budget():
+            return f"swarmgate:budget:{limit.name}:{limit.subject}:{limit.window}"
+        case PlaceLimit():
+            return f"swarmgate:places:{limit.name}:{limit.subject}"
+        case _:
+            return f"swarmgate:limit:{limit.name}:{limit.subject}"

@@ -13,7 +13,7 @@ from app.inference.requests import FinishReason, GenerationEvent
 from app.observability.metrics import Metrics, Surface
 from app.settings import LimitSettings
 from app.state.memory import MemoryStateStore
-from app.state.rate_limits import RateLimit, RateLimitState
+from app.state.rate_limits import LimitState, RateLimit
 from swarm_client.errors import NoRouteError, SessionClosedError
 
 CALLER = Caller("key", "address")
@@ -50,7 +50,7 @@ async def _end_with(
 
 async def _remaining(store: MemoryStateStore) -> int:
     reservation = await store.rate_limiter.reserve([RateLimit("key", "key", 1, 100)], 0)
-    return reservation.states[0].remaining_tokens
+    return reservation.states[0].remaining
 
 
 async def test_used_tokens_are_charged_and_the_rest_given_back() -> None:
@@ -189,11 +189,11 @@ async def test_caller_who_leaves_after_the_last_token_is_not_a_cancellation() ->
 
 def test_headers_tell_the_limit_that_is_closest_to_its_end() -> None:
     """One of several limits is the one that matters."""
-    states = [RateLimitState("key", 100, 50, 30.0), RateLimitState("address", 80, 10, 4.5)]
+    states = [LimitState("key", "tokens", 100, 50, 30), LimitState("address", "tokens", 80, 10, 5)]
 
     assert limit_headers(states) == {
         "x-ratelimit-limit-tokens": "80",
         "x-ratelimit-remaining-tokens": "10",
-        "x-ratelimit-reset-tokens": "4.500s",
+        "x-ratelimit-reset-tokens": "5s",
     }
     assert limit_headers([]) == {}

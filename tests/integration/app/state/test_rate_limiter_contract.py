@@ -5,7 +5,14 @@ import asyncio
 import pytest
 
 from app.state.errors import CostOverBurstError
-from app.state.rate_limits import RateLimit, RateLimitState
+from app.state.rate_limits import (
+    PLACE_LEASE_S,
+    Budget,
+    LimitState,
+    PlaceLimit,
+    RateLimit,
+    RequestLimit,
+)
 from tests.integration.app.state.store_under_test import StoreUnderTest
 
 KEY = RateLimit("key", "k1", tokens_per_minute=60, burst_tokens=10)
@@ -15,7 +22,7 @@ ADDRESS = RateLimit("address", "a1", tokens_per_minute=600, burst_tokens=30)
 async def remaining(store: StoreUnderTest, limit: RateLimit) -> int:
     """Return what is left in the bucket."""
     reservation = await store.rate_limiter.reserve([limit], 0)
-    return reservation.states[0].remaining_tokens
+    return reservation.states[0].remaining
 
 
 async def test_an_allowed_request_is_charged_to_every_limit(store: StoreUnderTest) -> None:
@@ -25,8 +32,8 @@ async def test_an_allowed_request_is_charged_to_every_limit(store: StoreUnderTes
     assert (reservation.is_allowed, reservation.retry_after_s) == (True, 0)
     assert (reservation.cost_tokens, reservation.limits) == (4, (KEY, ADDRESS))
     assert reservation.states == (
-        RateLimitState("key", limit_tokens=10, remaining_tokens=6, reset_s=4),
-        RateLimitState("address", limit_tokens=30, remaining_tokens=26, reset_s=1),
+        LimitState("key", "tokens", limit=10, remaining=6, reset_s=4),
+        LimitState("address", "tokens", limit=30, remaining=26, reset_s=1),
     )
 
 
@@ -38,7 +45,7 @@ async def test_a_refused_request_is_charged_to_no_limit(store: StoreUnderTest) -
 
     assert not reservation.is_allowed
     assert reservation.retry_after_s == 3
-    assert [state.remaining_tokens for state in reservation.states] == [30, 2]
+    assert [state.remaining for state in reservation.states] == [30, 2]
     assert await remaining(store, ADDRESS) == 30
 
 
@@ -69,7 +76,7 @@ async def test_unused_tokens_come_back(store: StoreUnderTest) -> None:
 
     states = await store.rate_limiter.settle(reservation, 1)
 
-    assert [state.remaining_tokens for state in states] == [9, 29]
+    assert [state.remaining for state in states] == [9, 29]
     assert await remaining(store, KEY) == 9
 
 
@@ -82,7 +89,7 @@ async def test_tokens_come_back_late_without_filling_beyond_the_burst(
 
     (state,) = await store.rate_limiter.settle(reservation, 0)
 
-    assert (state.remaining_tokens, state.reset_s) == (10, 0)
+    assert (state.remaining, state.reset_s) == (10, 0)
 
 
 async def test_more_than_reserved_is_charged_too(store: StoreUnderTest) -> None:
@@ -91,7 +98,7 @@ async def test_more_than_reserved_is_charged_too(store: StoreUnderTest) -> None:
 
     (state,) = await store.rate_limiter.settle(reservation, 15)
 
-    assert (state.remaining_tokens, state.reset_s) == (0, 15)
+    assert (state.remaining, state.reset_s) == (0, 15)
     assert (await store.rate_limiter.reserve([KEY], 1)).retry_after_s == 6
 
 
@@ -138,3 +145,63 @@ async def test_a_crowd_at_once_gets_exactly_the_burst(store: StoreUnderTest) -> 
     reservations = await asyncio.gather(*crowd)
 
     assert sum(reservation.is_allowed for reservation in reservations) == 10
+
+
+REQUESTS = RequestLimit("key_requests", "k1", requests_per_minute=6)
+PLACES = PlaceLimit("key_streams", "k1", max_places=2)
+
+
+async def test_requests_are_counted_whatever_they_cost(store: StoreUnderTest) -> None:
+    """What a request has taken does not come back when it is settled."""
+    for _ in range(6):
+        reservation = await store.rate_limiter.reserve([REQUESTS], 5)
+        await store.rate_limiter.settle(reservation, 0)
+
+    refused = await store.rate_limiter.reserve([REQUESTS], 0)
+
+    assert refused.refused_by == REQUESTS
+    assert refused.retry_after_s == 10
+    assert refused.states == (LimitState("key_requests", "requests", 6, 0, 60),)
+
+
+async def test_a_budget_is_used_up_until_its_window_ends(store: StoreUnderTest) -> None:
+    """Time alone brings nothing back; the next window is another budget."""
+    ends_at = store.clock.now_us // 1_000_000 + 3600
+    budget = Budget("key_budget", "k1", 100, window="2026-11", ends_at=ends_at)
+    reservation = await store.rate_limiter.reserve([budget], 90)
+    (state,) = await store.rate_limiter.settle(reservation, 60)
+    await store.pass_time(600)
+
+    refused = await store.rate_limiter.reserve([budget], 41)
+
+    assert state == LimitState("key_budget", "tokens", 100, 40, 3600)
+    assert (refused.refused_by, refused.retry_after_s) == (budget, 3000)
+    following = Budget("key_budget", "k1", 100, window="2026-12", ends_at=ends_at + 3600)
+    assert (await store.rate_limiter.reserve([following], 100)).is_allowed
+
+
+async def test_a_place_is_held_until_its_request_ends(store: StoreUnderTest) -> None:
+    """The third of two has to wait."""
+    first = await store.rate_limiter.reserve([PLACES], 0)
+    await store.rate_limiter.reserve([PLACES], 0)
+
+    refused = await store.rate_limiter.reserve([PLACES, KEY], 1)
+    await store.rate_limiter.settle(first, 0)
+
+    assert (refused.refused_by, refused.retry_after_s) == (PLACES, 1)
+    assert (await store.rate_limiter.reserve([PLACES], 0)).is_allowed
+    assert await remaining(store, KEY) == 10
+
+
+async def test_places_of_a_gateway_that_died_become_free(store: StoreUnderTest) -> None:
+    """One that is renewed stays taken; a refused request takes none."""
+    held = await store.rate_limiter.reserve([PLACES], 0)
+    await store.rate_limiter.reserve([PLACES], 0)
+    await store.pass_time(PLACE_LEASE_S - 1)
+    await store.rate_limiter.renew([held])
+
+    await store.pass_time(1)
+
+    (state,) = (await store.rate_limiter.reserve([PLACES], 0)).states
+    assert state.remaining == 0
+    assert not (await store.rate_limiter.reserve([PLACES], 0)).is_allowed

@@ -1,11 +1,20 @@
 """The limiters in memory and in Redis are twins."""
 
+import time
 from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.state.rate_limits import MAX_TOKENS, RateLimit, Reservation
+from app.state.rate_limits import (
+    MAX_TOKENS,
+    Budget,
+    Limit,
+    PlaceLimit,
+    RateLimit,
+    RequestLimit,
+    Reservation,
+)
 from tests.harness.redis_server import RedisServer
 from tests.integration.app.state.store_under_test import (
     memory_store_under_test,
@@ -18,6 +27,12 @@ LIMITS = (
     RateLimit("key", "fast", tokens_per_minute=MAX_TOKENS, burst_tokens=100),
     RateLimit("address", "huge", tokens_per_minute=1, burst_tokens=MAX_TOKENS),
     RateLimit("address", "even", tokens_per_minute=60, burst_tokens=20),
+    RequestLimit("requests", "few", requests_per_minute=3),
+    RequestLimit("requests", "many", requests_per_minute=MAX_TOKENS),
+    Budget("month", "small", 40, window="1", ends_at=int(time.time()) + 100_000),
+    Budget("month", "large", 2**50, window="1", ends_at=int(time.time()) + 1_000_000),
+    PlaceLimit("streams", "one", max_places=1),
+    PlaceLimit("streams", "two", max_places=2),
 )
 
 
@@ -25,8 +40,13 @@ LIMITS = (
 class Reserve:
     """Ask for tokens; the cost is cut to what the limits can ever grant."""
 
-    limits: tuple[RateLimit, ...]
+    limits: tuple[Limit, ...]
     cost_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Hold on to the places of all open reservations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +71,7 @@ steps = st.lists(
         token_counts,
     )
     | st.builds(Settle, token_counts)
+    | st.builds(Renew)
     | st.builds(Wait, st.integers(0, 30_000_000) | st.integers(0, 10**12)),
     max_size=40,
 )
@@ -59,7 +80,7 @@ steps = st.lists(
 @settings(deadline=None, max_examples=80)
 @given(steps=steps)
 async def test_both_limiters_give_the_same_answers_to_any_sequence_of_calls(
-    shared_redis: RedisServer, steps: list[Reserve | Settle | Wait]
+    shared_redis: RedisServer, steps: list[Reserve | Settle | Renew | Wait]
 ) -> None:
     """Every number of every answer is equal, to the microsecond that decides it."""
     async with (
@@ -67,19 +88,35 @@ async def test_both_limiters_give_the_same_answers_to_any_sequence_of_calls(
         redis_store_under_test(shared_redis.url) as redis,
     ):
         redis.clock.now_us = memory.clock.now_us
-        opened: list[Reservation] = []
+        opened: list[tuple[Reservation, Reservation]] = []
         for step in steps:
             match step:
-                case Reserve(limits, cost):
-                    cost = min(cost, *(limit.burst_tokens for limit in limits))
-                    opened.append(await memory.rate_limiter.reserve(limits, cost))
-                    assert await redis.rate_limiter.reserve(limits, cost) == opened[-1]
+                case Reserve(limits, wanted):
+                    cost = min([wanted, *map(_largest_cost, limits)])
+                    here = await memory.rate_limiter.reserve(limits, cost)
+                    there = await redis.rate_limiter.reserve(limits, cost)
+                    assert there == here
+                    opened.append((here, there))
                 case Settle(used) if opened:
-                    first = opened.pop(0)
-                    states = await memory.rate_limiter.settle(first, used)
-                    assert await redis.rate_limiter.settle(first, used) == states
+                    here, there = opened.pop(0)
+                    states = await memory.rate_limiter.settle(here, used)
+                    assert await redis.rate_limiter.settle(there, used) == states
                 case Settle():
                     pass
+                case Renew():
+                    allowed = [pair for pair in opened if pair[0].is_allowed]
+                    await memory.rate_limiter.renew([here for here, _ in allowed])
+                    await redis.rate_limiter.renew([there for _, there in allowed])
                 case Wait(pause_us):
                     memory.clock.now_us += pause_us
                     redis.clock.now_us += pause_us
+
+
+def _largest_cost(limit: Limit) -> int:
+    match limit:
+        case RateLimit():
+            return limit.burst_tokens
+        case Budget():
+            return limit.max_tokens
+        case _:
+            return MAX_TOKENS

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from app.state.errors import JournalNotFoundError, StateUnavailableError
 from app.state.journals import Extension, Holding, JournalPart, Lease, Terms
-from app.state.rate_limits import RateLimit, Reservation
+from app.state.rate_limits import Budget, PlaceLimit, RateLimit, Reservation
 from app.state.redis import RedisStateStore
 from tests.harness.redis_server import RedisServer, redis_server
 
@@ -18,6 +18,13 @@ LIMIT: Final = RateLimit("key", "k1", tokens_per_minute=60, burst_tokens=10)
 TERMS: Final = Terms(lease_s=30, keep_s=600)
 RESERVATION: Final = Reservation(
     is_allowed=True, cost_tokens=1, states=(), retry_after_s=0, limits=(LIMIT,)
+)
+PLACE_HELD: Final = Reservation(
+    is_allowed=True,
+    cost_tokens=1,
+    states=(),
+    retry_after_s=0,
+    limits=(PlaceLimit("streams", "k1", 2),),
 )
 
 OPERATIONS: Final[dict[str, Callable[[RedisStateStore], Awaitable[object]]]] = {
@@ -32,6 +39,7 @@ OPERATIONS: Final[dict[str, Callable[[RedisStateStore], Awaitable[object]]]] = {
     "count": lambda store: store.journals.count(),
     "reserve": lambda store: store.rate_limiter.reserve([LIMIT], 1),
     "settle": lambda store: store.rate_limiter.settle(RESERVATION, 0),
+    "renew": lambda store: store.rate_limiter.renew([PLACE_HELD]),
 }
 
 
@@ -224,3 +232,27 @@ async def test_closing_twice_is_fine(shared_redis: RedisServer) -> None:
 
     await store.close()
     await store.close()
+
+
+async def test_a_settlement_that_is_sent_twice_counts_once(server: RedisServer) -> None:
+    """The first answer may have been lost on its way."""
+    budget = Budget("key_budget", "k1", 100, window="2026-11", ends_at=4_000_000_000)
+    async with opened(server.url) as store:
+        first = await store.rate_limiter.reserve([budget], 90)
+        await store.rate_limiter.settle(first, 20)
+
+        (state,) = await store.rate_limiter.settle(first, 20)
+
+        assert state.remaining == 80
+
+
+async def test_places_that_redis_has_forgotten_are_taken_again(server: RedisServer) -> None:
+    """Their streams are still open."""
+    limit = PlaceLimit("key_streams", "k1", max_places=1)
+    async with opened(server.url) as store, Redis.from_url(server.url) as redis:
+        held = await store.rate_limiter.reserve([limit], 0)
+        await redis.flushall()
+
+        await store.rate_limiter.renew([held])
+
+        assert not (await store.rate_limiter.reserve([limit], 0)).is_allowed

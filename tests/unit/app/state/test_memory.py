@@ -4,7 +4,8 @@ import pytest
 
 from app.state.errors import JournalNotFoundError
 from app.state.journals import Terms
-from app.state.memory import MemoryJournalStore, MemoryRateLimiter
+from app.state.memory_journals import MemoryJournalStore
+from app.state.memory_limiter import MemoryRateLimiter
 from app.state.rate_limits import RateLimit
 
 
@@ -23,11 +24,11 @@ async def test_a_full_store_forgets_the_journal_that_would_expire_first() -> Non
 
 async def test_a_full_limiter_forgets_the_bucket_that_is_closest_to_full() -> None:
     """Subjects beyond the bound cost the least possible precision."""
-    limiter = MemoryRateLimiter(clock=lambda: 0.0, max_buckets=2)
+    limiter = MemoryRateLimiter(clock=lambda: 0.0, max_limits=2)
     limits = {name: RateLimit("key", name, 60, 10) for name in "abc"}
 
     for name, cost in (("a", 9), ("b", 1), ("c", 5)):
         await limiter.reserve([limits[name]], cost)
 
     left = [(await limiter.reserve([limits[name]], 0)).states[0] for name in "abc"]
-    assert [state.remaining_tokens for state in left] == [1, 10, 5]
+    assert [state.remaining for state in left] == [1, 10, 5]
