@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from app.inference.requests import FinishReason, GenerationEvent
+from app.observability.generations import ModelMetrics
 from app.observability.metrics import Metrics, Outcome
+from app.observability.time_spent import TimeSpent
 from app.state.rate_limits import Reservation
 
+_REASONS: Final = {Outcome.STOP: "stop", Outcome.LENGTH: "length", Outcome.CANCELLED: "abort"}
 _OUTCOMES: Final = {FinishReason.STOP: Outcome.STOP, FinishReason.LENGTH: Outcome.LENGTH}
 
 
@@ -19,13 +22,15 @@ class Account:
         has_slot: whether it holds one of the slots for generations.
         has_started: whether the engine was asked to generate.
         outcome: set by the event that has a finish reason.
+        spent: where the time went.
     """
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float]) -> None:
         self._metrics = metrics
         self._clock = clock
         self._opened_at = clock()
-        self._last_token_at: float | None = None
+        self._started_at = self._opened_at
+        self._first_token_at = self._last_token_at = 0.0
         self.headers: Mapping[str, str] = {}
         self.reservation: Reservation | None = None
         self.model_id: str | None = None
@@ -34,6 +39,8 @@ class Account:
         self.has_started = False
         self.prompt_tokens = 0
         self.generated_tokens = 0
+        self.spent = TimeSpent()
+        self._model: ModelMetrics  # there from the start on
 
     @property
     def age_s(self) -> float:
@@ -48,33 +55,54 @@ class Account:
     def start(self, model_id: str, prompt_tokens: int) -> None:
         """Note that the prompt is on its way through the blocks."""
         self.has_started = True
+        self._started_at = self._clock()
         self.model_id = model_id
         self.prompt_tokens = prompt_tokens
-        self._metrics.running.labels(model_id).inc()
-        self._metrics.prompt_tokens.labels(model_id).inc(prompt_tokens)
-        self._tokens = self._metrics.generation_tokens.labels(model_id)
-        self._token_seconds = self._metrics.token.labels(model_id)
-        self._overhead_seconds = self._metrics.overhead.labels(model_id)
+        self._model = self._metrics.generations.of(model_id)
+        self._model.running.inc()
+        self._model.prompt_tokens.inc(prompt_tokens)
 
     def add(self, event: GenerationEvent) -> None:
         """Note the tokens of an event."""
-        now, num_tokens = self._clock(), len(event.token_ids)
-        self.generated_tokens += num_tokens
-        self._tokens.inc(num_tokens)
-        if self._last_token_at is None:
-            self._metrics.first_token.labels(self.model_id).observe(now - self._opened_at)
+        now, num_tokens, model = self._clock(), len(event.token_ids), self._model
+        named_ms = 0.0 if event.timings is None else self.spent.add_step(event.timings)
+        model.tokens.inc(num_tokens)
+        if num_tokens and not self.generated_tokens:
+            self._first_token_at = now
+            model.first_token.observe(now - self._opened_at)
         elif num_tokens:
             gap_s = (now - self._last_token_at) / num_tokens
-            self._token_seconds.observe(gap_s)
+            model.between_tokens.observe(gap_s)
             if event.timings is not None and num_tokens == 1:
-                timings = event.timings
-                named_ms = timings.queue_ms + timings.head_ms + sum(timings.hops_ms)
-                self._overhead_seconds.observe(max(0.0, gap_s - named_ms / 1000))
+                model.overhead.observe(max(0.0, gap_s - named_ms / 1000))
+        self.generated_tokens += num_tokens
         self._last_token_at = now
         if event.finish_reason is not None:
             self.outcome = _OUTCOMES[event.finish_reason]
 
-    def close(self) -> None:
-        """Note that the generation has ended, however it did. Call once."""
+    def add_beside(self, event: GenerationEvent) -> None:
+        """Note the tokens of a further choice of the answer; its times are not this account's."""
+        self._model.tokens.inc(len(event.token_ids))
+        self.generated_tokens += len(event.token_ids)
+        if event.finish_reason is not None:
+            self.outcome = _OUTCOMES[event.finish_reason]
+
+    def times(self) -> TimeSpent:
+        """Return where the time went until now."""
+        spent = self.spent
+        spent.total_ms = self.age_s * 1e3
+        if self.generated_tokens:
+            spent.prefill_ms = (self._first_token_at - self._started_at) * 1e3
+            spent.decode_ms = (self._last_token_at - self._first_token_at) * 1e3
+        return spent
+
+    def close(self, outcome: Outcome) -> None:
+        """Note that the generation has ended, and how. Call once."""
         if self.has_started:
-            self._metrics.running.labels(self.model_id).dec()
+            self._model.running.dec()
+            self._model.request_ended(
+                self.times(),
+                _REASONS.get(outcome),
+                prompt_tokens=self.prompt_tokens,
+                generated_tokens=self.generated_tokens,
+            )

@@ -208,8 +208,7 @@ class SwarmConversation:
         self._token_ids.append(token.token_id)
         generation.hidden = token.embedding
         generation.num_tokens += 1
-        hops_ms = tuple(hop.took_ms for hop in generation.session.last_step.hops)
-        return TokenTimings(token.queue_ms, hops_ms, token.head_ms)
+        return TokenTimings(token.queue_ms, generation.session.last_step.hops, token.head_ms)
 
     async def _run(self, generation: _Generation) -> Tensor:
         """Run pending tokens; a session that servers have lost for good is begun anew."""

@@ -12,6 +12,7 @@ from swarm_client.errors import InvalidParametersError
 from swarm_client.generation.logprobs import TokenLogprob
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_client.session.events import EventListener
+from swarm_client.session.timings import HopTiming
 
 __all__ = [
     "MAX_LOGPROBS",
@@ -106,12 +107,12 @@ class GenerationRequest:
 class TokenTimings:
     """Where the time of one step went, in milliseconds.
 
-    `queue_ms` is the wait for a replica, `hops_ms` has one entry per hop of the route, and
-    `head_ms` is LM head, sampling and embedding of the batch the token was in.
+    `queue_ms` is the wait for a replica, `hops` has one entry per hop of the route, and `head_ms`
+    is LM head, sampling and embedding of the batch the token was in.
     """
 
     queue_ms: float
-    hops_ms: tuple[float, ...]
+    hops: tuple[HopTiming, ...]
     head_ms: float
 
 

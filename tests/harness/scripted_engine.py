@@ -31,6 +31,7 @@ from swarm_client.errors import MaxLengthExceededError
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_client.models.facts import ModelFacts
 from swarm_client.session.events import EventListener
+from swarm_client.session.timings import HopTiming
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.records import ServerState
 
@@ -58,7 +59,9 @@ SERVER = ServerView(
     ping_s=0.0004,
     is_banned=False,
 )
-TIMINGS = TokenTimings(queue_ms=0.0, hops_ms=(0.0,), head_ms=0.0)
+TIMINGS = TokenTimings(
+    queue_ms=0.0, hops=(HopTiming(SERVER.peer, SERVER.blocks, 0.0),), head_ms=0.0
+)
 
 
 @dataclass(slots=True)

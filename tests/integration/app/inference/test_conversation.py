@@ -40,7 +40,7 @@ async def test_only_the_last_event_has_a_finish_reason(swarm: Swarm) -> None:
     events = await collect(conversation, request_of(await swarm.encode("Hi"), 3))
 
     assert [event.finish_reason for event in events] == [None, None, FinishReason.LENGTH]
-    assert all(event.timings and len(event.timings.hops_ms) == 2 for event in events)
+    assert all(event.timings and len(event.timings.hops) == 2 for event in events)
 
 
 async def test_a_seed_repeats_a_generation(swarm: Swarm) -> None:

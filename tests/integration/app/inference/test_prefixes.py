@@ -28,7 +28,7 @@ async def test_an_equal_beginning_changes_no_token(
             await conversation.close()
 
             assert tuple(conversation.token_ids) == PROMPT + expected
-            assert all(event.timings and len(event.timings.hops_ms) == 2 for event in events)
+            assert all(event.timings and len(event.timings.hops) == 2 for event in events)
 
 
 async def test_a_server_lost_behind_a_reused_prefix_changes_no_token(
