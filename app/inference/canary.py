@@ -13,7 +13,7 @@ import structlog
 from app.inference.replica_pool import ReplicaPool
 from swarm_client.connection import RemoteModel
 from swarm_client.generation.parameters import SamplingParameters
-from swarm_client.generation.sampler import SamplerRow
+from swarm_client.generation.sampler_row import SamplerRow
 from swarm_protocol.errors import SwarmError
 
 log = structlog.get_logger(__name__)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from app.inference.errors import BadHiddenStatesError, HeadFailedError
-from swarm_client.generation.sampler import SamplerRow, sample_tokens
+from swarm_client.generation.sampler import sample_tokens
+from swarm_client.generation.sampler_row import SamplerRow
 from swarm_client.models import LocalParts
 from swarm_protocol.errors import SwarmError
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from app.inference.errors import OverloadedError
 from app.inference.head_batch import HeadRow
 from app.inference.replica import EmbedJob, HeadJob, Job, Replica, SampledToken
-from swarm_client.generation.sampler import SamplerRow
+from swarm_client.generation.sampler_row import SamplerRow
 from swarm_client.models import LocalParts
 
 

@@ -111,7 +111,8 @@ def draw_filtered(
     """Draw one token per row among those that the filters keep.
 
     Args:
-        scaled: float32 `[num_rows, vocab_size]`: logits over temperature, the largest at 0.
+        scaled: float32 `[num_rows, vocab_size]`: logits over temperature, the largest at 0, those
+            of impossible tokens minus infinite.
         columns: of the same rows.
         num_candidates: how many of the likeliest tokens to look at.
     """
@@ -128,9 +129,11 @@ def draw_filtered(
     keeps &= scores >= columns.min_score
     choice = draw(weights * keeps, uniforms)
     last_kept = scores.gather(1, keeps.sum(dim=-1, keepdim=True) - 1)
-    # Tokens as likely as the last candidate may have been left out of the candidates.
-    is_settled = (last_kept > scores[:, -1:]).squeeze(1) | (num_candidates == columns.vocab_size)
-    return Drawn(token_ids.gather(1, choice.unsqueeze(1)).squeeze(1), is_settled)
+    # Tokens as likely as the last candidate may have been left out of the candidates, which does
+    # not matter if they are impossible.
+    last = scores[:, -1:]
+    is_settled = (last_kept > last) | last.isneginf() | (num_candidates == columns.vocab_size)
+    return Drawn(token_ids.gather(1, choice.unsqueeze(1)).squeeze(1), is_settled.squeeze(1))
 
 
 def _likeliest(scaled: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:

@@ -1,32 +1,21 @@
 """Logits to tokens, for many rows at once; distributions equal to transformers' processors.
 
-Order: repetition penalty, temperature, top-k, top-p, min-p. A row's token depends on its own
-logits, parameters and random numbers, never on its neighbours.
+Order: bias, penalties, mask, temperature, top-k, top-p, min-p. A row's token depends on its own
+logits, parameters and random numbers, never on its neighbours; and what a row does not ask for
+costs nothing.
 """
 
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from swarm_client.generation.adjustments import adjust_scores
 from swarm_client.generation.filters import FilterColumns, draw, draw_filtered
-from swarm_client.generation.parameters import SamplingParameters
+from swarm_client.generation.sampler_row import SamplerRow
 
-
-@dataclass(slots=True)
-class SamplerRow:
-    """One row of logits, and how to choose from it.
-
-    Attributes:
-        token_ids: prompt and output so far; read only for the repetition penalty.
-        random: of this request alone; one number is drawn per sampled token.
-    """
-
-    parameters: SamplingParameters
-    token_ids: Sequence[int]
-    random: random.Random
+_Chooser: TypeAlias = Callable[[Tensor, Sequence[SamplerRow]], list[int]]
 
 
 def sample_tokens(logits: Tensor, rows: Sequence[SamplerRow]) -> list[int]:
@@ -36,38 +25,36 @@ def sample_tokens(logits: Tensor, rows: Sequence[SamplerRow]) -> list[int]:
         logits: float32 `[num_rows, vocab_size]`, finite; left as it is.
         rows: as many, greedy and sampled ones in any order.
     """
-    scores = _penalize(logits, rows)
+    special = [i for i, row in enumerate(rows) if row.parameters.do_sample or row.is_adjusted]
+    return _split(logits, rows, special, _choose)
+
+
+def _choose(logits: Tensor, rows: Sequence[SamplerRow]) -> list[int]:
+    """Choose for rows each of which samples or is adjusted."""
     sampled = [index for index, row in enumerate(rows) if row.parameters.do_sample]
-    if not sampled:
-        return _to_list(scores.argmax(dim=-1))
-    if len(sampled) == len(rows):
-        return _sample(scores, rows)
-    tokens = _to_list(scores.argmax(dim=-1))
-    chosen = _sample(scores[sampled], [rows[index] for index in sampled])
-    for index, token in zip(sampled, chosen, strict=True):
+    return _split(adjust_scores(logits, rows), rows, sampled, _sample)
+
+
+def _split(
+    scores: Tensor, rows: Sequence[SamplerRow], special: list[int], choose: _Chooser
+) -> list[int]:
+    """Let `choose` choose for the special rows; the others take their likeliest tokens."""
+    if not special:
+        return _likeliest(scores)
+    if len(special) == len(rows):
+        return choose(scores, rows)
+    tokens = _likeliest(scores)
+    chosen = choose(scores[special], [rows[index] for index in special])
+    for index, token in zip(special, chosen, strict=True):
         tokens[index] = token
     return tokens
 
 
-def _penalize(logits: Tensor, rows: Sequence[SamplerRow]) -> Tensor:
-    """Push down the tokens that a row has already; copies only if a row asks for it."""
-    places: list[Tensor] = []
-    penalties: list[Tensor] = []
-    for index, row in enumerate(rows):
-        penalty = row.parameters.repetition_penalty
-        if penalty != 1 and len(row.token_ids) > 0:
-            place = torch.tensor(row.token_ids) + index * logits.shape[1]
-            places.append(place)
-            penalties.append(torch.full(place.shape, penalty, dtype=logits.dtype))
-    if not places:
-        return logits
-    scores = logits.clone(memory_format=torch.contiguous_format)
-    flat = scores.view(-1)
-    place = torch.cat(places).to(flat.device)
-    penalty_at = torch.cat(penalties).to(flat.device)
-    old = flat[place]  # read before writing: a token that occurs twice is penalised once
-    flat[place] = torch.where(old < 0, old * penalty_at, old / penalty_at)
-    return scores
+def _likeliest(scores: Tensor) -> list[int]:
+    """Return the token with the largest score of each row; the first of several."""
+    if scores.device.type == "cpu":  # numpy's search is vectorised: 0.14 ms for 32 x 32000, not 2
+        return _to_list(torch.from_numpy(scores.numpy().argmax(axis=-1)))
+    return _to_list(scores.argmax(dim=-1))
 
 
 def _sample(scores: Tensor, rows: Sequence[SamplerRow]) -> list[int]:

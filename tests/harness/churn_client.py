@@ -12,7 +12,8 @@ from torch import Tensor
 
 from swarm_client.connection import RemoteModel, SwarmConnection
 from swarm_client.generation.parameters import SamplingParameters
-from swarm_client.generation.sampler import SamplerRow, sample_tokens
+from swarm_client.generation.sampler import sample_tokens
+from swarm_client.generation.sampler_row import SamplerRow
 from swarm_client.models import LocalParts, load_local_parts, read_facts
 from swarm_client.session import InferenceSession, SessionEvent
 from swarm_client.settings import RoutingSettings

@@ -5,7 +5,7 @@ import torch
 from app.inference.errors import BadHiddenStatesError, HeadFailedError
 from app.inference.head_batch import Choice, HeadRow, choose_tokens
 from swarm_client.generation.parameters import SamplingParameters
-from swarm_client.generation.sampler import SamplerRow
+from swarm_client.generation.sampler_row import SamplerRow
 from swarm_client.models import LocalParts
 from swarm_protocol.errors import SwarmError
 

@@ -17,7 +17,7 @@ from app.inference.errors import (
 from app.inference.replica import SampledToken
 from app.inference.replica_pool import ReplicaPool
 from swarm_client.generation.parameters import SamplingParameters
-from swarm_client.generation.sampler import SamplerRow
+from swarm_client.generation.sampler_row import SamplerRow
 from swarm_client.models import LocalParts
 
 

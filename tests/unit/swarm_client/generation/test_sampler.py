@@ -12,6 +12,7 @@ from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -19,7 +20,8 @@ from transformers import (
 
 from swarm_client.generation.filters import draw
 from swarm_client.generation.parameters import SamplingParameters
-from swarm_client.generation.sampler import SamplerRow, sample_tokens
+from swarm_client.generation.sampler import sample_tokens
+from swarm_client.generation.sampler_row import SamplerRow
 
 parameters = st.builds(
     SamplingParameters,
@@ -29,6 +31,9 @@ parameters = st.builds(
     top_p=st.sampled_from([1.0, 0.95, 0.5, 0.01]),
     min_p=st.sampled_from([0.0, 0.02, 0.5]),
     repetition_penalty=st.sampled_from([1.0, 1.3, 0.8]),
+    logit_bias=st.dictionaries(st.integers(0, 39), st.floats(-100, 100), max_size=4).map(
+        lambda biases: tuple(biases.items())
+    ),
 )
 token_lists = st.lists(st.integers(0, 39), max_size=20)
 
@@ -42,12 +47,12 @@ def transformers_probabilities(
     logits: Tensor, wanted: SamplingParameters, token_ids: list[int]
 ) -> Tensor:
     """Apply transformers' processors in the order of its `generate`."""
-    processors = LogitsProcessorList(
-        [
-            RepetitionPenaltyLogitsProcessor(wanted.repetition_penalty),
-            TemperatureLogitsWarper(wanted.temperature),
-        ]
-    )
+    processors = LogitsProcessorList()
+    if wanted.logit_bias:
+        biases = {(token_id,): bias for token_id, bias in wanted.logit_bias}
+        processors.append(SequenceBiasLogitsProcessor(biases))
+    processors.append(RepetitionPenaltyLogitsProcessor(wanted.repetition_penalty))
+    processors.append(TemperatureLogitsWarper(wanted.temperature))
     if wanted.top_k:
         processors.append(TopKLogitsWarper(wanted.top_k))
     if wanted.top_p < 1:
@@ -84,7 +89,7 @@ def sampled_frequencies(
 def test_distribution_equals_that_of_transformers_processors(
     seed: int, wanted: SamplingParameters, token_ids: list[int]
 ) -> None:
-    """Any mix of penalty, temperature, top-k, top-p and min-p."""
+    """Any mix of bias, repetition penalty, temperature, top-k, top-p and min-p."""
     logits = random_logits(seed, 1, 40)[0]
 
     frequencies = sampled_frequencies(logits, wanted, token_ids, num_draws=200)
