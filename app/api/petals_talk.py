@@ -112,7 +112,7 @@ class Talk:
             async with asyncio.timeout(_IDLE_TIMEOUT_S):
                 await asyncio.wait({coming, draining}, return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():
-                raise DrainingError if self._journal.lease is None else HandedOverError
+                raise HandedOverError if self._journal.is_kept else DrainingError
             message = coming.result()
         finally:
             coming.cancel()

@@ -51,7 +51,7 @@ async def _read_local(journal: Journal, start: int) -> AsyncGenerator[Reading, N
         while (reading := await reader.next()) is not None:
             yield reading
     if journal.is_handed_over:
-        raise DrainingError if journal.lease is None else HandedOverError
+        raise HandedOverError if journal.is_kept else DrainingError
 
 
 async def _read_remote(

@@ -38,7 +38,8 @@ class Journal:
         id: hard to guess; who knows it (and has the owner's key, if there are keys) may read.
         entries: all so far, oldest first.
         inbox: what the caller says to the run meanwhile.
-        lease: our right to write it down in the store; None for a journal that is not kept.
+        is_kept: whether the store shall have it, now or when it answers again.
+        lease: our right to write it down in the store; None while the store does not have it.
         extended_at: when the store last heard of it, on the monotonic clock.
         closed: set when the run has ended here. Unless the last entry is an end, another may go on.
         is_handed_over: the run was stopped so that another worker may go on.
@@ -57,6 +58,7 @@ class Journal:
         self.owner = owner
         self.entries = list(entries)
         self.inbox: asyncio.Queue[str | SwarmError] = asyncio.Queue(_MAX_MESSAGES)
+        self.is_kept = lease is not None
         self.lease = lease
         self.extended_at = monotonic()
         self.closed = asyncio.Event()
@@ -78,7 +80,7 @@ class Journal:
     @property
     def has_pending(self) -> bool:
         """Whether the store does not have all entries."""
-        return self.lease is not None and self._num_stored < len(self.entries)
+        return self.is_kept and self._num_stored < len(self.entries)
 
     def append(self, *entries: Entry) -> None:
         """Write entries down; all of them reach the store together, or none."""

@@ -1,14 +1,11 @@
-"""Runs generations in the background of connections, and keeps their journals in the store.
+"""Runs generations in the background of connections, and keeps their journals.
 
-Entries reach the store in batches, every `_FLUSH_PERIOD_S`, in one call for all journals: no token
-waits for the store. What was shown to a caller and lost before it was stored is made again by
-whoever goes on: the request holds the seed, so the tokens are the same.
+Redis away: runs go on and new ones begin, here; the archive stores them when it is back.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
-from time import monotonic
+from contextlib import asynccontextmanager
 from typing import Final
 from uuid import uuid4
 
@@ -16,18 +13,16 @@ import structlog
 
 from app.admission import CallerLeftError
 from app.errors import HandedOverError, describe_error
-from app.journals.entries import Closed, Entry, Failed, decode_entry, encode_entry
+from app.journals.archive import Archive
+from app.journals.entries import Closed, Entry, Failed, decode_entry
 from app.journals.journal import Journal
 from app.presence import run_beside, run_to_the_end
-from app.state.errors import StateUnavailableError
-from app.state.journals import ExtensionOutcome, Holding, JournalPart, JournalStore, Terms
+from app.state.journals import JournalPart, JournalStore, Lease, Terms
 from swarm_protocol.errors import SwarmError
 
 log = structlog.get_logger(__name__)
 
 LEASE_S: Final = 3.0
-_HEARTBEAT_S: Final = 1.0
-_FLUSH_PERIOD_S: Final = 0.05
 
 
 class JournalKeeper:
@@ -49,18 +44,17 @@ class JournalKeeper:
     ) -> None:
         self._store = store
         self._terms = Terms(lease_s, max(resume_s, lease_s))
+        self._archive = Archive(store, self._terms)
         self._abandoned_s = abandoned_s
         self._live: dict[str, Journal] = {}
         self._runs: set[asyncio.Task[None]] = set()
-        self._storing = asyncio.Lock()  # so that no batch arrives behind the one that ends a lease
-        self._has_changes = asyncio.Event()
         self._has_started = asyncio.Event()
         self.is_keeping = resume_s > 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep leases while the block runs; at its end, give them all back."""
-        keeping = asyncio.create_task(self._keep_all(), name="journals")
+        keeping = asyncio.create_task(self._archive.run(), name="journals")
         try:
             yield
         finally:
@@ -69,9 +63,11 @@ class JournalKeeper:
             await asyncio.gather(keeping, *self._runs, return_exceptions=True)
 
     def find(self, journal_id: str, owner: str) -> Journal | None:
-        """Return a journal that is written here now, if there is one."""
+        """Return a journal that is written here now, or finished and not yet stored."""
         journal = self._live.get(journal_id)
-        return journal if journal is not None and journal.owner == owner else None
+        if journal is None:
+            return self._archive.find_whole(journal_id, owner)
+        return journal if journal.owner == owner else None
 
     async def wait_for(self, journal_id: str, owner: str) -> Journal:
         """Return a journal as soon as it is written here."""
@@ -81,17 +77,11 @@ class JournalKeeper:
         return journal
 
     async def create(self, owner: str, first: Entry) -> Journal:
-        """Begin a journal; `start` its run next.
-
-        Raises:
-            StateUnavailableError: the store does not answer.
-        """
-        journal_id, lease = uuid4().hex, None
+        """Begin a journal; `start` its run next. A store that is away gets it later."""
+        journal = self._journal(uuid4().hex, owner, [first], None)
         if self.is_keeping:
-            lease = await self._store.create(
-                journal_id, owner=owner, entries=[encode_entry(first)], terms=self._terms
-            )
-        return Journal(journal_id, owner, [first], lease=lease, on_change=self._has_changes.set)
+            await self._archive.add(journal)
+        return journal
 
     async def take(self, journal_id: str, owner: str) -> Journal:
         """Go on with a journal that nobody writes any more; `start` its run next.
@@ -103,7 +93,9 @@ class JournalKeeper:
         lease = await self._store.take(journal_id, owner=owner, terms=self._terms)
         part = await self._store.read(journal_id, owner=owner, start=0)
         entries = [decode_entry(data) for data in part.entries]
-        return Journal(journal_id, owner, entries, lease=lease, on_change=self._has_changes.set)
+        journal = self._journal(journal_id, owner, entries, lease)
+        await self._archive.add(journal)
+        return journal
 
     async def read(self, journal_id: str, owner: str, start: int) -> JournalPart:
         """Return what is stored of a journal that another worker writes, or nobody."""
@@ -119,6 +111,7 @@ class JournalKeeper:
         if journal is not None:
             journal.interrupt()
             await journal.closed.wait()
+            self._archive.forget(journal)
         if self.is_keeping:
             await self._store.delete(journal_id, owner=owner)
 
@@ -135,13 +128,11 @@ class JournalKeeper:
 
     async def save(self, journal: Journal) -> None:
         """Store what is new in a journal now, if the store answers."""
-        if journal.lease is not None:
-            await self._store_all([journal])
+        await self._archive.save(journal)
 
     async def give_back(self, journal: Journal) -> None:
         """Let others go on with a journal; to be called when its run cannot be started."""
-        if journal.lease is not None:
-            await self._store_all([journal], is_last=True)
+        await self._archive.end(journal)
 
     async def hand_over(self) -> None:
         """Stop all runs so that other workers go on with them; they have ended afterwards."""
@@ -172,44 +163,9 @@ class JournalKeeper:
         await journal.wait_abandoned(self._abandoned_s)
         raise CallerLeftError
 
-    async def _keep_all(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_HEARTBEAT_S / 2):
-                    await self._has_changes.wait()
-            await asyncio.sleep(_FLUSH_PERIOD_S)
-            self._has_changes.clear()
-            due = [journal for journal in self._live.values() if _is_due(journal, monotonic())]
-            if due:
-                await self._store_all(due)
-
-    async def _store_all(self, journals: Sequence[Journal], *, is_last: bool = False) -> None:
-        """Store what is new, and prolong the leases or end them."""
-        async with self._storing:
-            kept = [journal for journal in journals if journal.lease is not None]
-            extensions = [journal.pending(is_last=is_last) for journal in kept]
-            try:
-                outcomes = await self._store.extend(extensions, terms=self._terms)
-            except StateUnavailableError as error:  # a later call sends it again
-                log.warning("journals_not_stored", num=len(kept), reason=error.reason)
-                return
-            for journal, outcome in zip(kept, outcomes, strict=True):
-                _note(journal, outcome)
-
-
-def _is_due(journal: Journal, now: float) -> bool:
-    """Tell whether the store wants news of it, or a sign of life."""
-    is_silent = now - journal.extended_at > _HEARTBEAT_S
-    return journal.lease is not None and (journal.has_pending or is_silent)
-
-
-def _note(journal: Journal, outcome: ExtensionOutcome) -> None:
-    """A caller who reads gets the rest even if the store has lost the journal."""
-    if outcome.holding is Holding.HELD:
-        journal.extended_at = monotonic()
-        journal.note_stored(outcome.num_entries)
-        return
-    log.warning("lease_ended", holding=outcome.holding.name)
-    journal.lease = None
-    if outcome.holding is Holding.LOST or not journal.has_readers:
-        journal.interrupt()
+    def _journal(
+        self, journal_id: str, owner: str, entries: Sequence[Entry], lease: Lease | None
+    ) -> Journal:
+        return Journal(
+            journal_id, owner, entries, lease=lease, on_change=self._archive.has_changes.set
+        )

@@ -57,7 +57,8 @@ class Holding(Enum):
 
     HELD = auto()
     LOST = auto()  # somebody else has one with a higher number
-    GONE = auto()  # there is no such journal any more
+    DELETED = auto()  # its owner has had it deleted, within the last minute
+    GONE = auto()  # there is no such journal: the store has lost it
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,19 @@ class JournalStore(Protocol):
     """
 
     async def create(
-        self, journal_id: str, *, owner: str, entries: Sequence[bytes], terms: Terms
+        self,
+        journal_id: str,
+        *,
+        owner: str,
+        entries: Sequence[bytes],
+        terms: Terms,
+        number: int = 1,
     ) -> Lease:
         """Keep a new journal of one entry or more, and lease it.
+
+        Args:
+            number: of the lease. Whoever puts a journal there again that the store has lost takes
+                one that no other worker has had.
 
         Raises:
             JournalExistsError: the id is taken; nothing has changed.
@@ -121,7 +132,7 @@ class JournalStore(Protocol):
         """
 
     async def delete(self, journal_id: str, *, owner: str) -> None:
-        """Forget the journal, whoever writes it; nothing happens when there is none."""
+        """Forget the journal, whoever writes it and will learn of it; or do nothing."""
 
     async def count(self) -> int:
         """Return how many journals are kept, for a metric; may cost O(journals)."""

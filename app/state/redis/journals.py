@@ -3,6 +3,7 @@
     swarmgate:journal:{id}           owner, and the number of the latest lease
     swarmgate:journal:{id}:entries   entries, in their order
     swarmgate:journal:{id}:lease     there while the latest lease has not run out
+    swarmgate:journal:{id}:deleted   there for a minute after it was deleted, for its writer to see
 
 The first two expire in the same millisecond; a pair of which eviction took one counts as gone.
 """
@@ -25,30 +26,32 @@ from app.state.journals import (
 from app.state.redis.connection import RedisConnection, Script
 
 _PREFIX: Final = "swarmgate:journal:"
+_DELETED_MS: Final = "60000"  # many times the period at which writers extend their journals
 
-# KEYS: facts, entries, lease. ARGV: owner, lease_ms, keep_ms, entries …
+# KEYS: facts, entries, lease. ARGV: owner, lease_ms, keep_ms, number of the lease, entries …
 _CREATE: Final = Script("""
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'lease', 1)
+if redis.call('EXISTS', KEYS[1], KEYS[2]) == 2 then return 0 end
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'lease', ARGV[4])
 redis.call('DEL', KEYS[2])
-for i = 4, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
-redis.call('SET', KEYS[3], 1, 'PX', ARGV[2])
+for i = 5, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
+redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return 1
 """)
-# KEYS: those three of each journal. ARGV: lease_ms, keep_ms, and for each journal the number of
+# KEYS: those four of each journal. ARGV: lease_ms, keep_ms, and for each journal the number of
 # the lease, the number of the first entry, whether it is given back, how many entries, the entries.
-# Returns how many entries each has, -1 for a lease that is lost, -2 for a journal that is gone.
+# Returns how many entries each has, -1 for a lease that is lost, -2 for a journal that is gone,
+# -3 for one that was deleted.
 _EXTEND: Final = Script("""
 local outcomes, at = {}, 3
-for i = 1, #KEYS, 3 do
+for i = 1, #KEYS, 4 do
   local facts, entries, lease = KEYS[i], KEYS[i + 1], KEYS[i + 2]
   local start, num = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 3])
   local stored = redis.call('LLEN', entries)
   local number = redis.call('HGET', facts, 'lease')
   if stored == 0 or not number then
-    outcomes[#outcomes + 1] = -2
+    outcomes[#outcomes + 1] = redis.call('EXISTS', KEYS[i + 3]) == 1 and -3 or -2
   elseif number ~= ARGV[at] then
     outcomes[#outcomes + 1] = -1
   else
@@ -88,8 +91,12 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return number
 """)
+# KEYS: facts, entries, lease, deleted. ARGV: owner, how long its writer can learn of it.
 _DELETE: Final = Script("""
-if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then redis.call('DEL', unpack(KEYS)) end
+if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+  redis.call('SET', KEYS[4], 1, 'PX', ARGV[2])
+end
 return 1
 """)
 
@@ -101,12 +108,18 @@ class RedisJournalStore:
         self._connection = connection
 
     async def create(
-        self, journal_id: str, *, owner: str, entries: Sequence[bytes], terms: Terms
+        self,
+        journal_id: str,
+        *,
+        owner: str,
+        entries: Sequence[bytes],
+        terms: Terms,
+        number: int = 1,
     ) -> Lease:
-        args: list[str | bytes] = [owner, *_milliseconds(terms), *entries]
+        args: list[str | bytes] = [owner, *_milliseconds(terms), str(number), *entries]
         if not await self._connection.run(_CREATE, _keys(journal_id), args):
             raise JournalExistsError(journal_id)
-        return Lease(journal_id, 1)
+        return Lease(journal_id, number)
 
     async def extend(
         self, extensions: Sequence[Extension], *, terms: Terms
@@ -137,21 +150,21 @@ class RedisJournalStore:
         return Lease(journal_id, number)
 
     async def delete(self, journal_id: str, *, owner: str) -> None:
-        await self._connection.run(_DELETE, _keys(journal_id), (owner,))
+        await self._connection.run(_DELETE, _keys(journal_id), (owner, _DELETED_MS))
 
     async def count(self) -> int:
         return await self._connection.count_keys(_PREFIX + "{*}")
 
 
-def _keys(journal_id: str) -> tuple[str, str, str]:
+def _keys(journal_id: str) -> tuple[str, str, str, str]:
     facts = f"{_PREFIX}{{{journal_id}}}"
-    return facts, f"{facts}:entries", f"{facts}:lease"
+    return facts, f"{facts}:entries", f"{facts}:lease", f"{facts}:deleted"
 
 
 def _outcome_of(number: int) -> ExtensionOutcome:
     if number >= 0:
         return ExtensionOutcome(Holding.HELD, number)
-    return ExtensionOutcome(Holding.LOST if number == -1 else Holding.GONE)
+    return ExtensionOutcome({-1: Holding.LOST, -2: Holding.GONE, -3: Holding.DELETED}[number])
 
 
 def _milliseconds(terms: Terms) -> tuple[str, str]:

@@ -78,18 +78,24 @@ async def test_another_worker_goes_on_with_a_conversation(server: RedisServer) -
     assert "".join(reply.get("outputs", "") for reply in replies) == TEXT + "#"
 
 
-async def test_a_redis_that_loses_everything_does_not_end_a_stream(server: RedisServer) -> None:
-    """Its caller gets the rest; only resuming is not possible any more."""
-    engine, heard = holding(5), Heard()
-    async with worker(engine, server) as app:
-        async with RequestCaller(app, CHAT, BODY) as caller:
+async def test_a_redis_that_loses_everything_gets_a_running_stream_again(
+    server: RedisServer,
+) -> None:
+    """Its caller notices nothing, and may come back for it at any worker."""
+    engine, heard, again = holding(5), Heard(), Heard()
+    async with worker(engine, server) as one, worker(ScriptedEngine(TEXT), server) as two:
+        async with RequestCaller(one, CHAT, BODY) as caller:
             await heard.listen(caller, until="Hello")
             server.kill()
             server.restart()
             engine.released.set()
             await heard.listen_on(caller)
+        path = f"/api/v1/streams/{(heard.last_id or '').split('-')[0]}"
+        async with RequestCaller(two, path, method="GET") as caller:
+            await again.listen(caller)
 
-        assert (heard.text, heard.is_done, heard.errors) == (TEXT, True, [])
+    assert heard == again
+    assert (heard.text, heard.is_done, heard.errors) == (TEXT, True, [])
 
 
 async def test_a_frozen_redis_holds_no_token_back(server: RedisServer) -> None:

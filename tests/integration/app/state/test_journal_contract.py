@@ -91,7 +91,7 @@ async def test_many_journals_are_extended_in_one_call(store: StoreUnderTest) -> 
         [Extension(lease, 2, (b"c",) * n) for n, lease in enumerate(leases)], terms=TERMS
     )
 
-    expected = [Holding.HELD, Holding.GONE, Holding.HELD]
+    expected = [Holding.HELD, Holding.DELETED, Holding.HELD]
     assert [outcome.holding for outcome in outcomes] == expected
     assert [outcome.num_entries for outcome in outcomes] == [2, 0, 4]
 
@@ -192,8 +192,23 @@ async def test_deleting_ends_the_lease_too_and_may_be_repeated(store: StoreUnder
     await store.journals.delete("j1", owner="me")
     await store.journals.delete("j1", owner="me")
 
-    assert (await extend(store, lease, 2, b"c")).holding is Holding.GONE
+    assert (await extend(store, lease, 2, b"c")).holding is Holding.DELETED
     assert await store.journals.count() == 0
+
+
+async def test_a_journal_put_there_again_has_the_number_its_writer_chose(
+    store: StoreUnderTest,
+) -> None:
+    """So another worker, which had an old lease, cannot take it for its own."""
+    old = await create(store)
+    await store.pass_time(61)
+
+    lease = await store.journals.create(
+        "j1", owner="me", entries=[b"a"], terms=TERMS, number=2**40 + 7
+    )
+
+    assert (await extend(store, old, 1, b"b")).holding is Holding.LOST
+    assert await extend(store, lease, 1, b"b") == ExtensionOutcome(Holding.HELD, 2)
 
 
 async def test_ten_thousand_entries_can_be_added_at_once(store: StoreUnderTest) -> None:

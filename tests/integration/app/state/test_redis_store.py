@@ -206,6 +206,8 @@ async def test_a_journal_of_which_a_half_was_evicted_is_gone(server: RedisServer
             [Extension(Lease("j1", 1), 2, (b"c",))], terms=TERMS
         )
         assert outcome.holding is Holding.GONE
+        await create(store)  # whoever wrote it puts it there again
+        assert (await store.journals.read("j1", owner="me", start=0)).is_leased
 
 
 async def test_a_redis_that_came_back_without_the_latest_entries_gets_them_again(

@@ -7,13 +7,20 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.errors import DrainingError, HandedOverError
-from app.journals.entries import Closed, ConversationBegun, Entry, Failed, Produced
+from app.journals.entries import (
+    Closed,
+    ConversationBegun,
+    Entry,
+    Failed,
+    JournalUnreadableError,
+    Produced,
+)
 from app.journals.following import follow
 from app.journals.journal import Journal
 from app.journals.keeper import JournalKeeper
 from app.state.errors import JournalNotFoundError, StateUnavailableError
-from app.state.journals import Extension, ExtensionOutcome, Terms
-from app.state.memory import MemoryJournalStore
+from app.state.journals import Extension, ExtensionOutcome, JournalPart, Lease, Terms
+from app.state.memory_journals import MemoryJournalStore
 
 BEGUN = ConversationBegun("demo", 64)
 TOKENS = [Produced((token_id,), str(token_id)) for token_id in range(10)]
@@ -41,12 +48,37 @@ class FlakyStore(MemoryJournalStore):
 
     is_away = False
 
+    async def create(
+        self,
+        journal_id: str,
+        *,
+        owner: str,
+        entries: Sequence[bytes],
+        terms: Terms,
+        number: int = 1,
+    ) -> Lease:
+        self._check()
+        return await super().create(
+            journal_id, owner=owner, entries=entries, terms=terms, number=number
+        )
+
     async def extend(
         self, extensions: Sequence[Extension], *, terms: Terms
     ) -> Sequence[ExtensionOutcome]:
+        self._check()
+        return await super().extend(extensions, terms=terms)
+
+    async def read(self, journal_id: str, *, owner: str, start: int) -> JournalPart:
+        self._check()
+        return await super().read(journal_id, owner=owner, start=start)
+
+    def _check(self) -> None:
         if self.is_away:
             raise StateUnavailableError("gone")
-        return await super().extend(extensions, terms=terms)
+
+    def lose_everything(self) -> None:
+        """Forget all journals, as a Redis without a disk does when it is restarted."""
+        self.__init__(self._clock)  # type: ignore[misc]
 
 
 class Script:
@@ -190,23 +222,76 @@ async def test_a_store_that_is_away_for_a_while_gets_everything_later() -> None:
         assert await read(keeper, journal_id) == [BEGUN, *TOKENS, Closed()]
 
 
-async def test_a_store_that_has_lost_the_journal_does_not_stop_who_reads_it() -> None:
-    """It can only not be resumed any more."""
-    store, script = MemoryJournalStore(Clock()), Script()
-    async with worker(store) as keeper:
-        journal_id = await start(keeper, script.run)
-        entries: list[Entry] = []
-        reading = asyncio.create_task(read(keeper, journal_id, into=entries))
-        await store.delete(journal_id, owner="me")
+async def test_what_began_while_the_store_was_away_is_stored_later() -> None:
+    """Nobody waits for it; when it is back, any worker finds everything."""
+    store, script = FlakyStore(Clock()), Script()
+    store.is_away = True
+    async with worker(store) as one, worker(store) as two:
+        journal_id = await start(one, script.run)
+        script.allow(3)
+        await until(lambda: len(live(one, journal_id).entries) == 4)
+        store.is_away = False
+        script.allow(7)
+
+        await until(lambda: store_size(store, journal_id) == 12)
+        assert await read(two, journal_id) == [BEGUN, *TOKENS, Closed()]
+
+
+async def test_what_ended_while_the_store_was_away_is_read_here_and_stored_later() -> None:
+    """Its end is not lost with its run."""
+    store, script = FlakyStore(Clock()), Script()
+    async with worker(store) as one, worker(store) as two:
+        journal_id = await start(one, script.run)
+        store.is_away = True
+        script.allow(10)
+        await until(lambda: live(one, journal_id).closed.is_set())
+
+        assert await read(one, journal_id) == [BEGUN, *TOKENS, Closed()]
+        store.is_away = False
+        await until(lambda: store_size(store, journal_id) == 12)
+        assert await read(two, journal_id) == [BEGUN, *TOKENS, Closed()]
+
+
+async def test_a_store_that_has_lost_everything_gets_it_again() -> None:
+    """What was acknowledged can be resumed all the same."""
+    store, script = FlakyStore(Clock()), Script()
+    async with worker(store) as one, worker(store) as two:
+        journal_id = await start(one, script.run)
         script.allow(5)
-        journal = keeper.find(journal_id, "me")
-        assert journal is not None
-        await until(lambda: journal.lease is None)
+        await until(lambda: store_size(store, journal_id) == 6)
+        store.lose_everything()
         script.allow(5)
 
-        assert (await reading)[-1] == Closed()
-        with pytest.raises(JournalNotFoundError):
-            await read(keeper, journal_id)
+        await until(lambda: store_size(store, journal_id) == 12)
+        assert await read(two, journal_id) == [BEGUN, *TOKENS, Closed()]
+
+
+async def test_a_journal_that_another_worker_put_there_again_is_left_to_it() -> None:
+    """After a store has lost it, only one of two that believe to write it does."""
+    store, script = FlakyStore(Clock()), Script()
+    async with worker(store) as one, worker(store) as two:
+        journal_id = await start(one, script.run)
+        reading = asyncio.create_task(read(one, journal_id))
+        script.allow(3)
+        await until(lambda: store_size(store, journal_id) == 4)
+        store.lose_everything()
+        stranger = live(one, journal_id)
+        await store.create(
+            journal_id, owner="me", entries=[b"other"], terms=Terms(0, 60), number=99
+        )
+        script.allow(1)
+
+        with pytest.raises(JournalUnreadableError):
+            await reading
+        assert not stranger.is_kept
+        assert two.find(journal_id, "me") is None
+
+
+def live(keeper: JournalKeeper, journal_id: str) -> Journal:
+    """Return a journal that the worker has."""
+    journal = keeper.find(journal_id, "me")
+    assert journal is not None
+    return journal
 
 
 async def test_forgetting_ends_the_run_here_at_once() -> None:
@@ -223,15 +308,19 @@ async def test_forgetting_ends_the_run_here_at_once() -> None:
         assert await store.count() == 0
 
 
-async def test_forgetting_on_another_worker_ends_a_run_that_nobody_reads() -> None:
+async def test_forgetting_on_another_worker_ends_the_run() -> None:
     """As soon as it writes again."""
     store, script = MemoryJournalStore(Clock()), Script()
     async with worker(store) as one, worker(store) as two:
         journal_id = await start(one, script.run)
+        reading = asyncio.create_task(read(one, journal_id))
         await two.forget(journal_id, "me")
         script.allow(1)
 
         await until(lambda: one.find(journal_id, "me") is None)
+        with pytest.raises(JournalNotFoundError):
+            await reading
+        assert await store.count() == 0
 
 
 async def test_a_stopping_worker_hands_over_at_once() -> None:
