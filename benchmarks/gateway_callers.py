@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from statistics import quantiles
 from time import monotonic
-from typing import Final
+from typing import Final, cast
 
 TOKEN: Final = b'"content":"@'
 _STAMP: Final = re.compile(rb'"content":"@(\d+);')
@@ -89,8 +89,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
 
     def data_received(self, data: bytes) -> None:
         """Count and time what comes."""

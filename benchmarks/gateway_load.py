@@ -39,11 +39,11 @@ def main() -> None:
         results["first_byte"] = uvloop.run(
             first_byte(Target(gateway.port), arguments.rate, arguments.seconds)
         )
-        results["events"] = uvloop.run(measure(gateway.port, gateway.process, 16, 2000))
         results["cancel"] = {
             "close_socket": uvloop.run(measure_cancels(gateway, close_socket)),
             "delete_stream": uvloop.run(measure_cancels(gateway, delete_stream)),
         }
+        results["events"] = uvloop.run(measure(gateway.port, gateway.process, 16, 2000))
     with gateway_process(resume_s=0) as gateway:
         results["cancel_unkept"] = uvloop.run(measure_cancels(gateway, break_off))
     with gateway_process() as gateway:

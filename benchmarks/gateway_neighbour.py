@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 from urllib.request import urlopen
 
 import psutil
@@ -39,8 +39,7 @@ class Provider(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
         self._received = b""
         self._tasks = set[asyncio.Task[None]]()
 
@@ -178,6 +177,7 @@ def _proxy(provider_port: int) -> Iterator[tuple[int, psutil.Process]]:
             env={
                 **passed_on,
                 "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # do not fetch prices
+                "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # as ours: no keys
                 "LITELLM_LOG": "ERROR",
                 "LITELLM_MODE": "PRODUCTION",
             },
