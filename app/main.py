@@ -28,6 +28,7 @@ from app.middleware.authentication import Authentication
 from app.middleware.body_limit import BodyLimit
 from app.middleware.envelope import Envelope
 from app.observability.metrics import Metrics
+from app.observability.pulse import Pulse
 from app.settings import Settings
 from swarm_protocol.errors import SwarmError
 
@@ -61,7 +62,8 @@ def create_app(
             )
             app.state.gateway = parts
             app.state.context = AppContext(settings, parts, admission, metrics, keeper)
-            async with keeper.running():
+            pulse = Pulse(metrics.pulse, lambda: parts.engine.models, lambda: admission.is_draining)
+            async with keeper.running(), pulse.running():
                 yield
 
     app = FastAPI(title="swarmgate", openapi_url=None, lifespan=lifespan)

@@ -5,6 +5,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.replies import json_response
 from app.context import AppContext, context_of
+from app.readiness import ModelReadiness, Readiness
 from app.state.errors import StateUnavailableError
 
 router = APIRouter()
@@ -18,16 +19,13 @@ async def live() -> Response:
 
 @router.get("/health/ready")
 async def ready(request: Request) -> Response:
-    """Answer 200 when a token of each model came back lately and the store answers, else 503."""
-    context = context_of(request.scope)
-    reasons = await _reasons(context)
-    models = {
-        model.id: {"ok": canary.ok, "age_s": canary.age_s, "reason": canary.reason}
-        for model in context.gateway.engine.models.values()
-        for canary in (model.last_canary(),)
-    }
-    body = {"ready": not reasons, "reasons": reasons, "models": models}
-    return json_response(body, status=503 if reasons else 200)
+    """Answer 200 when a token of each model could be made now, else 503 and why not.
+
+    That is: a canary token came back lately, no block is missing, the state store answers, and
+    the gateway is not about to stop.
+    """
+    readiness = await _readiness(context_of(request.scope))
+    return json_response(readiness.to_json(), status=503 if readiness.reasons() else 200)
 
 
 @router.get("/metrics")
@@ -37,16 +35,12 @@ async def metrics(request: Request) -> Response:
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 
-async def _reasons(context: AppContext) -> list[str]:
-    reasons = []
-    if context.admission.is_draining:
-        reasons.append("the gateway is about to stop")
-    for model in context.gateway.engine.models.values():
-        canary = model.last_canary()
-        if not canary.ok:
-            reasons.append(f"model {model.id}: no token came back lately ({canary.reason})")
+async def _readiness(context: AppContext) -> Readiness:
+    gateway = context.gateway
     try:
-        await context.gateway.store.check()
+        await gateway.store.check()
+        has_store = True
     except StateUnavailableError:
-        reasons.append("the state store does not answer")
-    return reasons
+        has_store = False
+    models = {model.id: ModelReadiness.of(model) for model in gateway.engine.models.values()}
+    return Readiness(context.admission.is_draining, has_store, models)

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from app.errors import describe_error
 from app.observability.generations import GenerationMetrics
+from app.observability.pulse import PulseMetrics
 from app.observability.repairs import RepairMetrics
 from swarm_protocol.errors import SwarmError
 
@@ -51,6 +52,7 @@ class Metrics:
         )
         self.generations = GenerationMetrics(registry)
         self.repairs = RepairMetrics(registry)
+        self.pulse = PulseMetrics(registry)
 
     @contextmanager
     def refusals(self) -> Iterator[None]:

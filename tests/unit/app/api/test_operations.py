@@ -40,6 +40,18 @@ async def test_not_ready_says_why() -> None:
     ]
 
 
+async def test_not_ready_while_blocks_are_missing() -> None:
+    """At once, although the last canary token is young; the gaps are named."""
+    engine = ScriptedEngine()
+    engine.demo.remote.gaps = (BlockRange(2, 3), BlockRange(4, 8))
+    async with http_client(engine) as client:
+        answer = await client.get("/health/ready")
+
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == ["model demo: nobody serves blocks 2:3, 4:8"]
+    assert answer.json()["models"]["demo"]["missing_blocks"] == [[2, 3], [4, 8]]
+
+
 async def test_draining_gateway_is_not_ready() -> None:
     """A load balancer looks elsewhere then."""
     async with (
