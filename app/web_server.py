@@ -1,6 +1,7 @@
 """Runs a gateway: uvicorn's options, signals, and a shutdown that lets streams end."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -20,6 +21,8 @@ _MAX_SOCKET_MESSAGE_BYTES: Final = 1_048_576  # over the dialect's own limit, wh
 _PING_INTERVAL_S: Final = 25.0
 _LEFTOVER_TIMEOUT_S: Final = 2
 _TICK_S: Final = 0.1
+_COLLECTIONS: Final = (5_000, 20, 100)
+"""Objects until the garbage collector looks at the young, and how much rarer at older ones."""
 
 
 async def serve_gateway(
@@ -77,6 +80,7 @@ class GatewayWebServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening, and say so."""
         await super().startup(sockets)
+        _keep_collections_short()
         self._on_ready()
 
     async def main_loop(self) -> None:
@@ -101,6 +105,17 @@ class GatewayWebServer(uvicorn.Server):
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+
+def _keep_collections_short() -> None:
+    """Spare the garbage collector what was imported: looking at all of it stops tokens for 0.2 s.
+
+    Each token leaves an object, so with Python's thresholds it would look at all of thousands of
+    streams every few seconds, and find nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTIONS)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,5 +1,6 @@
 """Entries as values and as bytes."""
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -64,6 +65,7 @@ ENTRIES: list[Entry] = [
     ConversationBegun("org/model", 64),
     TurnBegun(REQUEST, PLAN),
     Produced((7, 8), "text\u2028", FinishReason.STOP),
+    Produced((7,), " a"),
     Produced((), "", choice=3),
     Produced((7,), "a", logprobs=(TokenLogprob(7, -0.25, ((7, -0.25), (8, -3.5))),)),
     TurnEnded((1, 2)),
@@ -76,6 +78,21 @@ ENTRIES: list[Entry] = [
 def test_every_entry_comes_back_as_it_was(entry: Entry) -> None:
     """In type and value, through bytes."""
     assert decode_entry(encode_entry(entry)) == entry
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.kind)
+def test_bytes_of_an_entry_hold_no_more_memory_than_they_show(entry: Entry) -> None:
+    """A store in memory keeps one per token."""
+    tracemalloc.start()
+    try:
+        encode_entry(entry)
+        before = tracemalloc.get_traced_memory()[0]
+        kept = [encode_entry(entry) for _ in range(100)]
+        held_bytes = (tracemalloc.get_traced_memory()[0] - before) / len(kept)
+    finally:
+        tracemalloc.stop()
+
+    assert held_bytes < len(kept[0]) + 100
 
 
 def test_entries_of_an_earlier_version_are_still_read() -> None:
