@@ -3,24 +3,22 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Final
 
 from torch import Tensor
 
-from app.inference.detokenizer import Detokenizer
 from app.inference.errors import EmptyPromptError
-from app.inference.output_text import Cut, OutputText
+from app.inference.generated_output import GeneratedOutput
+from app.inference.output_text import Cut
+from app.inference.replica import SampledToken
 from app.inference.requests import FinishReason, GenerationEvent, GenerationRequest, TokenTimings
 from app.inference.served_model import ServedModel
-from app.inference.stop_sequences import StopFinder
 from swarm_client.errors import (
     MaxLengthExceededError,
     RollbackUnsupportedError,
     SessionClosedError,
     SessionLostError,
 )
-from swarm_client.generation.sampler import SamplerRow
 from swarm_client.session import InferenceSession
 from swarm_client.session.events import EventListener
 
@@ -34,8 +32,7 @@ class _Generation:
 
     session: InferenceSession
     hidden: Tensor
-    row: SamplerRow
-    output: OutputText
+    output: GeneratedOutput
     max_tokens: int
     num_tokens: int = 0
 
@@ -132,7 +129,7 @@ class SwarmConversation:
             raise SessionClosedError
         self._append(request.prompt_ids, len(request.produced_ids))
         max_tokens = min(request.max_new_tokens, self._max_length - len(self._token_ids))
-        row, output = self._begin_output(request)
+        output = await GeneratedOutput.begin(self._model, request, self._token_ids)
         self._token_ids += request.produced_ids
         if self.position == len(self._token_ids):  # the last one's output is needed once more
             await self._roll_back(self.position - 1)
@@ -141,7 +138,6 @@ class SwarmConversation:
         return _Generation(
             session=self._session,
             hidden=await self._embed_pending(self._session),
-            row=row,
             output=output,
             max_tokens=max_tokens,
             num_tokens=len(request.produced_ids),
@@ -173,42 +169,31 @@ class SwarmConversation:
             raise SessionClosedError
         return session
 
-    def _begin_output(self, request: GenerationRequest) -> tuple[SamplerRow, OutputText]:
-        """Return sampler and text as they are behind the tokens that are produced already."""
-        decode = self._model.tokenizer.decoder(keeps_special_tokens=request.keeps_special_tokens)
-        output = OutputText(
-            Detokenizer(decode, self._token_ids),
-            StopFinder(request.stop, keeps_stop=request.keeps_stop),
-        )
-        random = Random(request.sampling.seed)
-        for token_id in request.produced_ids:
-            output.push(token_id)
-            if request.sampling.do_sample:
-                random.random()  # the sampler draws one number per token
-        return SamplerRow(request.sampling, self._token_ids, random), output
-
     async def _next_event(self, generation: _Generation) -> GenerationEvent:
         """Make one token, and see whether it is the last."""
-        timings = await self._step(generation)
-        output, token_id = generation.output, self._token_ids[-1]
-        text = output.push(token_id)
-        is_stop = output.is_stopped or token_id in self._model.facts.eos_token_ids
-        if not is_stop and generation.num_tokens < generation.max_tokens:
-            return GenerationEvent(text, (token_id,), timings=timings)
+        token = await self._step(generation)
+        output = generation.output
+        timings = TokenTimings(token.queue_ms, generation.session.last_step.hops, token.head_ms)
+        logprobs = () if token.logprob is None else (token.logprob,)
+        text = output.push(token.token_id)
+        if not output.has_ended and generation.num_tokens < generation.max_tokens:
+            return GenerationEvent(text, (token.token_id,), None, timings, logprobs)
         text += output.finish()
-        if output.is_stopped:
-            await self._cut_output(output.cut(), generation.num_tokens)
-        reason = FinishReason.STOP if is_stop or output.is_stopped else FinishReason.LENGTH
-        return GenerationEvent(text, (token_id,), reason, timings)
+        cut = output.cut()
+        if cut is not None:
+            await self._cut_output(cut, generation.num_tokens)
+        reason = FinishReason.STOP if output.has_ended else FinishReason.LENGTH
+        return GenerationEvent(text, (token.token_id,), reason, timings, logprobs)
 
-    async def _step(self, generation: _Generation) -> TokenTimings:
+    async def _step(self, generation: _Generation) -> SampledToken:
         """Run pending tokens through all blocks, and append the token that follows."""
-        hidden = await self._run(generation)
-        token = await self._model.replicas.sample(hidden[0, -1], generation.row)
+        async with generation.output.filling_mask():
+            hidden = await self._run(generation)
+        token = await self._model.replicas.sample(hidden[0, -1], generation.output.row)
         self._token_ids.append(token.token_id)
         generation.hidden = token.embedding
         generation.num_tokens += 1
-        return TokenTimings(token.queue_ms, generation.session.last_step.hops, token.head_ms)
+        return token
 
     async def _run(self, generation: _Generation) -> Tensor:
         """Run pending tokens; a session that servers have lost for good is begun anew."""

@@ -7,6 +7,7 @@ SwarmError
 ├── TemplateError           the messages cannot be made into a prompt
 ├── OverloadedError         too many rows wait for a replica
 ├── BadHiddenStatesError    the blocks' output yields no probabilities
+├── NoTokenAllowedError     the constraint allows no token
 ├── HeadFailedError         a fault of our own in the LM head or the sampler
 └── EngineStoppedError      the engine was closed
 """
@@ -72,6 +73,15 @@ class BadHiddenStatesError(SwarmError):
 
     def __init__(self) -> None:
         super().__init__("the servers' output yields no probabilities: it is not finite")
+
+
+class NoTokenAllowedError(SwarmError):
+    """The output so far cannot be continued such that it matches the request's constraint."""
+
+    code = "no_token_allowed"
+
+    def __init__(self) -> None:
+        super().__init__("no token of this model can continue what the constraint allows")
 
 
 class HeadFailedError(SwarmError):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from app.inference.errors import BadHiddenStatesError, HeadFailedError
+from swarm_client.generation.logprobs import TokenLogprob, token_logprobs
 from swarm_client.generation.sampler import sample_tokens
 from swarm_client.generation.sampler_row import SamplerRow
 from swarm_client.models import LocalParts
@@ -27,10 +28,14 @@ class HeadRow:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The next token of one generation and its embedding, `[1, 1, hidden_size]` on the CPU."""
+    """The next token of one generation and its embedding, `[1, 1, hidden_size]` on the CPU.
+
+    `logprob` is there if the row wants it.
+    """
 
     token_id: int
     embedding: Tensor
+    logprob: TokenLogprob | None
 
 
 def choose_tokens(parts: LocalParts, rows: Sequence[HeadRow]) -> list[Choice | SwarmError]:
@@ -59,8 +64,26 @@ def _choose_together(parts: LocalParts, rows: Sequence[HeadRow]) -> list[Choice 
         return outcomes
     if len(good) < len(rows):
         logits = logits[good]
-    token_ids = sample_tokens(logits, [rows[index].sampler_row for index in good])
+    sampler_rows = [rows[index].sampler_row for index in good]
+    token_ids = sample_tokens(logits, sampler_rows)
+    logprobs = _logprobs(logits, sampler_rows, token_ids)
     embeddings = parts.embed(torch.tensor(token_ids, device=device)).cpu()
-    for index, token_id, embedding in zip(good, token_ids, embeddings, strict=True):
-        outcomes[index] = Choice(token_id, embedding.view(1, 1, -1))
+    for row, (index, token_id, embedding) in enumerate(
+        zip(good, token_ids, embeddings, strict=True)
+    ):
+        outcomes[index] = Choice(token_id, embedding.view(1, 1, -1), logprobs.get(row))
     return outcomes
+
+
+def _logprobs(
+    logits: Tensor, rows: Sequence[SamplerRow], token_ids: Sequence[int]
+) -> dict[int, TokenLogprob]:
+    """Return those of the rows that want any, by the index of the row."""
+    wanted = {
+        index: row.num_logprobs for index, row in enumerate(rows) if row.num_logprobs is not None
+    }
+    if not wanted:
+        return {}
+    some = logits if len(wanted) == len(rows) else logits[list(wanted)]
+    found = token_logprobs(some, [token_ids[index] for index in wanted], list(wanted.values()))
+    return dict(zip(wanted, found, strict=True))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from app.inference.errors import EngineStoppedError, HeadFailedError
 from app.inference.head_batch import Choice, HeadRow, choose_tokens
+from swarm_client.generation.logprobs import TokenLogprob
 from swarm_client.models import LocalParts
 
 log = structlog.get_logger(__name__)
@@ -29,10 +30,14 @@ _JOIN_TIMEOUT_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """The next token, its embedding `[1, 1, hidden_size]`, and where its time went."""
+    """The next token, its embedding `[1, 1, hidden_size]`, and where its time went.
+
+    `logprob` is there if the row wants it.
+    """
 
     token_id: int
     embedding: Tensor
+    logprob: TokenLogprob | None
     queue_ms: float
     head_ms: float
 
@@ -133,6 +138,7 @@ class Replica:
             SampledToken(
                 choice.token_id,
                 choice.embedding,
+                choice.logprob,
                 queue_ms=(started_at - job.queued_at) * 1000,
                 head_ms=head_ms,
             )

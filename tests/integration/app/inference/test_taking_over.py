@@ -8,7 +8,9 @@ from app.inference.requests import FinishReason, GenerationRequest
 from swarm_client.generation.parameters import SamplingParameters
 from tests.integration.app.inference.swarm import Swarm, collect, request_of, text_of
 
-SAMPLED = SamplingParameters(do_sample=True, temperature=1.5, seed=11, repetition_penalty=1.1)
+SAMPLED = SamplingParameters(
+    do_sample=True, temperature=1.5, seed=11, repetition_penalty=1.1, frequency_penalty=0.6
+)
 NUM_TOKENS = 24
 
 
