@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import monotonic
 from typing import Final
 
+from app.journals.bell import Bell
 from app.journals.entries import Entry, encode_entry
 from app.journals.notices import Notice
+from app.journals.patience import Patience
 from app.state.journals import Extension, Lease
 from swarm_protocol.errors import SwarmError
 
@@ -37,12 +40,12 @@ class Journal:
     Attributes:
         id: hard to guess; who knows it (and has the owner's key, if there are keys) may read.
         entries: all so far, oldest first.
-        inbox: what the caller says to the run meanwhile.
         is_kept: whether the store shall have it, now or when it answers again.
         lease: our right to write it down in the store; None while the store does not have it.
         extended_at: when the store last heard of it, on the monotonic clock.
         closed: set when the run has ended here. Unless the last entry is an end, another may go on.
         is_handed_over: the run was stopped so that another worker may go on.
+        patience: how long the run goes on that nobody reads.
     """
 
     def __init__(
@@ -57,7 +60,6 @@ class Journal:
         self.id = journal_id
         self.owner = owner
         self.entries = list(entries)
-        self.inbox: asyncio.Queue[str | SwarmError] = asyncio.Queue(_MAX_MESSAGES)
         self.is_kept = lease is not None
         self.lease = lease
         self.extended_at = monotonic()
@@ -67,10 +69,13 @@ class Journal:
         self._num_stored = len(self.entries)
         self._room_end = 0  # up to there, no reader is far behind
         self._readers: set[Reader] = set()
-        self._is_read = asyncio.Event()
-        self._is_unread = asyncio.Event()
-        self._is_interrupted = asyncio.Event()
-        self._has_room = asyncio.Event()
+        self._has_room = Bell()
+        self.patience = Patience()
+
+    @cached_property
+    def inbox(self) -> asyncio.Queue[str | SwarmError]:
+        """What the caller says to the run meanwhile; answers have none."""
+        return asyncio.Queue(_MAX_MESSAGES)
 
     @property
     def has_readers(self) -> bool:
@@ -99,7 +104,6 @@ class Journal:
         while len(self.entries) > self._room_end:
             self._room_end = self._slowest() + _MAX_AHEAD
             if len(self.entries) > self._room_end:
-                self._has_room.clear()
                 await self._has_room.wait()
 
     def close(self) -> None:
@@ -108,36 +112,22 @@ class Journal:
         self._wake()
 
     def interrupt(self, *, is_handed_over: bool = False) -> None:
-        """Make `wait_abandoned` return."""
+        """Make the run stop."""
         self.is_handed_over |= is_handed_over
-        self._is_interrupted.set()
-
-    async def wait_abandoned(self, patience_s: float) -> None:
-        """Return when nobody has read for `patience_s`, or when the run was interrupted."""
-        interrupted = asyncio.ensure_future(self._is_interrupted.wait())
-        abandoned = asyncio.ensure_future(self._wait_unread(patience_s))
-        try:
-            await asyncio.wait({interrupted, abandoned}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            interrupted.cancel()
-            abandoned.cancel()
-            await asyncio.gather(interrupted, abandoned, return_exceptions=True)
+        self.patience.end()
 
     @contextmanager
     def reading(self, start: int) -> Iterator["Reader"]:
         """Read from number `start` on, until the block ends."""
         reader = Reader(self, start)
         self._readers.add(reader)
-        self._is_read.set()
-        self._is_unread.clear()
+        self.patience.note_readers(has_readers=True)
         try:
             yield reader
         finally:
             self._readers.discard(reader)
-            if not self._readers:
-                self._is_read.clear()
-                self._is_unread.set()
-            self._has_room.set()
+            self.patience.note_readers(has_readers=self.has_readers)
+            self._has_room.ring()
 
     def pending(self, *, is_last: bool = False) -> Extension:
         """Return what the store does not have."""
@@ -151,16 +141,7 @@ class Journal:
 
     def note_read(self) -> None:
         """Note that a reader has moved on."""
-        self._has_room.set()
-
-    async def _wait_unread(self, patience_s: float) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(patience_s):
-                    await self._is_read.wait()
-            except TimeoutError:
-                return
-            await self._is_unread.wait()
+        self._has_room.ring()
 
     def _slowest(self) -> int:
         positions = (reader.position for reader in self._readers)
@@ -178,7 +159,7 @@ class Reader:
     journal: Journal
     position: int
     notices: list[Notice] = field(default_factory=list)
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _news: Bell = field(default_factory=Bell)
 
     async def next(self) -> Reading | None:
         """Wait for something new and return it; None when the journal is closed here."""
@@ -186,7 +167,6 @@ class Reader:
         while self.position >= len(entries) and not self.notices:
             if self.journal.closed.is_set():
                 return None
-            self._news.clear()
             await self._news.wait()
         reading = Reading(self.position, entries[self.position :], tuple(self.notices))
         self.position = len(entries)
@@ -196,4 +176,4 @@ class Reader:
 
     def wake(self) -> None:
         """Note that there is something new."""
-        self._news.set()
+        self._news.ring()

@@ -11,12 +11,11 @@ from uuid import uuid4
 
 import structlog
 
-from app.admission import CallerLeftError
 from app.errors import HandedOverError, describe_error
 from app.journals.archive import Archive
 from app.journals.entries import Closed, Entry, Failed, decode_entry
 from app.journals.journal import Journal
-from app.presence import run_beside, run_to_the_end
+from app.presence import run_to_the_end
 from app.state.journals import JournalPart, JournalStore, Lease, Terms
 from swarm_protocol.errors import SwarmError
 
@@ -143,25 +142,27 @@ class JournalKeeper:
             await journal.closed.wait()
 
     async def _run(self, journal: Journal, run: Coroutine[None, None, None]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         try:
-            await run_beside(self._watch(journal), run)
+            with journal.patience.watching(self._abandoned_s, task.cancel):
+                await run
             journal.append(Closed())
-        except CallerLeftError:
-            pass
+        except asyncio.CancelledError:
+            if not journal.patience.is_over:
+                raise
+            task.uncancel()
         except HandedOverError:
             journal.is_handed_over = True
         except Exception as error:
             if not isinstance(error, SwarmError):
                 log.exception("generation_crashed")
-            journal.append(Failed(describe_error(error)))
+            if not journal.patience.is_over:
+                journal.append(Failed(describe_error(error)))
         finally:
             del self._live[journal.id]
             await run_to_the_end(self.give_back(journal))
             journal.close()
-
-    async def _watch(self, journal: Journal) -> None:
-        await journal.wait_abandoned(self._abandoned_s)
-        raise CallerLeftError
 
     def _journal(
         self, journal_id: str, owner: str, entries: Sequence[Entry], lease: Lease | None

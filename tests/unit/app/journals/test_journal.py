@@ -83,21 +83,16 @@ async def test_a_run_waits_for_a_reader_who_is_far_behind() -> None:
     await waiting
 
 
-async def test_a_run_is_abandoned_when_nobody_has_read_for_a_while() -> None:
-    """A reader who comes in time changes that."""
+async def test_several_who_write_one_journal_wait_for_its_reader_together() -> None:
+    """Choices of one answer do."""
     journal = journal_of()
-    with journal.reading(0):
-        assert await is_waiting(journal.wait_abandoned(0))
-    await journal.wait_abandoned(0.001)
+    with journal.reading(0) as reader:
+        journal.append(*[A] * 65)
+        writers = [asyncio.ensure_future(journal.wait_room()) for _ in range(3)]
+        await asyncio.sleep(0)
 
-
-async def test_an_interrupted_run_is_abandoned_at_once() -> None:
-    """Whoever reads it."""
-    journal = journal_of()
-    with journal.reading(0):
-        journal.interrupt(is_handed_over=True)
-        await journal.wait_abandoned(60)
-    assert journal.is_handed_over
+        await reader.next()
+        await asyncio.gather(*writers)
 
 
 async def test_only_what_the_store_lacks_is_sent_to_it() -> None:
