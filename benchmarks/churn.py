@@ -3,6 +3,7 @@
 On the demo model, 4 stages x 2 servers, each a process. `kills`: seeded kills, every trial against
 an undisturbed run. `history`: how the gap grows with what must be replayed. `goodput`: tokens per
 second when servers die at random, against starting over. Killed servers are started again.
+`rolling`: all servers are restarted one after the other, each with a SIGTERM, during one stream.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import torch
 from benchmarks.churn_goodput import measure_goodput
 from benchmarks.churn_history import measure_history
 from benchmarks.churn_kills import run_kills
+from benchmarks.churn_rolling import measure_rolling
 from benchmarks.report import print_report
 from swarm_client.settings import RoutingSettings
 from tests.harness.churn_client import ChurnClient, churn_client
@@ -29,7 +31,7 @@ def main() -> None:
     """Run one of the benchmarks."""
     arguments = read_arguments()
     torch.set_num_threads(1)
-    commands = {"kills": kills, "history": history, "goodput": goodput}
+    commands = {"kills": kills, "history": history, "goodput": goodput, "rolling": rolling}
     results = asyncio.run(commands[arguments.command](arguments))
     print_report(f"churn_{arguments.command}", {"dtype": arguments.dtype, **results})
 
@@ -49,7 +51,9 @@ def read_arguments() -> argparse.Namespace:
     goodput_parser.add_argument("--rates", type=float, nargs="+", default=[0.0, 1e-3, 1e-2])
     goodput_parser.add_argument("--tokens", type=int, default=128, help="of one generation")
     goodput_parser.add_argument("--generations", type=int, default=8)
-    for command in (kills_parser, history_parser, goodput_parser):
+    rolling_parser = commands.add_parser("rolling")
+    rolling_parser.add_argument("--tokens", type=int, default=2000, help="of the stream")
+    for command in (kills_parser, history_parser, goodput_parser, rolling_parser):
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     return parser.parse_args()
@@ -97,6 +101,12 @@ async def goodput(arguments: argparse.Namespace) -> Mapping[str, object]:
             for rate in arguments.rates
         }
     return {"num_tokens": arguments.tokens, "deaths_per_step": rates}
+
+
+async def rolling(arguments: argparse.Namespace) -> Mapping[str, object]:
+    """Restart all servers during one stream."""
+    async with swarm_and_client(arguments.dtype) as (swarm, client):
+        return await measure_rolling(swarm, client, num_tokens=arguments.tokens)
 
 
 @asynccontextmanager

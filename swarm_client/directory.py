@@ -87,10 +87,16 @@ class Directory:
         self._servers: tuple[Server, ...] = ()
         self._pings: dict[PeerId, float] = {}
         self._bans: dict[PeerId, _Ban] = {}
+        self._offline: frozenset[PeerId] = frozenset()  # by their records
+        self._leaving: dict[PeerId, float] = {}  # by their own word, until
 
     def update(self, found: Mapping[str, Mapping[str, FoundRecord]], now: float) -> None:
         """Replace the servers by those in `found`, the records of all blocks."""
-        self._servers = read_servers(found, self._facts.dht_prefix, self._facts.num_blocks)
+        servers = read_servers(found, self._facts.dht_prefix, self._facts.num_blocks)
+        is_offline = ServerState.OFFLINE
+        self._servers = tuple(one for one in servers if one.record.state != is_offline)
+        self._offline = frozenset(one.peer for one in servers if one.record.state == is_offline)
+        self._leaving = {peer: until for peer, until in self._leaving.items() if until > now}
         present = {server.peer: server.expires_at for server in self._servers}
         self._pings = {peer: ping for peer, ping in self._pings.items() if peer in present}
         self._bans = {p: ban for p, ban in self._bans.items() if ban.until > now or p in present}
@@ -110,6 +116,15 @@ class Directory:
         """Avoid a peer for a while; when it is used again, it is measured anew."""
         self.latencies.forget(peer)
         self._bans[peer] = _Ban(now + self._ban_s)
+
+    def leave(self, peer: PeerId, now: float) -> None:
+        """Take in that a server has said that it is about to stop: it is avoided for a while."""
+        self.ban(peer, now)
+        self._leaving[peer] = now + self._ban_s
+
+    def is_leaving(self, peer: PeerId, now: float) -> bool:
+        """Tell whether a server is about to stop, by its own word or its latest record."""
+        return peer in self._offline or self._leaving.get(peer, now) > now
 
     def is_banned(self, peer: PeerId, now: float) -> bool:
         """Tell whether a peer is to be avoided."""

@@ -66,6 +66,7 @@ class ModelServers:
             dht_prefix=facts.dht_prefix,
             hidden_size=facts.hidden_size,
             timeout_s=settings.connect_timeout_s,
+            on_leaving=self._leave,
         )
         self._random = Random()
         self._dialler = Dialler(
@@ -132,6 +133,10 @@ class ModelServers:
         log.info("peer_hesitated", peer=peer, model=self._facts.source)
         self.directory.record_ping(peer, inf)
 
+    def is_leaving(self, peer: PeerId) -> bool:
+        """Tell whether a server has said that it is about to stop."""
+        return self.directory.is_leaving(peer, _now())
+
     def has_returned(self, peer: PeerId) -> bool:
         """Tell whether a peer that failed may be tried again where there is no other."""
         return self.directory.has_returned(peer, _now())
@@ -170,6 +175,13 @@ class ModelServers:
     def release_move(self) -> None:
         """The session that claimed it has moved, or not."""
         self._is_moving = False
+
+    def _leave(self, peer: PeerId) -> None:
+        """A server is about to stop: sessions move away, and nobody comes."""
+        log.info("server_leaves", peer=peer, model=self._facts.source)
+        self.directory.leave(peer, _now())
+        self._descriptions.forget(peer)
+        self._lanes.forget(peer)
 
     async def close(self) -> None:
         """End the streams that sessions share; sessions on them fail. Idempotent."""

@@ -11,14 +11,14 @@ from typing import Final
 from swarm_protocol.errors import MalformedMessageError
 from swarm_protocol.identifiers import BlockRange, PeerId, make_uid
 from swarm_protocol.node import FoundRecord
-from swarm_protocol.records import ServerRecord, ServerState
+from swarm_protocol.records import ServerRecord
 
 _MAX_PEER_ID_LENGTH: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that is online or joining, and the span it announces, clipped to the model.
+    """A server in any state, and the span it announces, clipped to the model.
 
     `expires_at` is that of its newest record, in UTC seconds: it grows with each announcement.
     """
@@ -51,8 +51,7 @@ def read_servers(
             if sighting is not None and _may_be_peer_id(subkey):
                 sightings.setdefault(PeerId(subkey), []).append(sighting)
     servers = [_server(peer, seen, num_blocks) for peer, seen in sightings.items()]
-    online = [server for server in servers if server.record.state != ServerState.OFFLINE]
-    return tuple(sorted(online, key=lambda server: (server.blocks, server.peer)))
+    return tuple(sorted(servers, key=lambda server: (server.blocks, server.peer)))
 
 
 def _server(peer: PeerId, sightings: list[_Sighting], num_blocks: int) -> Server:

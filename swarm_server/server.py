@@ -249,6 +249,8 @@ class BlockServer:
         self._is_offline = True
         self._admission.start_draining()
         self._training.start_draining()
+        if self._dialect is not None:
+            self._dialect.start_draining()
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.wait({self._announcing})

@@ -9,7 +9,7 @@ Sessions that are answered together step on together, so their next steps share 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 
 import torch
@@ -23,6 +23,8 @@ from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, SessionTerms
 from swarm_client.session.step_checks import is_finite
 from swarm_protocol.dialect import (
+    DRAINING_CODE,
+    NO_SESSION,
     FailedFrame,
     Failure,
     HelloReply,
@@ -45,8 +47,23 @@ from swarm_protocol.node import MAX_FRAME_BYTES, CallStream
 class Lane:
     """An open stream; `run` must be running. All methods belong to one event loop."""
 
-    def __init__(self, peer: PeerId, stream: CallStream, hello: HelloReply) -> None:
+    def __init__(
+        self,
+        peer: PeerId,
+        stream: CallStream,
+        hello: HelloReply,
+        on_leaving: Callable[[PeerId], None] = lambda peer: None,
+    ) -> None:
+        """Take a stream that is open.
+
+        Args:
+            peer: the server.
+            stream: to it, of `swarmgate.steps`.
+            hello: what it has said about itself.
+            on_leaving: is told when the server is about to stop.
+        """
         self.deadlines = Deadlines()
+        self._on_leaving = on_leaving
         self._hello = hello
         self._peer = peer
         self._stream = stream
@@ -192,6 +209,10 @@ class Lane:
         self._has_mail.set()  # there is room for steps that waited
 
     def _end(self, failure: Failure) -> None:
+        if failure.session_id == NO_SESSION:
+            if failure.code == DRAINING_CODE:
+                self._on_leaving(self._peer)
+            return
         self._outbox.cancel(failure.session_id)
         session = self._sessions.get(failure.session_id)
         if session is not None:

@@ -5,7 +5,7 @@ greeted again until it has failed.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from traceback import format_exception
 
 from swarm_client.lanes.chained_session import chain_sessions
@@ -42,6 +42,7 @@ class Lanes:
         dht_prefix: str,
         hidden_size: int,
         timeout_s: float,
+        on_leaving: Callable[[PeerId], None] = lambda peer: None,
     ) -> None:
         """Begin without lanes.
 
@@ -50,11 +51,13 @@ class Lanes:
             dht_prefix: of the model.
             hidden_size: of the model.
             timeout_s: for greeting a server and opening a lane to it.
+            on_leaving: is told when a server says that it is about to stop.
         """
         self._node = node
         self._hello = HelloRequest((VERSION,), dht_prefix).to_wire()
         self._hidden_size = hidden_size
         self._timeout_s = timeout_s
+        self._on_leaving = on_leaving
         self._lanes: dict[PeerId, asyncio.Task[Lane | None]] = {}  # None: it speaks Petals
         self._running: set[asyncio.Task[None]] = set()
 
@@ -122,7 +125,7 @@ class Lanes:
         except TimeoutError as error:
             reason = f"no lane to it within {self._timeout_s:g} s"
             raise PeerUnreachableError(peer, reason) from error
-        lane = Lane(peer, stream, hello)
+        lane = Lane(peer, stream, hello, self._on_leaving)
         running = asyncio.create_task(self._run(lane))
         self._running.add(running)
         running.add_done_callback(self._running.discard)

@@ -14,7 +14,7 @@ from swarm_protocol.identifiers import BlockRange, PeerId
 class HopLost:
     """A server is given up.
 
-    `reason` is the code of the error it failed with, or `late` or `slow`.
+    `reason` is the code of the error it failed with, or `late`, `slow` or `leaving`.
     """
 
     peer: PeerId

@@ -185,7 +185,7 @@ class InferenceSession:
         self._is_stepping = True
         try:
             if self._moves.is_under_way:
-                await self._leave_slow_hop(len(hidden))
+                await self._change_servers(len(hidden))
             output = await self._runner.run(self.blocks, inputs)
         except BaseException:
             abandon(self._hops.step_failed())
@@ -213,12 +213,13 @@ class InferenceSession:
         finally:
             abandon(sessions)
 
-    async def _leave_slow_hop(self, num_rows: int) -> None:
+    async def _change_servers(self, num_rows: int) -> None:
         """Let others take over that have been brought up to date beside the steps."""
         began_at = asyncio.get_running_loop().time()
-        if taken := await self._moves.take(self._hops, num_rows):
-            hop, others = taken
-            self._runner.repairs.adopt(hop, others, num_rows, "slow", since=began_at)
+        if moved := await self._moves.take(self._hops, num_rows):
+            self._runner.repairs.adopt(
+                moved.hop, moved.others, num_rows, moved.reason, since=began_at
+            )
 
     def _check_step(self, hidden: Tensor, prompts: Tensor | None, hypo_ids: Tensor | None) -> None:
         if self._is_closed:

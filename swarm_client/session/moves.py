@@ -1,4 +1,6 @@
-"""Leaving a slow server between two steps, for others that were brought up to date meanwhile.
+"""Leaving a server between two steps, for others that were brought up to date meanwhile.
+
+It is slow, or about to stop.
 
 ```
 steps on the old server    ──┬─────┬─────┬─────┬─────┐
@@ -11,7 +13,7 @@ Nothing is lost when it fails: the session goes on where it is.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from swarm_client.routing import Hop
 from swarm_client.routing.slowness import SlowHops, SlowRule
@@ -19,13 +21,19 @@ from swarm_client.session.hop_session import StepInputs
 from swarm_client.session.session_hop import SessionHop
 from swarm_client.session.session_hops import SessionHops
 from swarm_protocol.errors import SwarmError
+from swarm_protocol.identifiers import PeerId
 
 _FEW_TOKENS: Final = 8  # that are caught up with while a step waits for it
 _CATCH_UP_S: Final = 1.0
 
+Reason: TypeAlias = Literal["slow", "leaving"]
+
 
 class Elsewhere(Protocol):
-    """What a session asks about servers that it does not use."""
+    """What a session asks about its servers, and about those that it does not use."""
+
+    def is_leaving(self, peer: PeerId) -> bool:
+        """Tell whether a server has said that it is about to stop."""
 
     def time_elsewhere_s(self, hop: Hop, num_rows: int) -> float | None:
         """Return the time of a decode step over a hop's blocks at the best other servers.
@@ -51,8 +59,11 @@ Run: TypeAlias = Callable[[SessionHops, StepInputs], Awaitable[object]]
 class _Move:
     """One hop on its way to other servers, while it is still in use."""
 
-    def __init__(self, hop: SessionHop, num_rows: int, replay: Replay, run: Run) -> None:
+    def __init__(
+        self, hop: SessionHop, reason: Reason, num_rows: int, replay: Replay, run: Run
+    ) -> None:
         self.hop = hop
+        self.reason = reason
         self._num_rows = num_rows
         self._replay = replay
         self._run = run
@@ -118,6 +129,14 @@ class _Move:
         self._num_run, self._num_run_tokens = self._history.num_steps, self._history.num_tokens
 
 
+class Moved(NamedTuple):
+    """A hop to be replaced, by whom, and why."""
+
+    hop: SessionHop
+    others: SessionHops
+    reason: Reason
+
+
 class Moves:
     """Of one session: which hop is moved, if any."""
 
@@ -136,17 +155,17 @@ class Moves:
         return self._move is not None
 
     def consider(self, hops: SessionHops, num_rows: int, now: float) -> None:
-        """Between steps: begin to move a hop that is slow. At most one at a time."""
+        """Between steps: begin to move a hop that has to be left. At most one at a time."""
         if now < self._next_look_at or self._move is not None:
             return
         self._next_look_at = now + self._look_s
         for hop in hops:
-            if self._is_to_be_left(hop, num_rows, now) and self._elsewhere.claim_move():
-                self._slow_hops.left(hop.session.hop, now)
-                self._move = _Move(hop, num_rows, self._replay, self._run)
+            reason = self._reason_to_leave(hop, num_rows, now)
+            if reason is not None:
+                self._move = _Move(hop, reason, num_rows, self._replay, self._run)
                 return
 
-    async def take(self, hops: SessionHops, num_rows: int) -> tuple[SessionHop, SessionHops] | None:
+    async def take(self, hops: SessionHops, num_rows: int) -> Moved | None:
         """Before a step: return the hop to be replaced, and by whom, if others are ready."""
         move = self._move
         if move is None or not (move.has_ended or not move.fits(hops, num_rows)):
@@ -155,18 +174,32 @@ class Moves:
             others = await move.finish() if move.fits(hops, num_rows) else None
         finally:
             await self.drop()
-        return None if others is None else (move.hop, others)
+        return None if others is None else Moved(move.hop, others, move.reason)
 
     async def drop(self) -> None:
         """Move nothing."""
         move, self._move = self._move, None
         if move is not None:
-            self._elsewhere.release_move()
+            if move.reason == "slow":
+                self._elsewhere.release_move()
             await move.drop()
 
-    def _is_to_be_left(self, hop: SessionHop, num_rows: int, now: float) -> bool:
+    def _reason_to_leave(self, hop: SessionHop, num_rows: int, now: float) -> Reason | None:
+        """Return why a hop must be moved now.
+
+        A server that stops is left by all sessions at once, a slow one by one after the other.
+        """
         if not hop.is_usable or not hop.history.is_complete or hop.history.num_steps == 0:
-            return False
+            return None
+        one = hop.session.hop
+        if self._elsewhere.is_leaving(one.peer):
+            return "leaving"  # others may be known only when they are looked up
+        if self._is_slow(hop, num_rows, now) and self._elsewhere.claim_move():
+            self._slow_hops.left(one, now)
+            return "slow"
+        return None
+
+    def _is_slow(self, hop: SessionHop, num_rows: int, now: float) -> bool:
         usual_s = hop.latencies.usual_s(num_rows, now)
         if usual_s is None:
             return False

@@ -51,6 +51,9 @@ class RouteSource(Protocol):
     def report_silence(self, peer: PeerId) -> None:
         """Count a peer as out of reach until it is measured again."""
 
+    def is_leaving(self, peer: PeerId) -> bool:
+        """Tell whether a server has said that it is about to stop."""
+
     def has_returned(self, peer: PeerId) -> bool:
         """Tell whether a peer that failed may be tried again where there is no other."""
 
@@ -147,8 +150,12 @@ class RouteSearch:
         """Return how long steps take at a hop, in all sessions."""
         return self._source.latencies(hop)
 
+    def is_leaving(self, peer: PeerId) -> bool:
+        """See `Elsewhere`, as for the next three."""
+        return self._source.is_leaving(peer)
+
     def time_elsewhere_s(self, hop: Hop, num_rows: int) -> float | None:
-        """See `Elsewhere`, as for the next two."""
+        """In sessions like this one."""
         num_cache_tokens = self.max_length * num_rows
         return self._source.time_elsewhere_s(
             hop, num_rows=num_rows, num_cache_tokens=num_cache_tokens

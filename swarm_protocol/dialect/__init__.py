@@ -7,6 +7,8 @@ in and out. Must not know sessions, engines or streams.
 
 from swarm_protocol.dialect.decoding import decode_reply, decode_request
 from swarm_protocol.dialect.endings import (
+    DRAINING_CODE,
+    NO_SESSION,
     CancelFrame,
     CloseFrame,
     FailedFrame,
@@ -45,8 +47,10 @@ from swarm_protocol.dialect.steps import (
 )
 
 __all__ = [
+    "DRAINING_CODE",
     "HASH_BYTES",
     "IS_COPY",
+    "NO_SESSION",
     "TOKEN_BYTES",
     "VERSION",
     "WANTS_PUSH",

@@ -17,10 +17,19 @@ _MAX_CODE_LENGTH: Final = 64
 _MAX_MESSAGE_LENGTH: Final = 1000
 _MAX_FACTS: Final = 32
 
+NO_SESSION: Final = 0
+"""Id of a failure that ends no session: it tells of the server."""
+
+DRAINING_CODE: Final = "server_draining"
+"""Of the failure by which a server that is about to stop says so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A session has ended by an error; `code` is stable, `message` is for logs."""
+    """A session has ended by an error; `code` is stable, `message` is for logs.
+
+    With the id `NO_SESSION` none has.
+    """
 
     session_id: int
     code: str

@@ -110,20 +110,6 @@ async def test_a_reply_that_comes_too_late_changes_nothing(
     assert [type(event) for event in events] == [HopLost, HopRestored]
 
 
-async def test_a_rolling_restart_goes_unnoticed(swarm: ChurnSwarm, client: ChurnClient) -> None:
-    """One server of each stage, then the other one; each drains, ends, and starts anew."""
-
-    def restart(index: int) -> Action:
-        chosen = [replica for replica in swarm.replicas.values() if replica.index == index]
-        return lambda _: swarm.restart(chosen)
-
-    before = {replica.peer for replica in swarm.replicas.values()}
-    await assert_same_tokens(client, {20: restart(0), 40: restart(1), 60: lambda _: None})
-
-    after = {replica.peer for replica in swarm.replicas.values()}
-    assert len(after - before) == len(swarm.spans)  # the other half have keys of their own
-
-
 @pytest.mark.parametrize("skew_s", [2, -2])
 async def test_a_clock_that_is_two_seconds_off_is_good_enough(
     swarm: ChurnSwarm, client: ChurnClient, tmp_path: Path, skew_s: int

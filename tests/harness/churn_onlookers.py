@@ -1,10 +1,12 @@
-"""An onlooker that does something in the middle of a generation."""
+"""Onlookers that do something in the middle of a generation."""
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from swarm_client.session import InferenceSession, SessionEvent
+
+_READING_S: Final = 0.05
 
 Action: TypeAlias = Callable[[InferenceSession], None]
 
@@ -47,3 +49,40 @@ class ActsAt:
             assert self._session is not None, "set before the first token and event"
             acting = asyncio.to_thread(action, self._session)
             self._running.append(asyncio.ensure_future(acting))
+
+
+class ReadsWhile:
+    """An `Onlooker` that reads 20 tokens a second while something is done, and then all the rest.
+
+    It is done in a thread, from the first token on.
+
+    Attributes:
+        events: of the session, so far.
+        num_read: tokens that had come when it was done; None before.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.events: list[SessionEvent] = []
+        self.num_read: int | None = None
+        self._work = work
+        self._working: asyncio.Future[None] | None = None
+
+    def prefill_begins(self, session: InferenceSession) -> None:
+        """Nothing is done yet."""
+
+    async def token_came(self, num_tokens: int) -> None:
+        """Read it, and take the time that takes."""
+        if self._working is None:
+            self._working = asyncio.ensure_future(asyncio.to_thread(self._work))
+        await asyncio.wait([self._working], timeout=_READING_S)
+        if self._working.done() and self.num_read is None:
+            self.num_read = num_tokens
+
+    def event_came(self, event: SessionEvent) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    async def finish(self) -> None:
+        """Wait until it is done."""
+        if self._working is not None:
+            await self._working

@@ -35,6 +35,14 @@ class DialectHandler:
         opener = SessionOpener(model, engine, admission, limits)
         self._services = LaneServices(model, limits, opener, pushes, by_token={})
         self._ends: set[asyncio.Timeout] = set()
+        self._lanes: set[ServedLane] = set()
+        self._is_draining = False
+
+    def start_draining(self) -> None:
+        """Tell all clients that the server is about to stop, those that come later as well."""
+        self._is_draining = True
+        for lane in self._lanes:
+            lane.tell_draining()
 
     def end_all(self) -> None:
         """End every stream now; memory of sessions in a batch is back when the batch ends."""
@@ -50,6 +58,9 @@ class DialectHandler:
             SwarmError: its text goes to the client.
         """
         lane = ServedLane(stream, self._services)
+        self._lanes.add(lane)
+        if self._is_draining:
+            lane.tell_draining()
         error: SwarmError | None = None
         try:
             async with asyncio.timeout(None) as end:
@@ -62,6 +73,8 @@ class DialectHandler:
             error = ServerDrainingError()
         except* Exception as failures:
             error = presentable(failures.exceptions[0])
+        finally:
+            self._lanes.discard(lane)
         if error is not None:
             log.warning("stream_failed", peer=stream.caller, code=error.code)
             raise error

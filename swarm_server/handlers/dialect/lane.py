@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarm_protocol.dialect import (
+    NO_SESSION,
     CancelFrame,
     CloseFrame,
     Opened,
@@ -28,6 +29,7 @@ from swarm_protocol.node import ServedStream
 from swarm_server.engine.serving.requests import StepResult
 from swarm_server.errors import (
     InvalidStepError,
+    ServerDrainingError,
     SessionExpiredError,
     SessionNotUniqueError,
 )
@@ -87,6 +89,10 @@ class ServedLane:
         finally:
             for session in list(self._sessions.values()):
                 self._end(session)
+
+    def tell_draining(self) -> None:
+        """Say that the server is about to stop; sessions go on."""
+        self._replies.add_failure(describe_failure(NO_SESSION, ServerDrainingError()))
 
     # What sessions ask of their owner.
 

@@ -57,6 +57,30 @@ def test_a_ban_outlives_a_lookup() -> None:
     assert directory.is_banned(A, now=20)
 
 
+def test_a_server_that_says_it_leaves_is_left_and_avoided_for_a_while() -> None:
+    """It may come back under the same name, sooner than anybody looks its records up."""
+    directory = directory_of(a="0:4")
+
+    directory.leave(A, now=10)
+
+    assert directory.is_leaving(A, now=24.9)
+    assert directory.candidates(now=24.9)[0].is_avoided
+    directory.update(found(a="0:4"), now=25)
+    assert not directory.is_leaving(A, now=25)
+    assert not directory.candidates(now=25)[0].is_avoided
+
+
+def test_a_server_whose_record_says_it_leaves_is_left_and_not_shown() -> None:
+    """Servers of Petals say it in no other way."""
+    directory = directory_of(a="0:4", b="0:4")
+
+    directory.update(found(state=0, b="0:2") | found(a="2:4"), now=1)
+
+    assert directory.is_leaving(B, now=1)
+    assert not directory.is_leaving(A, now=1)
+    assert directory.peers() == (A,)
+
+
 def test_joining_servers_are_shown_but_not_routed() -> None:
     """They have no weights yet."""
     directory = Directory(FACTS, ban_s=15)

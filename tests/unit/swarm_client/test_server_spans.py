@@ -51,9 +51,11 @@ def test_the_newest_record_counts_after_a_move() -> None:
     assert (server.blocks, server.record.state) == (BlockRange(3, 6), ServerState.JOINING)
 
 
-def test_offline_servers_are_dropped() -> None:
-    """They say so before they leave."""
-    assert spans(records("peer", range(6), (0, 1.0))) == []
+def test_servers_that_leave_are_read_as_well() -> None:
+    """They say so before they do: sessions must hear of it."""
+    (server,) = read_servers(records("peer", range(6), (0, 1.0)), "m", 6)
+
+    assert server.record.state == ServerState.OFFLINE
 
 
 @pytest.mark.parametrize(

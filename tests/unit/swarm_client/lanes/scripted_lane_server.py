@@ -12,6 +12,8 @@ from torch import Tensor
 
 from swarm_client.session.hop_session import SessionTerms
 from swarm_protocol.dialect import (
+    DRAINING_CODE,
+    NO_SESSION,
     WANTS_PUSH,
     CancelFrame,
     CloseFrame,
@@ -117,6 +119,12 @@ class ScriptedLaneServer:
     def says(self, **changes: object) -> None:
         """Change its hello."""
         self.hello = replace(self.hello, **changes)  # type: ignore[arg-type]  # tests name fields
+
+    async def tell_draining(self) -> None:
+        """Say that it is about to stop."""
+        assert self._stream is not None
+        failure = Failure(NO_SESSION, DRAINING_CODE, "soon", retryable=True)
+        await self._stream.send(encode_failed([failure]))
 
     async def _greet(self, request: bytes, caller: PeerId) -> bytes:
         assert HelloRequest.parse(request).dht_prefix == FACTS.dht_prefix

@@ -37,11 +37,13 @@ class Client:
     def __init__(self, network: MemoryNetwork, server: ScriptedLaneServer) -> None:
         self.network = network
         self.server = server
+        self.leaving: list[PeerId] = []
         self.lanes = Lanes(
             network.node("client"),
             dht_prefix=FACTS.dht_prefix,
             hidden_size=FACTS.hidden_size,
             timeout_s=5,
+            on_leaving=self.leaving.append,
         )
 
     async def session(
@@ -94,6 +96,19 @@ async def test_a_step_comes_back_with_its_timings() -> None:
 
         assert torch.equal(output.hidden, expected_output(hidden, BLOCKS))
         assert (output.queue_ms, output.compute_ms) == (1.5, 2.5)
+
+
+async def test_a_server_that_is_about_to_stop_says_so_and_goes_on() -> None:
+    """Its sessions are told nothing: whoever owns them has others take over."""
+    async with lane_client() as client:
+        session = await client.session()
+        await step(session, one_token(1))
+
+        await client.server.tell_draining()
+
+        output = await step(session, one_token(2), 1)
+        assert torch.equal(output.hidden, expected_output(one_token(2), BLOCKS))
+        assert client.leaving == [client.server.peer]
 
 
 async def test_steps_of_one_moment_leave_in_one_frame_again_and_again() -> None:

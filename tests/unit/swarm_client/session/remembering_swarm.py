@@ -108,10 +108,16 @@ class RememberingSwarm:
         splits: blocks of each server.
         deaths: whoever receives the step of this number, counted over the whole swarm, dies.
         seems_slow: whoever is in use seems to be slower than everybody else.
+        leaving: peers that are about to stop; there are others.
     """
 
     def __init__(
-        self, splits: Sequence[str], deaths: Collection[int] = (), *, seems_slow: bool = False
+        self,
+        splits: Sequence[str],
+        deaths: Collection[int] = (),
+        *,
+        seems_slow: bool = False,
+        leaving: Collection[str] = (),
     ) -> None:
         self.servers: list[RememberingServer] = []
         self.num_steps = 0
@@ -119,6 +125,7 @@ class RememberingSwarm:
         self.sessions: list[RememberingSession] = []
         self.num_moves = 0
         self._seems_slow = seems_slow
+        self._leaving = leaving
         for split in splits:
             self.add(BlockRange.parse(split))
 
@@ -182,6 +189,10 @@ class RememberingSwarm:
 
     def report_silence(self, peer: PeerId) -> None:
         """Everybody answers at once."""
+
+    def is_leaving(self, peer: PeerId) -> bool:
+        """Whoever was named."""
+        return peer in self._leaving
 
     def has_returned(self, peer: PeerId) -> bool:
         """The dead stay dead."""

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from swarm_protocol.dialect import (
+    DRAINING_CODE,
+    NO_SESSION,
     StepEntry,
     StepExtras,
     encode_cancel,
@@ -409,3 +411,19 @@ async def test_a_draining_server_ends_streams_and_says_why(server: LaneBench) ->
     with pytest.raises(PeerRefusedError, match="shutting down"):
         await lane.receive()
     await server.assert_all_is_free()
+
+
+async def test_clients_hear_at_once_that_the_server_is_about_to_stop(server: LaneBench) -> None:
+    """Sessions that are open go on; a client that comes later hears it, too."""
+    lane = await server.lane()
+    await lane.open(opening(1))
+    await lane.next_opened()
+
+    server.handler.start_draining()
+
+    failure = await lane.next_failure()
+    assert (failure.session_id, failure.code) == (NO_SESSION, DRAINING_CODE)
+    await lane.step(1, 0, 0, 5.0)
+    assert (await lane.next_output())[1] == [5]
+    late = await server.lane()
+    assert (await late.next_failure()).code == DRAINING_CODE

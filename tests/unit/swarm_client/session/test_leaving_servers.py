@@ -1,0 +1,60 @@
+"""Sessions whose servers are about to stop move away beside their steps."""
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import replace
+
+import torch
+
+from swarm_client.session import HopLost, HopRestored, InferenceSession, SessionEvent
+from swarm_client.session.route_search import RouteSearch
+from swarm_client.settings import RoutingSettings
+from swarm_protocol.identifiers import BlockRange
+from tests.unit.swarm_client.scripted_server import FACTS
+from tests.unit.swarm_client.session.remembering_swarm import RememberingSwarm
+
+BLOCKS = BlockRange(0, 5)
+HIDDEN_SIZE = 2
+SETTINGS = RoutingSettings(slow_look_s=0)
+
+
+async def run_steps(
+    leaving: Collection[str], splits: tuple[str, ...] = ("0:5", "0:5"), *, num_steps: int = 10
+) -> tuple[list[SessionEvent], list[str]]:
+    """Return what a session tells, and the servers that it uses in the end."""
+    swarm = RememberingSwarm(splits, leaving=leaving)
+    events: list[SessionEvent] = []
+    search = RouteSearch(swarm, max_length=100, on_event=events.append)
+    facts = replace(FACTS, num_blocks=len(BLOCKS), hidden_size=HIDDEN_SIZE)
+    async with await InferenceSession.open(search, BLOCKS, facts, SETTINGS, num_rows=1) as session:
+        for number in range(num_steps):
+            await session.step(torch.full((1, 1, HIDDEN_SIZE), float(number)).double())
+            await asyncio.sleep(0)
+        return events, [hop.peer for hop in session.route]
+
+
+async def test_a_server_that_leaves_is_left_between_two_steps() -> None:
+    """It is told as a loss that cost the caller no time."""
+    events, used = await run_steps({"s0"})
+
+    lost, restored = events
+    assert isinstance(lost, HopLost)
+    assert (lost.peer, lost.reason) == ("s0", "leaving")
+    assert isinstance(restored, HopRestored)
+    assert restored.num_replayed_tokens > 0
+    assert used == ["s1"]
+
+
+async def test_two_servers_that_leave_at_once_are_left_one_after_the_other() -> None:
+    """As when all servers with one configuration are restarted."""
+    events, used = await run_steps({"s0", "s2"}, ("0:2", "0:2", "2:5", "2:5"), num_steps=20)
+
+    assert [one.peer for one in events if isinstance(one, HopLost)] == ["s0", "s2"]
+    assert used == ["s1", "s3"]
+
+
+async def test_nobody_moves_while_nobody_leaves() -> None:
+    """There are others, but no reason."""
+    events, used = await run_steps({"s1"})
+
+    assert (events, used) == ([], ["s0"])
