@@ -76,6 +76,15 @@ class OfferedModel(Protocol):
             TemplateError: the model has no chat template, or it refuses these messages.
         """
 
+    async def render_chat(self, messages: Sequence[ChatMessage]) -> str:
+        """Return the text whose tokens `encode_chat` returns. Raises TemplateError."""
+
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens, special ones included."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that one token stands for; none for an unknown one."""
+
     def last_canary(self) -> CanaryReport:
         """Return how the last canary token fared."""
 

@@ -1,23 +1,22 @@
-"""Streamed answers of the OpenAI dialects: a run writes the journal, connections pass it on."""
+"""Streamed answers: a run writes the journal, connections pass it on in the answer's dialect."""
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
-from dataclasses import replace
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from app.account import Account
 from app.admission import CallerLeftError
+from app.api.answer_dialects import ANSWER_DIALECTS
 from app.api.answer_frames import AnswerFrames, parse_event_id
+from app.api.answer_runs import AnswerRun, opened_run, unfinished_choices
+from app.api.answer_writer import AnswerWriter
 from app.api.event_stream import EventStream
-from app.api.generation import SwarmNews, accounted_events, reserved_conversation
-from app.api.openai_frames import error_frame
 from app.api.replies import send_empty, send_error
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of
 from app.errors import DrainingError, describe_error
-from app.inference.requests import Conversation, GenerationRequest
+from app.inference.requests import GenerationEvent
 from app.journals.entries import AnswerBegun, Produced, is_end
 from app.journals.following import follow
 from app.journals.journal import Journal
@@ -40,11 +39,12 @@ class AnswerSender:
         self._send = send
         self._context, self._caller = context_of(scope), caller_of(scope)
         self._journal_id: str | None = None
+        self._frames: AnswerFrames | None = None
         self.stream = EventStream(send)
 
     async def send_new(self, journal: Journal, headers: Mapping[str, str]) -> None:
         """Send an answer whose run has just been started, from its beginning."""
-        frames = AnswerFrames(journal.id, has_ids=journal.lease is not None)
+        frames = AnswerFrames(journal.id, self._open_writer, has_ids=journal.is_kept)
         await self._send_all(journal.id, frames, headers)
 
     async def send_rest(self, journal_id: str, seen: int) -> None:
@@ -53,7 +53,8 @@ class AnswerSender:
         Raises:
             JournalNotFoundError: there is no such answer any more.
         """
-        await self._send_all(journal_id, AnswerFrames(journal_id, seen=seen), {})
+        frames = AnswerFrames(journal_id, self._open_writer, seen=seen)
+        await self._send_all(journal_id, frames, {})
 
     async def leave(self) -> None:
         """The caller has left: an answer that cannot be resumed ends at once."""
@@ -65,17 +66,17 @@ class AnswerSender:
         """Tell what went wrong; the answer itself is not at its end, so nothing says it is."""
         if not isinstance(error, SwarmError):
             log.exception("answer_crashed")
-        if not self.stream.has_started:
+        if not self.stream.has_started or self._frames is None:
             await send_error(self._scope, self._send, error)
             return
         with suppress(CallerLeftError):
-            await self.stream.write(error_frame(describe_error(error)))
+            await self.stream.write(self._frames.error_frame(describe_error(error)))
             await self.stream.end()
 
     async def _send_all(
         self, journal_id: str, frames: AnswerFrames, headers: Mapping[str, str]
     ) -> None:
-        self._journal_id = journal_id
+        self._journal_id, self._frames = journal_id, frames
         readings = follow(
             self._context.keeper,
             journal_id,
@@ -95,24 +96,25 @@ class AnswerSender:
                     await self.stream.write(data)
         await self.stream.end()
 
+    def _open_writer(self, begun: AnswerBegun) -> AnswerWriter:
+        model = self._context.gateway.engine.model(begun.model_id)
+        return ANSWER_DIALECTS[begun.surface].writer(begun, model.token_bytes)
+
 
 async def write_answer(
-    journal: Journal,
-    resources: AsyncExitStack,
-    conversation: Conversation,
-    request: GenerationRequest,
-    account: Account,
+    journal: Journal, resources: AsyncExitStack, run: AnswerRun, *, num_prompt: int
 ) -> None:
     """Make the tokens of an answer that are missing; `resources` are closed at the end."""
-    num_prompt = 0 if request.produced_ids else len(request.prompt_ids)
+
+    async def write(choice: int, event: GenerationEvent) -> None:
+        journal.append(
+            Produced(event.token_ids, event.text, event.finish_reason, event.logprobs, choice)
+        )
+        await journal.wait_room()
+
+    run.news.journal = journal
     async with resources:
-        events = accounted_events(conversation, request, account, num_prompt=num_prompt)
-        async with aclosing(events):
-            async for event in events:
-                journal.append(
-                    Produced(event.token_ids, event.text, event.finish_reason, event.logprobs)
-                )
-                await journal.wait_room()
+        await run.generate(write, num_prompt=num_prompt)
 
 
 async def revive_answer(context: AppContext, caller: Caller, journal: Journal) -> None:
@@ -121,21 +123,16 @@ async def revive_answer(context: AppContext, caller: Caller, journal: Journal) -
     if not isinstance(begun, AnswerBegun):
         raise JournalNotFoundError(journal.id)
     produced = [entry for entry in journal.entries if isinstance(entry, Produced)]
-    if produced and produced[-1].finish_reason is not None:
+    if not unfinished_choices(begun, produced):
         context.keeper.start(journal, _end())
         return
-    produced_ids = tuple(token_id for entry in produced for token_id in entry.token_ids)
-    request = replace(begun.request, produced_ids=produced_ids)
-    news = SwarmNews(context, begun.model_id)
-    news.journal = journal
     async with AsyncExitStack() as stack:
         account = await stack.enter_async_context(context.admission.admit(begun.surface))
-        conversation = await stack.enter_async_context(
-            reserved_conversation(context, account, caller, request, news, begun.model_id)
-        )
-        log.info("generation_taken_over", num_produced=len(produced_ids))
-        run = write_answer(journal, stack.pop_all(), conversation, request, account)
-        context.keeper.start(journal, run)
+        run = await stack.enter_async_context(opened_run(context, caller, account, begun, produced))
+        log.info("generation_taken_over", num_produced=len(produced))
+        num_prompt = 0 if produced else begun.num_prompt_tokens
+        writing = write_answer(journal, stack.pop_all(), run, num_prompt=num_prompt)
+        context.keeper.start(journal, writing)
 
 
 async def _end() -> None:

@@ -1,5 +1,6 @@
 """From bytes and pydantic's findings to values, and to one sentence when they do not fit."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import orjson
@@ -44,7 +45,7 @@ def parse_json_object(data: bytes | str) -> dict[str, Any]:
     return value
 
 
-def validate(model: type[Model], values: dict[str, Any]) -> Model:
+def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
     """Return `values` as a `model`.
 
     Raises:

@@ -7,9 +7,9 @@ from typing import Final
 from starlette.types import Send
 
 from app.admission import CallerLeftError
-from app.api.openai_frames import KEEP_ALIVE_FRAME
 from app.api.replies import encode_headers
 
+KEEP_ALIVE_FRAME: Final = b": keep-alive\n\n"
 _HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",

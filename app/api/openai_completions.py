@@ -1,22 +1,35 @@
-"""`POST /v1/completions`: text in, its continuation out."""
+"""`POST /v1/completions`: texts in, their continuations out."""
 
+from app.api.answer_endpoint import AnswerEndpoint
 from app.api.openai_fields import TextFields
-from app.api.openai_generation import Dialect, OpenAIEndpoint
+from app.api.openai_generation import OpenAIPlanner
 from app.errors import BadRequestError
 from app.observability.metrics import Surface
 from app.serving import OfferedModel
 
 
-async def _encode(model: OfferedModel, fields: TextFields) -> list[int]:
+async def _encode(model: OfferedModel, fields: TextFields) -> list[list[int]]:
     """A prompt of tokens is taken as it is; a text gets the model's first token."""
-    if isinstance(fields.prompt, str):
-        return await model.encode(fields.prompt, add_special_tokens=True)
-    if any(not 0 <= token_id < model.facts.vocab_size for token_id in fields.prompt):
+    return [
+        await model.encode(prompt, add_special_tokens=True)
+        if isinstance(prompt, str)
+        else check_tokens(model, prompt, "prompt")
+        for prompt in fields.prompt
+    ]
+
+
+def check_tokens(model: OfferedModel, token_ids: list[int], param: str) -> list[int]:
+    """Return the tokens.
+
+    Raises:
+        BadRequestError: one is outside of the model's vocabulary.
+    """
+    if any(not 0 <= token_id < model.facts.vocab_size for token_id in token_ids):
         last = model.facts.vocab_size - 1
-        raise BadRequestError(f"prompt: expected tokens from 0 to {last}", "prompt")
-    return fields.prompt
+        raise BadRequestError(f"{param}: expected tokens from 0 to {last}", param)
+    return token_ids
 
 
-def completions_endpoint() -> OpenAIEndpoint[TextFields]:
+def completions_endpoint() -> AnswerEndpoint:
     """Return the ASGI endpoint."""
-    return OpenAIEndpoint(Dialect(Surface.COMPLETIONS, TextFields, _encode))
+    return AnswerEndpoint(OpenAIPlanner(Surface.COMPLETIONS, TextFields, _encode))

@@ -16,14 +16,13 @@ from app.inference.requests import ChatMessage
 from swarm_client.generation.parameters import SamplingParameters
 
 MAX_TOKENS: Final = 1_000_000
+MAX_PROMPTS: Final = 128
 _MAX_NAMED: Final = 20
 _MAX_STOPS: Final = 16
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 # Field -> the values that change nothing.
 _UNSUPPORTED: Final[Mapping[str, tuple[object, ...]]] = {
-    "n": (1,),
-    "best_of": (1,),
     "echo": (False,),
     "suffix": ("",),
     "tools": ([],),
@@ -54,15 +53,22 @@ def _text_as_part(value: object) -> object:
     return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
 
-def _one_prompt(value: object) -> str | list[int]:
-    if isinstance(value, str):
+def _is_tokens(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+
+
+def _prompts(value: object) -> list[str | list[int]]:
+    if isinstance(value, str) or _is_tokens(value):
+        value = [value]
+    if (
+        isinstance(value, list)
+        and 0 < len(value) <= MAX_PROMPTS
+        and (all(isinstance(item, str) for item in value) or all(map(_is_tokens, value)))
+    ):
         return value
-    if isinstance(value, list) and value:
-        if len(value) == 1 and isinstance(value[0], str):
-            return value[0]
-        if all(type(item) is int for item in value):
-            return value
-    raise ValueError("expected one text, or one list of tokens")
+    raise ValueError(
+        f"expected a text, a list of tokens, or up to {MAX_PROMPTS} of either in a list"
+    )
 
 
 StopText = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -92,6 +98,8 @@ class CompletionFields(BaseModel):
     ] = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = None
+    n: Annotated[int | None, Field(ge=1, le=MAX_PROMPTS)] = None
+    best_of: int | None = None
     seed: int | None = None
     top_k: Annotated[int | None, BeforeValidator(_none_is_off)] = None
     min_p: float | None = None
@@ -113,6 +121,8 @@ class CompletionFields(BaseModel):
         Raises:
             UnsupportedFieldError: one would have changed the answer.
         """
+        if self.best_of not in (None, self.n or 1):
+            raise UnsupportedFieldError("best_of must equal n: nothing is ranked", "best_of")
         extra = self.model_extra or {}
         check_unsupported(extra)
         return name_fields(name for name in extra if name not in _UNSUPPORTED)
@@ -175,9 +185,9 @@ class ChatFields(CompletionFields):
 
 
 class TextFields(CompletionFields):
-    """The body of `POST /v1/completions`. `prompt` is one text, or the tokens of one."""
+    """The body of `POST /v1/completions`. `prompt` is one text, the tokens of one, or several."""
 
-    prompt: Annotated[str | list[int], PlainValidator(_one_prompt)]
+    prompt: Annotated[list[str | list[int]], PlainValidator(_prompts)]
 
 
 def check_unsupported(fields: Mapping[str, object]) -> None:

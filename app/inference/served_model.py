@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from app.inference.canary import Canary, CanaryState
 from app.inference.replica_pool import ReplicaPool
 from app.inference.requests import ChatMessage
-from app.inference.token_matcher import MatcherSource
 from app.inference.tokenizer import ModelTokenizer
 from swarm_client.connection import RemoteModel
 from swarm_client.generation.parameters import SamplingParameters
@@ -22,7 +21,6 @@ class ServedModel:
         id: the name callers use.
         created_at: when it was loaded, UTC.
         chat_defaults: sampling that the model's makers recommend for chats.
-        matchers: makes outputs match constraints; None refuses them.
     """
 
     id: str
@@ -34,7 +32,6 @@ class ServedModel:
     tokenizer: ModelTokenizer
     replicas: ReplicaPool
     canary: Canary
-    matchers: MatcherSource | None = None
 
     async def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Return the token ids of a text."""
@@ -49,6 +46,18 @@ class ServedModel:
             TemplateError: the messages cannot be made into a prompt.
         """
         return await asyncio.to_thread(self.tokenizer.encode_chat, messages)
+
+    async def render_chat(self, messages: Sequence[ChatMessage]) -> str:
+        """Return the text of that prompt. Raises TemplateError."""
+        return await asyncio.to_thread(self.tokenizer.render_chat, messages)
+
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens, special ones included."""
+        return await asyncio.to_thread(self.tokenizer.decoder(keeps_special_tokens=True), token_ids)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that one token stands for; takes a microsecond."""
+        return self.tokenizer.token_bytes(token_id)
 
     def last_canary(self) -> CanaryState:
         """Return whether a token of this model has come back lately."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from app.inference.chat_templates import render_chat
 from app.inference.requests import ChatMessage
+from app.inference.token_bytes import byte_reader
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.errors import CheckpointError
 
@@ -27,6 +28,10 @@ class ModelTokenizer:
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()
         self._backend.no_padding()
+        self._read_bytes = byte_reader(
+            str(self._backend.decoder.__getstate__()) if self._backend.decoder else "",
+            frozenset(self._added_pieces()),
+        )
 
     @classmethod
     def load(cls, checkpoint: Checkpoint) -> "ModelTokenizer":
@@ -53,6 +58,10 @@ class ModelTokenizer:
         ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 
+    def render_chat(self, messages: Sequence[ChatMessage]) -> str:
+        """Return the text of the prompt for the next answer. Raises TemplateError."""
+        return render_chat(self._tokenizer, messages)
+
     def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Return the prompt for the next answer. Raises TemplateError, as `render_chat` does."""
         return self.encode(render_chat(self._tokenizer, messages))
@@ -70,12 +79,20 @@ class ModelTokenizer:
         anchored = self.encode("^" + text)
         return anchored[len(anchor) :] if anchored[: len(anchor)] == anchor else plain
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes a token stands for; none for an id that the vocabulary does not have."""
+        piece = self._backend.id_to_token(token_id)
+        return b"" if piece is None else self._read_bytes(piece)
+
     def decoder(self, *, keeps_special_tokens: bool) -> Callable[[Sequence[int]], str]:
         """Return ids to text, without the clean-up of spaces that would make it lossy.
 
         A dozen ids take about a microsecond, so this may run in the event loop.
         """
         return partial(self._backend.decode, skip_special_tokens=not keeps_special_tokens)
+
+    def _added_pieces(self) -> list[str]:
+        return [str(token) for token in self._tokenizer.get_added_vocab()]
 
 
 def _tokenizer_class(checkpoint: Checkpoint) -> Any:

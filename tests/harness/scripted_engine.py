@@ -111,6 +111,18 @@ class ScriptedModel:
             raise TemplateError("the last message must not be the assistant's")
         return await self.encode("".join(message.content for message in messages))
 
+    async def render_chat(self, messages: Sequence[ChatMessage]) -> str:
+        """Return all contents, one after the other."""
+        return "".join(message.content for message in messages)
+
+    async def decode(self, token_ids: Sequence[int]) -> str:
+        """Return a character per token."""
+        return "".join(map(chr, token_ids))
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the character's bytes."""
+        return chr(token_id).encode()
+
     def last_canary(self) -> ScriptedCanary:
         """Return the outcome."""
         return self.canary

@@ -6,8 +6,7 @@ import pytest
 from starlette.types import Message
 
 from app.admission import CallerLeftError
-from app.api.event_stream import EventStream
-from app.api.openai_frames import KEEP_ALIVE_FRAME
+from app.api.event_stream import KEEP_ALIVE_FRAME, EventStream
 
 
 class _Reader:

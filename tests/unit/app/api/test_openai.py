@@ -172,7 +172,7 @@ async def test_fields_without_effect_are_named_in_a_header() -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        {"n": 2},
+        {"best_of": 2},
         {"tools": [{"type": "function"}]},
         {"response_format": {"type": "json_object"}},
         {"logprobs": True},
@@ -382,9 +382,9 @@ async def test_completion_continues_given_tokens() -> None:
     assert engine.requests[0].prompt_ids == (5, 6)
 
 
-@pytest.mark.parametrize("prompt", [[], ["a", "b"], [[1], [2]], 5, None, [True]])
-async def test_completion_takes_one_prompt(prompt: object) -> None:
-    """Several would need several answers."""
+@pytest.mark.parametrize("prompt", [[], ["a", [1]], [[1], []], 5, None, [True], ["a"] * 129])
+async def test_prompts_are_texts_or_lists_of_tokens(prompt: object) -> None:
+    """Of one kind, and not too many."""
     async with http_client(ScriptedEngine()) as client:
         answer = await client.post("/v1/completions", json={"model": "demo", "prompt": prompt})
 

@@ -1,0 +1,123 @@
+"""What all dialects with single answers do: read, admit, generate, and answer whole or streamed."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.types import Receive, Scope, Send
+
+from app.account import Account
+from app.admission import CallerLeftError
+from app.api.answer_dialects import ANSWER_DIALECTS
+from app.api.answer_runs import AnswerRun, opened_run
+from app.api.answers import AnswerSender, resume_answer, write_answer
+from app.api.bodies import parse_json_object, read_body
+from app.api.choices import ChoiceReader, WholeChoice
+from app.api.replies import send_json
+from app.context import AppContext, caller_of, context_of, request_id_of
+from app.inference.requests import GenerationEvent, RequestId
+from app.journals.entries import AnswerBegun
+from app.observability.metrics import Surface
+from app.presence import run_beside, wait_for_disconnect
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPlan:
+    """What a caller wants. `ignored` names fields without effect, fit for a header."""
+
+    begun: AnswerBegun
+    is_streamed: bool
+    ignored: str = ""
+
+
+class AnswerPlanner(Protocol):
+    """The half of a dialect that reads; the other one is its `AnswerDialect`."""
+
+    @property
+    def surface(self) -> Surface:
+        """Which surface it is."""
+
+    async def plan(
+        self, context: AppContext, request_id: RequestId, body: Mapping[str, Any]
+    ) -> AnswerPlan:
+        """Return what is wanted.
+
+        Raises:
+            SwarmError: the body is not what the dialect takes, or asks for what is not offered.
+        """
+
+
+class AnswerEndpoint:
+    """The ASGI endpoint of one dialect."""
+
+    def __init__(self, planner: AnswerPlanner) -> None:
+        self._planner = planner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; with `Last-Event-ID`, go on with an earlier one."""
+        event_id = dict(scope["headers"]).get(b"last-event-id")
+        if event_id is not None:
+            await resume_answer(scope, receive, send, event_id.decode("latin-1"))
+            return
+        context, sender = context_of(scope), AnswerSender(scope, send)
+        try:
+            async with AsyncExitStack() as stack:
+                account = await stack.enter_async_context(
+                    context.admission.admit(self._planner.surface)
+                )
+                body = await read_body(receive)
+                answer = await run_beside(
+                    wait_for_disconnect(receive),
+                    self._answer(scope, body, sender, stack, account),
+                    on_silence=sender.stream.keep_alive,
+                    period_s=context.settings.keep_alive_s,
+                )
+            if answer is not None:
+                await send_json(send, answer.body, answer.headers)
+        except CallerLeftError:
+            await sender.leave()
+        except Exception as error:
+            await sender.fail(error)
+
+    async def _answer(
+        self,
+        scope: Scope,
+        body: bytes,
+        sender: AnswerSender,
+        stack: AsyncExitStack,
+        account: Account,
+    ) -> "_Answer | None":
+        """Return the whole answer, or None when it was a stream and has been sent."""
+        context, caller = context_of(scope), caller_of(scope)
+        plan = await self._planner.plan(context, request_id_of(scope), parse_json_object(body))
+        begun = plan.begun
+        run = await stack.enter_async_context(opened_run(context, caller, account, begun))
+        ignored = {"x-swarmgate-ignored": plan.ignored} if plan.ignored else {}
+        headers = {**account.headers, **ignored}
+        if not plan.is_streamed:
+            return _Answer(await _whole_answer(context, begun, run), headers)
+        journal = await context.keeper.create(caller.tenant, begun)
+        writing = write_answer(journal, stack.pop_all(), run, num_prompt=begun.num_prompt_tokens)
+        context.keeper.start(journal, writing)
+        await sender.send_new(journal, headers)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A whole answer."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+async def _whole_answer(context: AppContext, begun: AnswerBegun, run: AnswerRun) -> bytes:
+    choices = [WholeChoice(ChoiceReader(begun)) for _ in range(begun.total_choices)]
+
+    async def take(choice: int, event: GenerationEvent) -> None:
+        choices[choice].add(event)
+
+    await run.generate(take, num_prompt=begun.num_prompt_tokens)
+    model = context.gateway.engine.model(begun.model_id)
+    return ANSWER_DIALECTS[begun.surface].whole(begun, choices, model.token_bytes)

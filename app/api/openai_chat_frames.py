@@ -1,0 +1,148 @@
+"""Answers of `POST /v1/chat/completions` as bytes. Pure."""
+
+from collections.abc import Sequence
+from typing import assert_never
+
+import orjson
+
+from app.api.answer_writer import TokenBytes, Usage
+from app.api.choices import ChoiceReader, WholeChoice
+from app.api.openai_frames import (
+    DONE_FRAME,
+    MARK,
+    Json,
+    answer_facts,
+    data_frame,
+    error_frame,
+    finish_reason,
+    frame_around,
+    usage_json,
+)
+from app.api.openai_logprobs import chat_logprobs
+from app.errors import ErrorReply
+from app.journals.entries import AnswerBegun, Produced
+from app.output.parts import OutputPart, ReasoningPart, TextPart, ToolCallPart
+
+
+class ChatWriter:
+    """`AnswerWriter` of a chat: frames without names, then `[DONE]`."""
+
+    def __init__(self, begun: AnswerBegun, token_bytes: TokenBytes) -> None:
+        self._begun = begun
+        self._token_bytes = token_bytes
+        self._facts = {**answer_facts("chatcmpl-", begun), "object": "chat.completion.chunk"}
+        self._usage: Json = {"usage": None} if begun.includes_usage else {}
+        numbers = range(begun.total_choices)
+        self._readers = [ChoiceReader(begun) for _ in numbers]
+        self._around = [frame_around(self._frame(index, {"content": MARK})) for index in numbers]
+
+    def begin(self) -> bytes:
+        """Return the role of each choice."""
+        opening: Json = {"role": "assistant", "content": ""}
+        return b"".join(self._frame(index, opening) for index in range(len(self._readers)))
+
+    def write(self, entry: Produced) -> bytes:
+        """Return the frames of some new tokens."""
+        reader = self._readers[entry.choice]
+        if not reader.is_plain or entry.logprobs:
+            return self._write_parts(entry, reader)
+        reader.note(entry)
+        if not entry.text:
+            return b""
+        head, tail = self._around[entry.choice]
+        return head + orjson.dumps(entry.text) + tail
+
+    def finish(self) -> bytes:
+        """Return why each choice has ended, and the usage if it is wanted; it has no choices."""
+        frames = [
+            self._frame(index, {}, reason=finish_reason(reader))
+            for index, reader in enumerate(self._readers)
+        ]
+        if self._begun.includes_usage:
+            num_tokens = sum(reader.num_tokens for reader in self._readers)
+            usage = usage_json(Usage(self._begun.num_prompt_tokens, num_tokens))
+            frames.append(data_frame({**self._facts, "choices": [], "usage": usage}))
+        return b"".join(frames) + DONE_FRAME
+
+    def fail(self, reply: ErrorReply) -> bytes:
+        """Return the error and the end."""
+        return error_frame(reply) + DONE_FRAME
+
+    def error(self, reply: ErrorReply) -> bytes:
+        """Return the error alone."""
+        return error_frame(reply)
+
+    def _write_parts(self, entry: Produced, reader: ChoiceReader) -> bytes:
+        """Log-probabilities go along with the first part, or by themselves."""
+        deltas = [_delta(part) for part in reader.read(entry)]
+        if entry.logprobs and not deltas:
+            deltas = [{"content": ""}]
+        frames = []
+        logprobs = chat_logprobs(entry.logprobs, self._token_bytes)
+        for delta in deltas:
+            frames.append(self._frame(entry.choice, delta, logprobs=logprobs))
+            logprobs = None
+        return b"".join(frames)
+
+    def _frame(
+        self, index: int, delta: Json, *, logprobs: Json | None = None, reason: str | None = None
+    ) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        return data_frame({**self._facts, "choices": [choice], **self._usage})
+
+
+def whole_chat(
+    begun: AnswerBegun, choices: Sequence[WholeChoice], token_bytes: TokenBytes
+) -> bytes:
+    """Return the answer as one JSON body."""
+    usage = Usage(begun.num_prompt_tokens, sum(choice.reader.num_tokens for choice in choices))
+    return orjson.dumps(
+        {
+            **answer_facts("chatcmpl-", begun),
+            "object": "chat.completion",
+            "choices": [
+                {
+                    "index": index,
+                    "message": _message(choice),
+                    "logprobs": chat_logprobs(choice.logprobs, token_bytes),
+                    "finish_reason": finish_reason(choice.reader),
+                }
+                for index, choice in enumerate(choices)
+            ],
+            "usage": usage_json(usage),
+        }
+    )
+
+
+def _message(choice: WholeChoice) -> Json:
+    message: Json = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    if choice.tool_calls:
+        message["content"] = choice.text or None
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in choice.tool_calls
+        ]
+    return message
+
+
+def _delta(part: OutputPart) -> Json:
+    match part:
+        case TextPart():
+            return {"content": part.text}
+        case ReasoningPart():
+            return {"reasoning_content": part.text}
+        case ToolCallPart():
+            function = {"arguments": part.arguments_delta}
+            call: Json = {"index": part.index, "function": function}
+            if part.id:
+                function["name"] = part.name
+                call |= {"id": part.id, "type": "function"}
+            return {"tool_calls": [call]}
+        case _:
+            assert_never(part)
