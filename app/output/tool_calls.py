@@ -1,0 +1,213 @@
+"""Splits calls of tools out of the text of an answer, in the styles of the common templates. Pure.
+
+`hermes`:  `text <tool_call>{…}</tool_call> <tool_call>{…}</tool_call>`
+`mistral`: `text [TOOL_CALLS][{…}, {…}]`, or `text [TOOL_CALLS]name[ARGS]{…}[TOOL_CALLS]name{…}`
+`llama`:   `{…}; {…}`, all of the text, perhaps behind `<|python_tag|>`; only with a known name,
+           because an answer may be JSON as well.
+
+What is marked as a call and is none stays text. A call whose name has been told cannot be taken
+back: broken or cut off, its arguments are what there is. Blanks around calls belong to nobody.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from app.output.call_scanner import CallScanner
+from app.output.formats import ToolStyle
+from app.output.json_value import JsonValue
+from app.output.marks import doubtful_length, find_mark
+from app.output.parts import OutputPart, TextPart, ToolCallPart
+
+_OPENERS: Final[dict[ToolStyle, str]] = {
+    "hermes": "<tool_call>",
+    "mistral": "[TOOL_CALLS]",
+    "llama": "<|python_tag|>",
+}
+_HERMES_END: Final = "</tool_call>"
+_NAME: Final = re.compile(r"\s*([A-Za-z0-9_.-]{1,256})\s*(?:\[|$)")
+_MAX_HEADER: Final = 512
+_SEPARATORS: Final = " \t\r\n,;"
+
+
+class ToolCallSplitter:
+    """One choice's text, from behind its reasoning on.
+
+    Args:
+        names: of the tools that there are.
+        call_id: returns the id of the call with an index.
+    """
+
+    def __init__(
+        self, style: ToolStyle, names: Sequence[str], call_id: Callable[[int], str]
+    ) -> None:
+        self._style = style
+        self._opener = _OPENERS[style]
+        self._names = frozenset(names)
+        self._call_id = call_id
+        self._num_calls = 0
+        self._held = ""  # not looked at yet, or doubtful
+        self._taken = ""  # since the text ended, while it may still turn out to be text
+        self._scanner = CallScanner()
+        self._arguments: JsonValue | None = None  # of a call whose name stood before them
+        self._parts: list[OutputPart] = []
+        # Looks at what is held; tells whether it is worth looking once more.
+        self._look = self._at_start if style == "llama" else self._in_text
+
+    def push(self, text: str) -> list[OutputPart]:
+        """Take the next text; return what is certain."""
+        self._held += text
+        while self._held and self._look():
+            pass
+        parts, self._parts = self._parts, []
+        return parts
+
+    def finish(self) -> list[OutputPart]:
+        """Return what was held back: no more text will come."""
+        is_text = bool(self._taken) or not self._num_calls or self._look == self._in_text
+        head = "" if self._scanner.name else self._scanner.head
+        text = self._taken + head + self._held if is_text else ""
+        self._held = self._taken = ""
+        return [] if not text or (self._num_calls and not text.strip()) else [TextPart(text)]
+
+    # Text
+
+    def _in_text(self) -> bool:
+        found = find_mark(self._held, [self._opener])
+        end = len(self._held) - doubtful_length(self._held, [self._opener])
+        text = found.before if found is not None else self._held[:end]
+        ripe = text.rstrip()
+        self._say(ripe)
+        if found is None:
+            self._held = self._held[len(ripe) :]
+            return False
+        self._taken, self._held = text[len(ripe) :] + found.mark, found.behind
+        return self._look_with(self._in_call if self._style == "hermes" else self._behind_opener)
+
+    def _in_plain_text(self) -> bool:
+        self._say(self._held)
+        self._held = ""
+        return False
+
+    def _say(self, text: str) -> None:
+        if text:
+            self._parts.append(TextPart(text))
+
+    # Llama: all of the text is calls, or none of it
+
+    def _at_start(self) -> bool:
+        text = self._held.lstrip()
+        if self._opener.startswith(text) and text != self._opener:
+            return False
+        behind = text.removeprefix(self._opener)
+        size = len(self._held) - len(behind)
+        self._taken, self._held = self._held[:size], behind
+        return self._look_with(self._in_call)
+
+    def _between_calls(self) -> bool:
+        """Behind a call of Llama's, and within Mistral's list."""
+        self._held = self._held.lstrip(_SEPARATORS)
+        if not self._held:
+            return False
+        if self._held.startswith("{"):
+            return self._look_with(self._in_call)
+        if self._style == "mistral":
+            self._held = self._held.removeprefix("]")
+            return self._look_with(self._in_text)
+        return self._look_with(self._in_plain_text)
+
+    # Mistral
+
+    def _behind_opener(self) -> bool:
+        text = self._held.lstrip()
+        if text.startswith("["):
+            self._taken += self._held[: len(self._held) - len(text) + 1]
+            self._held = text[1:]
+            return self._look_with(self._at_first_of_list)
+        header, brace, _ = text.partition("{")
+        if not brace and len(header) <= _MAX_HEADER:
+            return False
+        name = _NAME.match(header)
+        if name is None:
+            return self._take_back("")
+        self._begin_call(name[1])
+        self._arguments = JsonValue("{")
+        self._add_arguments("{")
+        self._held = text[len(header) + 1 :]
+        return self._look_with(self._in_arguments)
+
+    def _at_first_of_list(self) -> bool:
+        text = self._held.lstrip()
+        self._taken += self._held[: len(self._held) - len(text)]
+        self._held = text
+        return bool(text) and self._look_with(self._in_call)
+
+    def _in_arguments(self) -> bool:
+        assert self._arguments is not None
+        for index, character in enumerate(self._held):
+            self._arguments.push(character)
+            if self._arguments.is_done:
+                self._add_arguments(self._held[: index + 1])
+                self._held = self._held[index + 1 :]
+                return self._look_with(self._in_text)
+        self._add_arguments(self._held)
+        self._held = ""
+        return False
+
+    # Calls
+
+    def _in_call(self) -> bool:
+        scanner = self._scanner
+        delta, num_taken = scanner.push(self._held)
+        self._held = self._held[num_taken:]
+        is_strange = self._style == "llama" and scanner.name not in self._names
+        if (scanner.is_broken and not scanner.name) or (delta.name and is_strange):
+            return self._take_back(scanner.head)
+        if delta.name:
+            self._begin_call(delta.name)
+        self._add_arguments(delta.arguments)
+        if scanner.is_broken or scanner.is_done:
+            self._scanner = CallScanner()
+            return self._look_with(self._behind_call if scanner.is_done else self._in_rubble)
+        return True
+
+    def _begin_call(self, name: str) -> None:
+        self._taken = ""
+        index = self._num_calls
+        self._num_calls += 1
+        self._parts.append(ToolCallPart(index, self._call_id(index), name))
+
+    def _add_arguments(self, text: str) -> None:
+        if text:
+            self._parts.append(ToolCallPart(self._num_calls - 1, arguments_delta=text))
+
+    def _take_back(self, head: str) -> bool:
+        """It was no call: what marked it as one is text, and `head` is looked at once more."""
+        self._say(self._taken)
+        self._taken, self._held, self._scanner = "", head + self._held, CallScanner()
+        is_llama = self._style == "llama"
+        return self._look_with(self._in_plain_text if is_llama else self._in_text)
+
+    def _behind_call(self) -> bool:
+        if self._style != "hermes":
+            return self._look_with(self._between_calls)
+        text = self._held.lstrip()
+        if _HERMES_END.startswith(text) and text != _HERMES_END:
+            return False
+        self._held = text.removeprefix(_HERMES_END)
+        return self._look_with(self._in_text)
+
+    def _in_rubble(self) -> bool:
+        """Behind a call that broke off: nothing is of use until the next one may begin."""
+        marks = [_HERMES_END, self._opener] if self._style == "hermes" else [self._opener]
+        found = find_mark(self._held, marks)
+        if found is None:
+            size = doubtful_length(self._held, marks)
+            self._held = self._held[len(self._held) - size :]
+            return False
+        self._held = (found.mark if found.mark == self._opener else "") + found.behind
+        return self._look_with(self._in_text)
+
+    def _look_with(self, look: Callable[[], bool]) -> bool:
+        self._look = look
+        return True
