@@ -7,6 +7,7 @@ from app.inference.requests import FinishReason, GenerationEvent
 from app.observability.generations import ModelMetrics
 from app.observability.metrics import Metrics, Outcome
 from app.observability.time_spent import TimeSpent
+from app.observability.trace_context import begin_generation
 from app.state.rate_limits import Reservation
 
 _REASONS: Final = {Outcome.STOP: "stop", Outcome.LENGTH: "length", Outcome.CANCELLED: "abort"}
@@ -40,6 +41,7 @@ class Account:
         self.prompt_tokens = 0
         self.generated_tokens = 0
         self.spent = TimeSpent()
+        self._trace = begin_generation()
         self._model: ModelMetrics  # there from the start on
 
     @property
@@ -61,11 +63,15 @@ class Account:
         self._model = self._metrics.generations.of(model_id)
         self._model.running.inc()
         self._model.prompt_tokens.inc(prompt_tokens)
+        if self._trace is not None:
+            self._trace.started(model_id, prompt_tokens)
 
     def add(self, event: GenerationEvent) -> None:
         """Note the tokens of an event."""
         now, num_tokens, model = self._clock(), len(event.token_ids), self._model
         named_ms = 0.0 if event.timings is None else self.spent.add_step(event.timings)
+        if self._trace is not None and event.timings is not None:
+            self._trace.step_finished(event.timings)
         model.tokens.inc(num_tokens)
         if num_tokens and not self.generated_tokens:
             self._first_token_at = now
@@ -106,3 +112,5 @@ class Account:
                 prompt_tokens=self.prompt_tokens,
                 generated_tokens=self.generated_tokens,
             )
+        if self._trace is not None:
+            self._trace.ended(outcome, self.times(), self.generated_tokens)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -27,10 +28,14 @@ from app.journals.keeper import JournalKeeper
 from app.middleware.authentication import Authentication
 from app.middleware.body_limit import BodyLimit
 from app.middleware.envelope import Envelope
+from app.middleware.tracing import TraceRequests
 from app.observability.metrics import Metrics
 from app.observability.pulse import Pulse
 from app.settings import Settings
 from swarm_protocol.errors import SwarmError
+
+if TYPE_CHECKING:
+    from app.observability.tracing import Tracing
 
 
 def create_app(
@@ -38,6 +43,7 @@ def create_app(
     *,
     gateway: GatewayFactory = open_gateway,
     static_directory: Path = STATIC_DIRECTORY,
+    tracing: "Tracing | None" = None,
 ) -> FastAPI:
     """Return the gateway's ASGI app.
 
@@ -48,8 +54,10 @@ def create_app(
         gateway: opens the parts for the time of the lifespan; tests and benchmarks give
             `lambda settings: contextlib.nullcontext(Gateway(...))`.
         static_directory: the chat page.
+        tracing: takes the trace spans; by default, what the settings say.
     """
     metrics = Metrics()
+    tracing = tracing or _open_tracing(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -65,6 +73,8 @@ def create_app(
             pulse = Pulse(metrics.pulse, lambda: parts.engine.models, lambda: admission.is_draining)
             async with keeper.running(), pulse.running():
                 yield
+        if tracing is not None:
+            await tracing.close()
 
     app = FastAPI(title="swarmgate", openapi_url=None, lifespan=lifespan)
     _add_routes(app, Pages(static_directory))
@@ -73,8 +83,19 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.limits.max_body_bytes, metrics=metrics)
     app.add_middleware(Authentication, keyring=Keyring(settings.api_keys), metrics=metrics)
+    if tracing is not None:
+        app.add_middleware(TraceRequests, tracing=tracing)
     app.add_middleware(Envelope)
     return app
+
+
+def _open_tracing(settings: Settings) -> "Tracing | None":
+    if settings.tracing.endpoint is None:
+        return None
+    # Imported here: it needs an extra.
+    from app.observability.tracing import Tracing
+
+    return Tracing.open(settings.tracing)
 
 
 def _add_routes(app: FastAPI, pages: Pages) -> None:

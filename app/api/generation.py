@@ -11,6 +11,7 @@ from app.context import AppContext
 from app.inference.requests import Conversation, GenerationEvent, GenerationRequest
 from app.journals.journal import Journal
 from app.journals.notices import notice_of
+from app.observability.trace_context import current_request
 from app.presence import run_to_the_end
 from swarm_client.session.events import SessionEvent
 
@@ -38,11 +39,14 @@ class SwarmNews:
     def __init__(self, context: AppContext, model_id: str) -> None:
         self._repairs = context.metrics.repairs
         self._model_id = model_id
+        self._trace = current_request.get()
         self.journal: Journal | None = None
 
     def __call__(self, event: SessionEvent) -> None:
         """Take one event."""
         self._repairs.observe(self._model_id, event)
+        if self._trace is not None:
+            self._trace.happened(event)
         if self.journal is not None:
             self.journal.notify(notice_of(event))
 

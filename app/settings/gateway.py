@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.settings.limits import LimitSettings
 from app.settings.lists import Secrets, Texts
+from app.settings.tracing import TracingSettings
 from swarm_client.settings import RoutingSettings
 
 ENV_PREFIX: Final = "SWARMGATE_"
@@ -127,6 +128,7 @@ class Settings(BaseSettings):
     routing: RoutingSettings = Field(
         default=RoutingSettings(), description="How servers are picked and given up on."
     )
+    tracing: TracingSettings = Field(default=TracingSettings(), description="OpenTelemetry traces.")
 
     @model_validator(mode="after")
     def _check_public_bind(self) -> Self:
