@@ -52,7 +52,7 @@ def read_arguments() -> argparse.Namespace:
     goodput_parser.add_argument("--tokens", type=int, default=128, help="of one generation")
     goodput_parser.add_argument("--generations", type=int, default=8)
     rolling_parser = commands.add_parser("rolling")
-    rolling_parser.add_argument("--tokens", type=int, default=2000, help="of the stream")
+    rolling_parser.add_argument("--tokens", type=int, default=1000, help="of the stream")
     for command in (kills_parser, history_parser, goodput_parser, rolling_parser):
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])

@@ -20,7 +20,7 @@ async def test_a_rolling_restart_goes_unnoticed() -> None:
     with ChurnSwarm(DEMO_MODEL, SPANS, dtype="float32") as swarm:
         before = {replica.process.pid for replica in swarm.replicas.values()}
         async with churn_client(DEMO_MODEL, swarm.maddr, dtype=torch.float32) as client:
-            outcome = await restart_all(swarm, client, num_tokens=1200)
+            outcome = await restart_all(swarm, client, num_tokens=400)
         after = {replica.process.pid for replica in swarm.replicas.values()}
 
     assert not before & after

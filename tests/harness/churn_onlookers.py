@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from swarm_client.session import InferenceSession, SessionEvent
 
-_READING_S: Final = 0.05
+_READING_S: Final = 0.1
 
 Action: TypeAlias = Callable[[InferenceSession], None]
 
@@ -52,7 +52,7 @@ class ActsAt:
 
 
 class ReadsWhile:
-    """An `Onlooker` that reads 20 tokens a second while something is done, and then all the rest.
+    """An `Onlooker` that reads ten tokens a second while something is done, and then all the rest.
 
     It is done in a thread, from the first token on.
 
