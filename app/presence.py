@@ -1,7 +1,7 @@
 """Ends work for callers who have left."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.types import Receive
@@ -15,33 +15,86 @@ async def run_beside(
     watch: Coroutine[Any, Any, None],
     work: Coroutine[Any, Any, Result],
     *,
-    on_silence: Callable[[], Awaitable[None]] | None = None,
+    on_silence: Callable[[], Coroutine[Any, Any, None]] | None = None,
     period_s: float | None = None,
 ) -> Result:
     """Run `work` and return its result, unless `watch` raises first: then `work` is cancelled.
 
-    Both have ended when this returns or raises.
+    Both have ended when this returns or raises. `work` runs in the caller's task: a stream costs
+    one task for its watch, and none to wait for both.
 
     Args:
         watch: never returns before `work` has ended.
         on_silence: called every `period_s` seconds while `work` goes on; what it raises ends it.
     """
-    task, watcher = asyncio.ensure_future(work), asyncio.ensure_future(watch)
+    task = asyncio.current_task()
+    assert task is not None
+    beside = _Beside(task)
+    beside.add(watch)
+    if on_silence is not None:
+        assert period_s is not None, "how often"
+        beside.call_every(period_s, on_silence)
     try:
-        while True:
-            done, _ = await asyncio.wait(
-                {task, watcher}, timeout=period_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if task in done:
-                return task.result()
-            if watcher in done:
-                watcher.result()
-            if on_silence is not None:
-                await on_silence()
+        return await work
+    except asyncio.CancelledError:
+        if beside.error is None or task.cancelling() > 1:  # somebody else cancels us, too
+            raise
+        raise beside.error from None
     finally:
-        task.cancel()
-        watcher.cancel()
-        await asyncio.gather(task, watcher, return_exceptions=True)
+        if beside.error is not None:
+            task.uncancel()
+        await beside.end()
+
+
+class _Beside:
+    """What runs beside a task, and cancels it when it fails.
+
+    Attributes:
+        error: why it was cancelled.
+    """
+
+    def __init__(self, task: "asyncio.Task[Any]") -> None:
+        self._task = task
+        self._running: set[asyncio.Future[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_ended = False
+        self.error: BaseException | None = None
+
+    def add(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+        """Run it until it ends, or `end` is called."""
+        running = asyncio.ensure_future(work)
+        self._running.add(running)
+        running.add_done_callback(self._note_end)
+        return running
+
+    def call_every(self, period_s: float, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Call it again and again, once at a time."""
+        loop = asyncio.get_running_loop()
+        calling: asyncio.Future[None] | None = None
+
+        def turn() -> None:
+            nonlocal calling
+            self._timer = loop.call_later(period_s, turn)
+            if calling is None or calling.done():
+                calling = self.add(call())
+
+        self._timer = loop.call_later(period_s, turn)
+
+    async def end(self) -> None:
+        """Cancel all of it, and wait until it has ended."""
+        self._has_ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for running in self._running:
+            running.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _note_end(self, ended: asyncio.Future[None]) -> None:
+        self._running.discard(ended)
+        error = None if ended.cancelled() else ended.exception()
+        if error is not None and self.error is None and not self._has_ended:
+            self.error = error
+            self._task.cancel()
 
 
 async def run_to_the_end(work: Coroutine[Any, Any, None]) -> None:

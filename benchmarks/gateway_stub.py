@@ -32,6 +32,7 @@ from tests.harness.scripted_engine import (
 
 GATEWAY_CORE: Final = 0
 CALLERS_CORE: Final = 1
+_TICK_S: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class PacedConversation(ScriptedConversation):
     """Emits a token each so many milliseconds as the prompt says; prompt "0": whenever asked.
 
     A paced token's text is the time at which it was due, in microseconds: `@123;`. A late event
-    loop does not shift the next token.
+    loop does not shift the next token. Tokens come in batches, as those of an engine do.
     """
 
     def __init__(self, engine: "PacedEngine", model_id: str, max_length: int) -> None:
@@ -57,15 +58,15 @@ class PacedConversation(ScriptedConversation):
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """Yield `max_new_tokens` events."""
         step_s = int("".join(map(chr, request.prompt_ids))) / 1000
-        due_at = monotonic()
+        due_at = monotonic() // _TICK_S * _TICK_S
         for number in range(1, request.max_new_tokens + 1):
             is_last = number == request.max_new_tokens
             reason = FinishReason.LENGTH if is_last else None
-            text = f"@{due_at * 1e6:.0f};" if step_s else "@ word"
+            text = f"@{int(due_at * 1e6)};" if step_s else "@ word"
             self._num_emitted = number
             yield GenerationEvent(text, (5,), reason, TIMINGS)
             due_at += step_s
-            await asyncio.sleep(max(0.0, due_at - monotonic()) if step_s else 0)
+            await (self._paced_engine.batch_of(due_at) if step_s else asyncio.sleep(0))
 
     async def close(self) -> None:
         """Close, and note when."""
@@ -80,6 +81,26 @@ class PacedEngine(ScriptedEngine):
     def __init__(self) -> None:
         super().__init__()
         self.tell_freed: Callable[[Freed], None] = _tell_nobody
+        self._loop = asyncio.get_running_loop()
+        self._batches: dict[int, list[asyncio.Future[None]]] = {}  # by the tick they are due at
+        self._last_tick = int(monotonic() / _TICK_S)
+
+    def batch_of(self, due_at: float) -> asyncio.Future[None]:
+        """Return what ends when the batch of tokens is made that are due at that time."""
+        made: asyncio.Future[None] = self._loop.create_future()
+        tick = max(round(due_at / _TICK_S), self._last_tick + 1)
+        self._batches.setdefault(tick, []).append(made)
+        return made
+
+    async def run(self) -> None:
+        """Make the batches, until cancelled."""
+        while True:
+            await asyncio.sleep((self._last_tick + 1) * _TICK_S - monotonic())
+            last_tick, self._last_tick = self._last_tick, int(monotonic() / _TICK_S)
+            for tick in range(last_tick + 1, self._last_tick + 1):
+                for made in self._batches.pop(tick, ()):
+                    if not made.done():
+                        made.set_result(None)
 
     async def open(
         self,
@@ -158,7 +179,6 @@ def _serve(parent: Connection, given: Mapping[str, Any]) -> None:
     """Run the gateway until SIGTERM; tell its port, and then what is asked."""
     pin(GATEWAY_CORE)
     configure_logging("json", "error")
-    engine = PacedEngine()
     limits = LimitSettings(
         key_tokens_per_minute=0,
         address_tokens_per_minute=0,
@@ -166,6 +186,11 @@ def _serve(parent: Connection, given: Mapping[str, Any]) -> None:
         max_conversations=100_000,
     )
     settings = Settings(port=0, limits=limits, drain_s=0.1, **given)
+    uvloop.run(_serve_paced(parent, settings))
+
+
+async def _serve_paced(parent: Connection, settings: Settings) -> None:
+    engine = PacedEngine()
     parts = Gateway(ScriptedNode(), engine, MemoryStateStore())
 
     def tell_once(freed: Freed) -> None:
@@ -180,7 +205,10 @@ def _serve(parent: Connection, given: Mapping[str, Any]) -> None:
         asyncio.get_running_loop().add_reader(parent.fileno(), watch)
         parent.send(port)
 
-    uvloop.run(serve_gateway(settings, on_ready, gateway=lambda _: nullcontext(parts)))
+    running = asyncio.create_task(engine.run())
+    await serve_gateway(settings, on_ready, gateway=lambda _: nullcontext(parts))
+    running.cancel()
+    await asyncio.wait({running})
 
 
 def _tell_nobody(freed: Freed) -> None:

@@ -58,6 +58,53 @@ async def test_both_end_when_we_are_cancelled() -> None:
     assert asyncio.all_tasks() == before
 
 
+async def test_both_reasons_to_end_leave_nothing_behind() -> None:
+    """A caller who leaves while somebody cancels us: the cancellation is the stronger one."""
+    leaving = asyncio.Event()
+
+    async def leave() -> None:
+        await leaving.wait()
+        raise CallerLeftError
+
+    task = asyncio.create_task(run_beside(leave(), _never()))
+    await asyncio.sleep(0)
+    leaving.set()
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_the_outer_of_two_watches_ends_the_inner_work() -> None:
+    """As a connection's reader does, whatever else is watched inside."""
+    before = asyncio.all_tasks()
+
+    with pytest.raises(CallerLeftError):
+        await run_beside(_leave(), run_beside(_never(), _never()))
+
+    assert asyncio.all_tasks() == before
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_silence_is_noticed_again_and_again_until_that_fails() -> None:
+    """An error of it ends the work."""
+    num_calls = 0
+
+    async def call() -> None:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 3:
+            raise CallerLeftError
+
+    with pytest.raises(CallerLeftError):
+        await run_beside(_never(), _never(), on_silence=call, period_s=0.001)
+
+    assert num_calls == 3
+
+
 async def test_closing_is_not_cut_short_by_a_cancellation() -> None:
     """The cancellation comes after it."""
     begun, may_end, has_ended = asyncio.Event(), asyncio.Event(), False
