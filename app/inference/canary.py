@@ -86,6 +86,12 @@ class Canary:
                 log.info("canary_changed", model=self._remote.facts.source, reason=reason)
             self._reason, self._ended_at = reason, self._clock()
 
+    def note_success(self, age_s: float) -> None:
+        """Remember a token that another worker has got back, unless a later outcome is known."""
+        ended_at = self._clock() - age_s
+        if self._ended_at is None or ended_at > self._ended_at:
+            self._reason, self._ended_at = None, ended_at
+
     async def _failure(self) -> str | None:
         try:
             async with asyncio.timeout(self._max_age_s):

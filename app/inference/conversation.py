@@ -63,6 +63,8 @@ class SwarmConversation:
         self._session: InferenceSession | None = session  # None: to be opened anew, or closed
         self._token_ids: list[int] = []
         self._is_closed = False
+        self.closed = asyncio.Event()
+        """Set once nobody holds anything of it any more."""
 
     @classmethod
     async def open(
@@ -122,6 +124,7 @@ class SwarmConversation:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        self.closed.set()
 
     async def _begin(self, request: GenerationRequest) -> _Generation:
         """Append the prompt, and embed all pending tokens."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from app.state.memory_board import MemoryWorkerBoard
 from app.state.memory_journals import MemoryJournalStore
 from app.state.memory_limiter import MemoryRateLimiter
 
@@ -19,6 +20,7 @@ class MemoryStateStore:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.journals = MemoryJournalStore(clock)
         self.rate_limiter = MemoryRateLimiter(clock)
+        self.board = MemoryWorkerBoard(clock)
 
     async def check(self) -> None:
         """Return at once: memory is always there."""

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from app.state.board import WorkerBoard
 from app.state.journals import JournalStore
 from app.state.memory import MemoryStateStore
 from app.state.rate_limits import RateLimiter
@@ -18,6 +19,10 @@ class StateStore(Protocol):
     @property
     def rate_limiter(self) -> RateLimiter:
         """Who may use how much."""
+
+    @property
+    def board(self) -> WorkerBoard:
+        """What all workers share besides requests."""
 
     async def check(self) -> None:
         """Return when the store answers.

@@ -1,5 +1,6 @@
 """The store in Redis, put together."""
 
+from app.state.redis.board import RedisWorkerBoard
 from app.state.redis.connection import RedisConnection
 from app.state.redis.journals import RedisJournalStore
 from app.state.redis.rate_limiter import RedisRateLimiter
@@ -23,6 +24,7 @@ class RedisStateStore:
         self._connection = RedisConnection(redis_url, timeout_s)
         self.journals = RedisJournalStore(self._connection)
         self.rate_limiter = RedisRateLimiter(self._connection)
+        self.board = RedisWorkerBoard(self._connection)
 
     async def check(self) -> None:
         """Ask Redis for a sign of life."""

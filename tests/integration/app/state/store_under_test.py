@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from app.state.board import WorkerBoard
 from app.state.journals import JournalStore
 from app.state.memory import MemoryStateStore
 from app.state.rate_limits import RateLimiter
+from app.state.redis.board import RedisWorkerBoard
 from app.state.redis.connection import RedisConnection
 from app.state.redis.journals import RedisJournalStore
 from app.state.redis.rate_limiter import RedisRateLimiter
@@ -27,10 +29,11 @@ class FakeClock:
 
 @dataclass(frozen=True, slots=True)
 class StoreUnderTest:
-    """The two parts of a store; `pass_time(seconds)` makes both believe that time has passed."""
+    """The parts of a store; `pass_time(seconds)` makes all believe that time has passed."""
 
     journals: JournalStore
     rate_limiter: RateLimiter
+    board: WorkerBoard
     clock: FakeClock
     pass_time: Callable[[float], Awaitable[None]]
 
@@ -44,7 +47,7 @@ async def memory_store_under_test() -> AsyncGenerator[StoreUnderTest]:
     async def pass_time(seconds: float) -> None:
         clock.now_us += round(seconds * 1_000_000)
 
-    yield StoreUnderTest(store.journals, store.rate_limiter, clock, pass_time)
+    yield StoreUnderTest(store.journals, store.rate_limiter, store.board, clock, pass_time)
 
 
 @asynccontextmanager
@@ -61,7 +64,11 @@ async def redis_store_under_test(url: str) -> AsyncGenerator[StoreUnderTest]:
             await redis.pexpire(key, await redis.pttl(key) - round(seconds * 1000))
 
     yield StoreUnderTest(
-        RedisJournalStore(connection), RedisRateLimiter(connection, clock), clock, pass_time
+        RedisJournalStore(connection),
+        RedisRateLimiter(connection, clock),
+        RedisWorkerBoard(connection),
+        clock,
+        pass_time,
     )
     await redis.aclose()
     await connection.close()
