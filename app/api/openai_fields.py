@@ -6,19 +6,25 @@ named in the answer's `x-swarmgate-ignored` header.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    field_validator,
+)
 
+from app.api.sampling_fields import SamplingFields
 from app.errors import UnsupportedFieldError
-from app.inference.requests import ChatMessage
-from swarm_client.generation.parameters import SamplingParameters
+from app.inference.requests import MAX_LOGPROBS, ChatMessage
 
 MAX_TOKENS: Final = 1_000_000
 MAX_PROMPTS: Final = 128
 _MAX_NAMED: Final = 20
-_MAX_STOPS: Final = 16
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 # Field -> the values that change nothing.
@@ -30,23 +36,19 @@ _UNSUPPORTED: Final[Mapping[str, tuple[object, ...]]] = {
     "functions": ([],),
     "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},),
-    "logprobs": (False, 0),
-    "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
     "modalities": (["text"],),
     "audio": (),
     "web_search_options": (),
+    "prompt_logprobs": (),
+    "min_tokens": (0,),
+    "bad_words": ([],),
+    "allowed_token_ids": ([],),
+    "truncate_prompt_tokens": (),
+    "use_beam_search": (False,),
+    "length_penalty": (1,),
+    "typical_p": (1,),
+    "no_repeat_ngram_size": (0,),
 }
-
-
-def _one_or_many(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _none_is_off(value: object) -> object:
-    return 0 if value == -1 and not isinstance(value, bool) else value
 
 
 def _text_as_part(value: object) -> object:
@@ -71,8 +73,8 @@ def _prompts(value: object) -> list[str | list[int]]:
     )
 
 
-StopText = Annotated[str, Field(min_length=1, max_length=1000)]
 Count = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+NumLogprobs = Annotated[int, Field(ge=0, le=MAX_LOGPROBS)]
 
 
 class StreamOptions(BaseModel):
@@ -83,27 +85,15 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class CompletionFields(BaseModel):
+class CompletionFields(SamplingFields):
     """What both dialects say about one generation."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
     model: str = Field(max_length=1000)
     max_tokens: Count | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stop: Annotated[
-        Annotated[list[StopText], Field(max_length=_MAX_STOPS)] | None,
-        BeforeValidator(_one_or_many),
-    ] = None
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = None
     n: Annotated[int | None, Field(ge=1, le=MAX_PROMPTS)] = None
     best_of: int | None = None
-    seed: int | None = None
-    top_k: Annotated[int | None, BeforeValidator(_none_is_off)] = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
 
     @property
     def max_new_tokens(self) -> int | None:
@@ -126,27 +116,6 @@ class CompletionFields(BaseModel):
         extra = self.model_extra or {}
         check_unsupported(extra)
         return name_fields(name for name in extra if name not in _UNSUPPORTED)
-
-    def sampling(self, defaults: SamplingParameters) -> SamplingParameters:
-        """Return the sampling numbers: the caller's, else the model's.
-
-        Temperature 0 takes the likeliest token; any other number that only matters for sampling
-        turns sampling on.
-
-        Raises:
-            InvalidParametersError: one is out of range.
-        """
-        names = ("temperature", "top_p", "top_k", "min_p")
-        shaping = {n: value for n in names if (value := getattr(self, n)) is not None}
-        given: dict[str, Any] = dict(shaping)  # checked by SamplingParameters itself
-        if given.get("temperature") == 0:
-            del given["temperature"]
-            given["do_sample"] = False
-        elif shaping:
-            given["do_sample"] = True
-        if self.repetition_penalty is not None:
-            given["repetition_penalty"] = self.repetition_penalty
-        return replace(defaults, seed=self.seed, **given)
 
 
 class TextPart(BaseModel):
@@ -177,6 +146,20 @@ class ChatFields(CompletionFields):
 
     messages: list[Message] = Field(min_length=1, max_length=10_000)
     max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: NumLogprobs | None = None
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _check_wanted(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and not info.data.get("logprobs"):
+            raise ValueError("expected it only together with logprobs: true")
+        return value
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives to name beside each token."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     @property
     def max_new_tokens(self) -> int | None:
@@ -188,6 +171,12 @@ class TextFields(CompletionFields):
     """The body of `POST /v1/completions`. `prompt` is one text, the tokens of one, or several."""
 
     prompt: Annotated[list[str | list[int]], PlainValidator(_prompts)]
+    logprobs: NumLogprobs | None = None
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives to name beside each token; this dialect gives their number right away."""
+        return self.logprobs
 
 
 def check_unsupported(fields: Mapping[str, object]) -> None:

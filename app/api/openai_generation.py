@@ -11,7 +11,7 @@ from app.api.generation import with_seed
 from app.api.openai_fields import CompletionFields
 from app.context import AppContext
 from app.errors import BadRequestError
-from app.inference.requests import GenerationRequest, RequestId
+from app.inference.requests import RequestId
 from app.journals.entries import AnswerBegun
 from app.observability.metrics import Surface
 from app.serving import OfferedModel
@@ -39,12 +39,11 @@ class OpenAIPlanner(Generic[Fields]):
         prompts = await self.encode(model, fields)
         num_choices = check_choices(fields, len(prompts))
         longest = max(map(len, prompts))
-        request = GenerationRequest(
-            request_id=request_id,
-            prompt_ids=tuple(prompts[0]),
+        request = fields.to_request(
+            request_id,
+            prompts[0],
             max_new_tokens=fields.max_new_tokens or default_new_tokens(context, model, longest),
-            sampling=fields.sampling(model.chat_defaults),
-            stop=tuple(fields.stop or ()),
+            model=model,
         )
         begun = AnswerBegun(
             surface=self.surface,

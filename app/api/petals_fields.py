@@ -1,9 +1,22 @@
-"""Fields of the Petals dialects, and their translation. Source: PETALS_PROTOCOL §10.1, §10.2."""
+"""Fields of the Petals dialects, and their translation. Source: PETALS_PROTOCOL §10.1, §10.2.
 
-from typing import Annotated, Final, Literal, Self
+Petals' own are `inputs`, `do_sample`, `temperature`, `top_k`, `top_p`, `repetition_penalty`,
+`max_length`, `max_new_tokens`, `stop_sequence` and `extra_stop_sequences`; the others are ours,
+named as in the OpenAI dialects.
+"""
+
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from app.api.sampling_fields import (
+    MAX_BIASES,
+    MAX_STOPS,
+    StopText,
+    TokenIds,
+    TokenName,
+    one_or_many,
+)
 from swarm_client.generation.parameters import SamplingParameters
 
 MAX_TOKENS: Final = 1_000_000
@@ -11,14 +24,17 @@ _ONE_LENGTH: Final = (
     "You should set `max_length` or `max_new_tokens` (but not both) "
     "to reserve server-side attention caches"
 )
+_NUMBERS: Final = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+)
 
-
-def _one_or_many(value: object) -> object:
-    """A list of texts may be given as one text: it is not a list of its characters."""
-    return [value] if isinstance(value, str) else value
-
-
-StopText = Annotated[str, Field(min_length=1, max_length=1000)]
 Count = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
@@ -33,6 +49,13 @@ class GenerateFields(BaseModel):
     top_k: int | None = None
     top_p: float | None = None
     repetition_penalty: float | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Annotated[dict[TokenName, float], Field(max_length=MAX_BIASES)] | None = None
+    seed: int | None = None
+    stop_token_ids: TokenIds | None = None
+    ignore_eos: bool = False
     max_length: Count | None = None
     max_new_tokens: Count | None = None
 
@@ -42,21 +65,23 @@ class GenerateFields(BaseModel):
             raise ValueError(_ONE_LENGTH)
         return self
 
-    def sampling(self) -> SamplingParameters:
+    def sampling(self, vocab_size: int) -> SamplingParameters:
         """Return the sampling numbers; temperature 0 means the likeliest token.
 
         Raises:
             InvalidParametersError: one is out of range.
         """
         is_greedy = not self.do_sample or self.temperature == 0
-        given = {
-            "temperature": None if self.temperature == 0 else self.temperature,
-            "top_k": self.top_k,
-            "top_p": self.top_p,
-            "repetition_penalty": self.repetition_penalty,
+        given: dict[str, Any] = {
+            name: value for name in _NUMBERS if (value := getattr(self, name)) is not None
         }
-        numbers = {name: value for name, value in given.items() if value is not None}
-        return SamplingParameters(do_sample=not is_greedy, **numbers)  # type: ignore[arg-type]
+        if self.temperature == 0:
+            del given["temperature"]
+        if self.logit_bias:
+            given["logit_bias"] = tuple((int(name), bias) for name, bias in self.logit_bias.items())
+        sampling = SamplingParameters(do_sample=not is_greedy, **given)
+        sampling.check_vocabulary(vocab_size)
+        return sampling
 
 
 class GenerateForm(GenerateFields):
@@ -85,7 +110,7 @@ class GenerateMessage(GenerateFields):
     type: Literal["generate"]
     stop_sequence: StopText | None = None
     extra_stop_sequences: Annotated[
-        tuple[StopText, ...], BeforeValidator(_one_or_many), Field(max_length=16)
+        tuple[StopText, ...], BeforeValidator(one_or_many), Field(max_length=MAX_STOPS)
     ] = ()
 
     @property

@@ -71,7 +71,9 @@ async def _generate(
         request_id=request_id,
         prompt_ids=tuple(prompt_ids),
         max_new_tokens=max_new_tokens,
-        sampling=form.sampling(),
+        sampling=form.sampling(model.facts.vocab_size),
+        stop_token_ids=tuple(form.stop_token_ids or ()),
+        ignore_eos=form.ignore_eos,
         keeps_special_tokens=True,
     )
     texts = []

@@ -114,7 +114,7 @@ def test_one_extra_stop_text_need_not_be_a_list() -> None:
 
 def test_temperature_zero_takes_the_likeliest_token() -> None:
     """It would divide by zero otherwise."""
-    assert not _message(max_new_tokens=1, do_sample=1, temperature=0).sampling().do_sample
+    assert not _message(max_new_tokens=1, do_sample=1, temperature=0).sampling(9).do_sample
 
 
 def test_without_a_stop_text_there_is_one_reply() -> None:
