@@ -44,7 +44,7 @@ class SwarmEngine:
         models = [model for model in loaded if isinstance(model, ServedModel)]
         for failure in loaded:
             if isinstance(failure, BaseException):
-                await _close_replicas(models)
+                await _close_parts(models)
                 raise failure
         return cls({model.id: model for model in models})
 
@@ -81,7 +81,7 @@ class SwarmEngine:
         )
 
     async def close(self) -> None:
-        """Stop the canaries and the replicas; conversations fail at their next token. Idempotent.
+        """Stop canaries and the models' parts; conversations fail at their next token. Idempotent.
 
         The connection stays open: it is not ours.
         """
@@ -89,8 +89,9 @@ class SwarmEngine:
         for canary in self._canaries:
             canary.cancel()
         await asyncio.gather(*self._canaries, return_exceptions=True)
-        await _close_replicas(self.models.values())
+        await _close_parts(self.models.values())
 
 
-async def _close_replicas(models: Iterable[ServedModel]) -> None:
-    await asyncio.gather(*(model.replicas.close() for model in models))
+async def _close_parts(models: Iterable[ServedModel]) -> None:
+    closing = [part.close() for model in models for part in (model.replicas, model.matchers)]
+    await asyncio.gather(*closing)

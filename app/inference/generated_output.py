@@ -15,7 +15,6 @@ from app.inference.requests import GenerationRequest
 from app.inference.served_model import ServedModel
 from app.inference.stop_sequences import StopFinder
 from app.inference.token_matcher import TokenMatcher
-from swarm_client.errors import InvalidParametersError
 from swarm_client.generation.sampler_row import SamplerRow
 
 _ALL_ALLOWED: Final = nullcontext()
@@ -135,8 +134,6 @@ async def _matcher(model: ServedModel, request: GenerationRequest) -> TokenMatch
     constraint = request.constraint
     if constraint is None:
         return None
-    if model.matchers is None:
-        raise InvalidParametersError("constraint", "none for this model", constraint.kind)
     matcher = await model.matchers.matcher(constraint)
     if request.produced_ids:
         await asyncio.to_thread(_accept_all, matcher, request.produced_ids)

@@ -12,6 +12,7 @@ from app.inference.replica_pool import ReplicaPool
 from app.inference.served_model import ServedModel
 from app.inference.settings import EngineSettings
 from app.inference.tokenizer import ModelTokenizer
+from app.structured import GrammarCompiler, TokenizerDefinition
 from swarm_client.connection import SwarmConnection
 from swarm_client.errors import InvalidParametersError
 from swarm_client.generation.parameters import SamplingParameters
@@ -74,6 +75,13 @@ async def load_model(
             replicas,
             period_s=settings.canary_period_s,
             max_age_s=settings.canary_max_age_s,
+        ),
+        matchers=GrammarCompiler(
+            TokenizerDefinition(
+                write=tokenizer.definition,
+                vocab_size=max(facts.vocab_size, len(tokenizer)),
+                eos_token_ids=tuple(facts.eos_token_ids),
+            )
         ),
     )
 

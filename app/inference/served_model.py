@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from app.inference.canary import Canary, CanaryState
 from app.inference.replica_pool import ReplicaPool
-from app.inference.requests import ChatMessage
+from app.inference.requests import ChatMessage, OutputConstraint
+from app.inference.token_matcher import MatcherSource
 from app.inference.tokenizer import ModelTokenizer
 from swarm_client.connection import RemoteModel
 from swarm_client.generation.parameters import SamplingParameters
@@ -21,6 +22,7 @@ class ServedModel:
         id: the name callers use.
         created_at: when it was loaded, UTC.
         chat_defaults: sampling that the model's makers recommend for chats.
+        matchers: makes outputs match constraints.
     """
 
     id: str
@@ -32,6 +34,7 @@ class ServedModel:
     tokenizer: ModelTokenizer
     replicas: ReplicaPool
     canary: Canary
+    matchers: MatcherSource
 
     async def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Return the token ids of a text."""
@@ -58,6 +61,10 @@ class ServedModel:
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that one token stands for; takes a microsecond."""
         return self.tokenizer.token_bytes(token_id)
+
+    async def prepare(self, constraint: OutputConstraint, tenant: str) -> None:
+        """Compile a constraint; raises what `MatcherSource.prepare` does."""
+        await self.matchers.prepare(constraint, tenant)
 
     def last_canary(self) -> CanaryState:
         """Return whether a token of this model has come back lately."""

@@ -33,9 +33,18 @@ class TokenMatcher(Protocol):
 class MatcherSource(Protocol):
     """Makes matchers for the vocabulary of one model."""
 
+    async def prepare(self, constraint: OutputConstraint, tenant: str = "") -> None:
+        """Find out whether a constraint can be used; raises as `matcher` does.
+
+        What that costs is laid upon the tenant, and not upon others.
+        """
+
     async def matcher(self, constraint: OutputConstraint) -> TokenMatcher:
         """Return a matcher at the beginning of the output.
 
         Raises:
             SwarmError: the constraint is no valid one, or too large.
         """
+
+    async def close(self) -> None:
+        """Free what it holds. Idempotent."""

@@ -33,6 +33,11 @@ class ModelTokenizer:
             frozenset(self._added_pieces()),
         )
 
+    def __len__(self) -> int:
+        """Return the number of tokens, added ones included."""
+        size: int = self._backend.get_vocab_size(with_added_tokens=True)
+        return size
+
     @classmethod
     def load(cls, checkpoint: Checkpoint) -> "ModelTokenizer":
         """Load it from the model's files; takes seconds when it is the first.
@@ -83,6 +88,11 @@ class ModelTokenizer:
         """Return the bytes a token stands for; none for an id that the vocabulary does not have."""
         piece = self._backend.id_to_token(token_id)
         return b"" if piece is None else self._read_bytes(piece)
+
+    def definition(self) -> str:
+        """Return its tokenizer.json; megabytes for a large vocabulary."""
+        text: str = self._backend.to_str()
+        return text
 
     def decoder(self, *, keeps_special_tokens: bool) -> Callable[[Sequence[int]], str]:
         """Return ids to text, without the clean-up of spaces that would make it lossy.

@@ -180,6 +180,12 @@ class Dictations:
 
     dictation: Dictation
 
+    async def prepare(self, constraint: OutputConstraint, tenant: str = "") -> None:
+        """There is nothing to find out."""
+
+    async def close(self) -> None:
+        """There is nothing to free."""
+
     async def matcher(self, constraint: OutputConstraint) -> Dictation:
         assert constraint == CONSTRAINT
         return self.dictation
