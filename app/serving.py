@@ -38,6 +38,9 @@ class LiveServers(Protocol):
     def missing_blocks(self) -> tuple[BlockRange, ...]:
         """Return the blocks nobody serves; empty when a route exists."""
 
+    def history_bytes(self) -> int:
+        """Return the size of what sessions keep to make up for lost servers."""
+
 
 class OfferedModel(Protocol):
     """One model the gateway offers."""

@@ -5,6 +5,7 @@ background and opens inference sessions.
 """
 
 import asyncio
+from weakref import WeakSet
 
 from torch import Tensor
 
@@ -38,6 +39,7 @@ class RemoteModel:
         self._servers = ModelServers(node, facts, settings, active_adapter=active_adapter)
         self._passes = self._servers.passes()
         self._watcher: asyncio.Task[None] | None = None
+        self._sessions: WeakSet[InferenceSession] = WeakSet()
 
     def servers(self) -> tuple[ServerView, ...]:
         """Return the servers that are online or joining, by start of span and peer id."""
@@ -46,6 +48,10 @@ class RemoteModel:
     def missing_blocks(self) -> tuple[BlockRange, ...]:
         """Return the blocks that no online server holds; servers that just failed do not count."""
         return self._servers.directory.missing_blocks(_now())
+
+    def history_bytes(self) -> int:
+        """Return the size of all inputs that open sessions keep for replays."""
+        return sum(one.history_bytes for one in self._sessions if not one.is_closed)
 
     async def refresh(self) -> None:
         """Look the servers up now.
@@ -89,7 +95,7 @@ class RemoteModel:
         """
         if max_length < 1 or batch_size < 1:
             raise ValueError(f"a session needs room, got {max_length} tokens, {batch_size} rows")
-        return await InferenceSession.open(
+        session = await InferenceSession.open(
             RouteSearch(
                 self._servers,
                 max_length=max_length,
@@ -103,6 +109,8 @@ class RemoteModel:
             self._settings,
             num_rows=batch_size,
         )
+        self._sessions.add(session)
+        return session
 
     async def run_forward(
         self,
@@ -167,6 +175,12 @@ class SwarmConnection:
         await model.start()
         self._models.append(model)
         return model
+
+    async def forget(self, model: RemoteModel) -> None:
+        """Stop watching a model, after its sessions were closed. Idempotent."""
+        if model in self._models:
+            self._models.remove(model)
+            await model.stop()
 
     async def close(self) -> None:
         """End background tasks and shared streams, after the sessions were closed. Idempotent."""

@@ -18,7 +18,7 @@ _LAG_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 
 
 class PulseMetrics:
-    """What `Pulse` tells. With several workers, the worst of them is shown."""
+    """What `Pulse` tells. With several workers, the worst of them is shown; sizes are summed."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.lag = Histogram(
@@ -46,6 +46,13 @@ class PulseMetrics:
             ["model_name"],
             registry=registry,
             multiprocess_mode="livemax",
+        )
+        self.history = Gauge(
+            "swarmgate_history_bytes",
+            "Inputs that open sessions keep to make up for lost servers.",
+            ["model_name"],
+            registry=registry,
+            multiprocess_mode="livesum",
         )
 
 
@@ -86,9 +93,11 @@ class Pulse:
             num_missing = sum(len(blocks) for blocks in model.remote.missing_blocks())
             self._metrics.canary.labels(model.id).set(model.last_canary().ok)
             self._metrics.missing.labels(model.id).set(num_missing)
+            self._metrics.history.labels(model.id).set(model.remote.history_bytes())
         for model_id in self._known - models.keys():
             self._metrics.canary.labels(model_id).set(nan)
             self._metrics.missing.labels(model_id).set(nan)
+            self._metrics.history.labels(model_id).set(0)
         self._known = set(models)
 
     async def _run(self) -> None:

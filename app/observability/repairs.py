@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from swarm_client.session.events import HopLost, HopRestored, SessionEvent, WaitingForBlocks
 
+_REASONS = ("late", "slow", "leaving")
 _GAP_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 120)
 
 
@@ -13,7 +14,10 @@ class RepairMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         model = ["model_name"]
         self._lost = Counter(
-            "swarmgate_hops_lost", "Servers given up in a session.", model, registry=registry
+            "swarmgate_hops_lost",
+            "Servers given up in a session: failed, late, slow, or leaving by their own word.",
+            [*model, "reason"],
+            registry=registry,
         )
         self._replayed_tokens = Counter(
             "swarmgate_replayed_tokens",
@@ -40,7 +44,8 @@ class RepairMetrics:
         """Count one event."""
         match event:
             case HopLost():
-                self._lost.labels(model_id).inc()
+                reason = event.reason if event.reason in _REASONS else "failed"
+                self._lost.labels(model_id, reason).inc()
             case HopRestored():
                 self._replayed_tokens.labels(model_id).inc(event.num_replayed_tokens)
                 self._gap.labels(model_id).observe(event.gap_s)

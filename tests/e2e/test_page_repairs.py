@@ -129,5 +129,5 @@ def test_missing_blocks_are_named_until_somebody_serves_them(
     expect(page.locator(NOTICE)).to_be_hidden()
     with urlopen(f"{fragile.url}/metrics", timeout=10) as answer:
         metrics = answer.read().decode()
-    assert re.search(r'swarmgate_hops_lost_total\{model_name="demo"\} [1-9]', metrics)
+    assert re.search(r'swarmgate_hops_lost_total\{model_name="demo",reason="\w+"\} [1-9]', metrics)
     assert re.search(r'swarmgate_blocks_wait_seconds_count\{model_name="demo"\} [1-9]', metrics)

@@ -78,6 +78,7 @@ class ScriptedServers:
     """One server that holds everything, unless told otherwise."""
 
     gaps: tuple[BlockRange, ...] = ()
+    num_history_bytes: int = 0
 
     def servers(self) -> tuple[ServerView, ...]:
         """Return the server."""
@@ -86,6 +87,10 @@ class ScriptedServers:
     def missing_blocks(self) -> tuple[BlockRange, ...]:
         """Return the gaps."""
         return self.gaps
+
+    def history_bytes(self) -> int:
+        """Return what was set."""
+        return self.num_history_bytes
 
 
 @dataclass(slots=True)

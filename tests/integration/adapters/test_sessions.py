@@ -64,6 +64,25 @@ async def test_interleaved_sessions_equal_each_alone(swarm: AdaptedSwarm) -> Non
         assert torch.cat(outputs[name], 1).equal(torch.cat(alone, 1))
 
 
+async def test_whoever_takes_over_uses_the_adapter_as_well(
+    tiny_llama: Path, adapters: tuple[Path, Path]
+) -> None:
+    """A lost server is replaced by one that has it, and is sent the history under it."""
+    splits = ("0:2", "2:4", "2:4")
+    async with adapted_swarm(tiny_llama, adapters, splits) as swarm:
+        pieces = torch.split(PROMPTS, [5, 1, 5], 1)
+        async with await swarm.open_session("all") as session:
+            outputs = [await swarm.logits(session, pieces[0])]
+            lost = session.route[1].peer
+            swarm.network.cut(lost)
+            outputs += [await swarm.logits(session, piece) for piece in pieces[1:]]
+            assert session.route[1].peer != lost
+        expected = await swarm.prefill("all")
+
+    # float32 over 4 blocks, in pieces and as a whole
+    torch.testing.assert_close(torch.cat(outputs, 1), expected, atol=1e-4, rtol=0)
+
+
 async def test_sessions_at_the_same_time_equal_each_alone(swarm: AdaptedSwarm) -> None:
     """Their steps meet in the servers in any order."""
     alone = {name: await swarm.prefill(name) for name in NAMES}

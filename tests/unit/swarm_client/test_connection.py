@@ -169,6 +169,18 @@ async def test_a_session_needs_room(max_length: int, batch_size: int) -> None:
             await swarm.model.open_session(max_length=max_length, batch_size=batch_size)
 
 
+async def test_what_open_sessions_keep_is_told() -> None:
+    """Each hop's inputs; those of a session that was closed are gone."""
+    async with swarm_of(["0:2", "2:4"]) as swarm:
+        session = await swarm.model.open_session(max_length=10)
+        await session.step(hidden_states(3))
+        kept = 2 * hidden_states(3).nbytes
+
+        assert swarm.model.history_bytes() == session.history_bytes == kept
+        await session.close()
+        assert swarm.model.history_bytes() == 0
+
+
 async def test_the_map_survives_a_lookup_that_fails() -> None:
     """What was known stays, and the watch goes on."""
     network = MemoryNetwork()

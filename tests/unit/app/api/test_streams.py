@@ -269,8 +269,9 @@ async def test_repairs_are_told_as_comments_and_counted() -> None:
     ]
     assert len(heard.comments) == len(expected)
     assert not any("ecret" in comment for comment in heard.comments)
+    lost = {"model_name": "demo", "reason": "failed"}
+    assert registry.get_sample_value("swarmgate_hops_lost_total", lost) == 1
     for name, value in {
-        "swarmgate_hops_lost_total": 1,
         "swarmgate_replayed_tokens_total": 20,
         "swarmgate_repair_gap_seconds_sum": 1.5,
         "swarmgate_blocks_wait_seconds_sum": 1.25,

@@ -38,6 +38,7 @@ def test_models_are_shown_as_they_are() -> None:
     pulse = Pulse(PulseMetrics(registry), lambda: models, lambda: True)
     model.canary.ok = False
     model.remote.gaps = (BlockRange(1, 3), BlockRange(6, 8))
+    model.remote.num_history_bytes = 4096
 
     pulse.look()
     shown = [
@@ -45,11 +46,12 @@ def test_models_are_shown_as_they_are() -> None:
         for name, labels in (
             ("swarmgate_canary_ok", DEMO),
             ("swarmgate_missing_blocks", DEMO),
+            ("swarmgate_history_bytes", DEMO),
             ("swarmgate_draining", {}),
         )
     ]
     models.clear()
     pulse.look()
 
-    assert shown == [0, 4, 1]
+    assert shown == [0, 4, 4096, 1]
     assert isnan(registry.get_sample_value("swarmgate_canary_ok", DEMO) or 0)
