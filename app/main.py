@@ -12,7 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.admission import Admission
-from app.api import health, openai_models, swarm
+from app.api import health, openai_models, swarm, tokens
+from app.api.anthropic import messages
+from app.api.anthropic.errors import MESSAGES_PATH
 from app.api.openai_chat import chat_endpoint
 from app.api.openai_completions import completions_endpoint
 from app.api.pages import STATIC_DIRECTORY, Pages
@@ -99,7 +101,13 @@ def _open_tracing(settings: Settings) -> "Tracing | None":
 
 
 def _add_routes(app: FastAPI, pages: Pages) -> None:
-    for router in (health.router, swarm.router, openai_models.router):
+    for router in (
+        health.router,
+        swarm.router,
+        openai_models.router,
+        tokens.router,
+        messages.router,
+    ):
         app.include_router(router)
     app.add_api_websocket_route(PETALS_V2_PATH, petals_v2)
     # Raw ASGI endpoints: nothing stands between a token and the socket.
@@ -107,6 +115,7 @@ def _add_routes(app: FastAPI, pages: Pages) -> None:
         Route(PETALS_V1_PATH, PetalsV1(), methods=["POST"]),
         Route("/v1/chat/completions", chat_endpoint(), methods=["POST"]),
         Route("/v1/completions", completions_endpoint(), methods=["POST"]),
+        Route(MESSAGES_PATH, messages.messages_endpoint(), methods=["POST"]),
         Route("/api/v1/streams/{journal_id}", Streams(), methods=["GET", "DELETE"]),
         Route("/", pages.index),
         Route("/static/{path:path}", pages.file),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from app.api.answer_writer import AnswerDialect
+from app.api.anthropic.frames import MessageWriter, whole_message
 from app.api.openai_chat_frames import ChatWriter, whole_chat
 from app.api.openai_text_frames import TextWriter, whole_text
 from app.observability.metrics import Surface
@@ -11,4 +12,5 @@ from app.observability.metrics import Surface
 ANSWER_DIALECTS: Final[Mapping[Surface, AnswerDialect]] = {
     Surface.CHAT: AnswerDialect(ChatWriter, whole_chat),
     Surface.COMPLETIONS: AnswerDialect(TextWriter, whole_text),
+    Surface.MESSAGES: AnswerDialect(MessageWriter, whole_message),
 }

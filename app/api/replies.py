@@ -7,6 +7,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Scope, Send
 
+from app.api.anthropic.errors import error_json, is_anthropic
 from app.errors import ErrorReply, describe_error
 
 PETALS_V1_PATH: Final = "/api/v1/generate"
@@ -50,7 +51,8 @@ def error_response(scope: Scope, error: BaseException) -> Response:
         body, status = petals_error(reply), petals_v1_status(reply)
     else:
         request_id = scope.get("state", {}).get("request_id")
-        body, status = openai_error(reply, request_id), reply.http_status
+        to_body = anthropic_error if is_anthropic(scope["path"]) else openai_error
+        body, status = to_body(reply, request_id), reply.http_status
     return Response(body, status, dict(reply.headers), "application/json")
 
 
@@ -69,6 +71,11 @@ def openai_error(reply: ErrorReply, request_id: str | None) -> bytes:
         "request_id": request_id,
     }
     return orjson.dumps({"error": error})
+
+
+def anthropic_error(reply: ErrorReply, request_id: str | None) -> bytes:
+    """Return the error as Anthropic's clients expect it."""
+    return orjson.dumps({**error_json(reply), "request_id": request_id})
 
 
 def petals_error(reply: ErrorReply) -> bytes:

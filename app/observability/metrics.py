@@ -24,6 +24,9 @@ class Surface(StrEnum):
     PETALS_V2 = "petals_v2"
     CHAT = "openai_chat"
     COMPLETIONS = "openai_completions"
+    RESPONSES = "openai_responses"
+    EMBEDDINGS = "openai_embeddings"
+    MESSAGES = "anthropic_messages"
 
 
 class Outcome(StrEnum):

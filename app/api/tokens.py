@@ -1,0 +1,111 @@
+"""`POST /tokenize`, `/detokenize`, `/v1/chat/completions/render`: prompts as the model sees them.
+
+Nothing is generated. Names of fields are vLLM's.
+"""
+
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.bodies import parse_json_object, read_body, validate
+from app.api.openai_completions import check_tokens
+from app.api.openai_fields import ChatFields, Message, name_fields
+from app.api.replies import json_response
+from app.context import context_of
+from app.errors import BadRequestError
+from app.serving import OfferedModel
+
+router = APIRouter()
+
+MAX_DETOKENIZED = 1_000_000
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    model: str = Field(max_length=1000)
+
+
+Fields = TypeVar("Fields", bound=_Fields | ChatFields)
+
+
+class TokenizeFields(_Fields):
+    """The body of `POST /tokenize`: a text, or the messages of a chat."""
+
+    prompt: str | None = None
+    messages: Annotated[list[Message] | None, Field(min_length=1, max_length=10_000)] = None
+    add_special_tokens: bool = True
+    return_token_strs: bool = False
+
+
+class DetokenizeFields(_Fields):
+    """The body of `POST /detokenize`."""
+
+    tokens: Annotated[list[int], Field(max_length=MAX_DETOKENIZED)]
+
+
+@router.post("/tokenize")
+async def tokenize(request: Request) -> Response:
+    """Return the tokens of a text (with the model's first one, unless told otherwise) or a chat."""
+    fields, model = await _read(request, TokenizeFields)
+    if (fields.prompt is None) == (fields.messages is None):
+        raise BadRequestError("expected either prompt or messages", "prompt")
+    if fields.messages is not None:
+        token_ids = await model.encode_chat([message.to_chat() for message in fields.messages])
+    else:
+        text = fields.prompt or ""
+        token_ids = await model.encode(text, add_special_tokens=fields.add_special_tokens)
+    strings = None
+    if fields.return_token_strs:
+        strings = [model.token_bytes(each).decode("utf-8", "replace") for each in token_ids]
+    return _answer(
+        fields,
+        {
+            "count": len(token_ids),
+            "max_model_len": model.facts.max_positions,
+            "tokens": token_ids,
+            "token_strs": strings,
+        },
+    )
+
+
+@router.post("/detokenize")
+async def detokenize(request: Request) -> Response:
+    """Return the text of tokens, special ones included."""
+    fields, model = await _read(request, DetokenizeFields)
+    token_ids = check_tokens(model, fields.tokens, "tokens")
+    return _answer(fields, {"prompt": await model.decode(token_ids)})
+
+
+@router.post("/v1/chat/completions/render")
+async def render_chat(request: Request) -> Response:
+    """Return what `POST /v1/chat/completions` would make of the same body: text and tokens."""
+    fields, model = await _read(request, ChatFields)
+    messages = [message.to_chat() for message in fields.messages]
+    token_ids = await model.encode_chat(messages)
+    return _answer(
+        None,
+        {
+            "object": "chat.completion.prompt",
+            "model": model.id,
+            "prompt": await model.render_chat(messages),
+            "token_ids": token_ids,
+            "count": len(token_ids),
+            "max_model_len": model.facts.max_positions,
+        },
+    )
+
+
+async def _read(request: Request, fields: type[Fields]) -> tuple[Fields, OfferedModel]:
+    """Return the body and the model it names. Raises SwarmError, as all of this module."""
+    body = validate(fields, parse_json_object(await read_body(request.receive)))
+    return body, context_of(request.scope).gateway.engine.model(body.model)
+
+
+def _answer(fields: _Fields | None, value: dict[str, Any]) -> Response:
+    response = json_response(value)
+    ignored = name_fields(fields.model_extra or {}) if fields is not None else ""
+    if ignored:
+        response.headers["x-swarmgate-ignored"] = ignored
+    return response
