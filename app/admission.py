@@ -119,12 +119,14 @@ class Admission:
         """Take a slot, and `cost` tokens from the caller's limits: prompt and output at most.
 
         Raises:
+            OutOfScopeError: the caller's key is for other models.
             BusyError: all slots are taken.
             RateLimitedError: the tokens are used up.
             CostOverBurstError: the limits never allow so many at once.
             StateUnavailableError: the store does not answer.
         """
         account.model_id = model_id
+        caller.check_model(model_id)
         if self._num_running >= self._limits.max_generations:
             raise BusyError("generations", self._limits.max_generations)
         self._num_running += 1

@@ -1,26 +1,30 @@
-"""Who is calling: API keys and addresses, known by their hashes only."""
+"""Who is calling: known by hashes and ids only, with what its key allows."""
 
-import hmac
-from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
 
-from pydantic import SecretStr
-
-from app.errors import InvalidKeyError
+from app.errors import OutOfScopeError
+from app.keys.grants import ALL_SCOPES, DEFAULT_LIMITS, KeyLimits, KeyScopes
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One caller. Both ids are hashes; `key_id` is None where no keys are asked for."""
+    """One caller.
+
+    Attributes:
+        key_id: of a stored key its id, of one in the settings its hash; None without a key.
+        address_id: a hash.
+    """
 
     key_id: str | None
     address_id: str
+    scopes: KeyScopes = ALL_SCOPES
+    limits: KeyLimits = DEFAULT_LIMITS
 
     @property
     def owner(self) -> str:
-        """Whom conversations belong to."""
+        """Whom conversations belong to, and who shares slots with whom."""
         return f"address:{self.address_id}" if self.key_id is None else f"key:{self.key_id}"
 
     @property
@@ -28,37 +32,17 @@ class Caller:
         """Whose conversations may share what servers have computed; without keys, everybody's."""
         return self.key_id or ""
 
-
-class Keyring:
-    """The API keys callers may have; none at all means that nobody needs one."""
-
-    def __init__(self, api_keys: Iterable[SecretStr]) -> None:
-        self._digests = [_digest(key.get_secret_value()) for key in api_keys]
-
-    def identify(self, authorization: str | None, address: str | None) -> Caller:
-        """Return the caller behind an `Authorization` header and an address.
-
-        Every known key is compared, each in constant time, so that the time tells nothing.
+    def check_model(self, model_id: str) -> None:
+        """Return when the caller may use this model.
 
         Raises:
-            InvalidKeyError: a key is needed, and missing or wrong.
+            OutOfScopeError: its key is for others.
         """
-        address_id = _address_id(address)
-        if not self._digests:
-            return Caller(None, address_id)
-        scheme, _, key = (authorization or "").partition(" ")
-        given = _digest(key.strip())
-        matches = [hmac.compare_digest(given, digest) for digest in self._digests]
-        if scheme.lower() != "bearer" or not any(matches):
-            raise InvalidKeyError
-        return Caller(given.hex()[:32], address_id)
+        if not self.scopes.allow_model(model_id):
+            raise OutOfScopeError(f"the model {model_id}")
 
 
-def _digest(text: str) -> bytes:
-    return sha256(text.encode("utf-8", "surrogateescape")).digest()
-
-
-def _address_id(address: str | None) -> str:
+def address_id_of(address: str | None) -> str:
     """Hash an address; one IPv6 caller usually has a whole /64, which counts as one."""
     text = address or "unknown"
     try:
@@ -67,4 +51,4 @@ def _address_id(address: str | None) -> str:
         parsed = None
     if isinstance(parsed, IPv6Address):
         text = str(IPv6Address(int(parsed) >> 64 << 64))
-    return _digest(text).hex()[:32]
+    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]

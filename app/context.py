@@ -12,19 +12,21 @@ from app.callers import Caller
 from app.gateway import Gateway
 from app.inference.requests import RequestId
 from app.journals.keeper import JournalKeeper
+from app.keys.registry import KeyRegistry
 from app.observability.metrics import Metrics
 from app.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class AppContext:
-    """The parts of one running app."""
+    """The parts of one running app; `keys` is None where none are stored."""
 
     settings: Settings
     gateway: Gateway
     admission: Admission
     metrics: Metrics
     keeper: JournalKeeper
+    keys: KeyRegistry | None
 
 
 def context_of(scope: Scope) -> AppContext:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.admission import Admission
-from app.api import health, openai_models, swarm, tokens
+from app.api import admin_keys, health, openai_models, swarm, tokens
 from app.api.anthropic import messages
 from app.api.anthropic.errors import MESSAGES_PATH
 from app.api.openai_chat import chat_endpoint
@@ -22,11 +22,13 @@ from app.api.petals_v1 import PetalsV1
 from app.api.petals_v2 import petals_v2
 from app.api.replies import PETALS_V1_PATH, PETALS_V2_PATH, error_response
 from app.api.streams import Streams
-from app.callers import Keyring
 from app.context import AppContext
 from app.errors import MethodNotAllowedError, RouteNotFoundError
 from app.gateway import GatewayFactory, open_gateway
 from app.journals.keeper import JournalKeeper
+from app.keys.keyring import Keyring, StoredKeys
+from app.keys.registry import KeyRegistry
+from app.keys.store import KeyStore, open_key_store
 from app.middleware.authentication import Authentication
 from app.middleware.body_limit import BodyLimit
 from app.middleware.envelope import Envelope
@@ -60,10 +62,11 @@ def create_app(
     """
     metrics = Metrics()
     tracing = tracing or _open_tracing(settings)
+    key_store = _open_key_store(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with gateway(settings) as parts:
+        async with _closing(key_store) as keys, gateway(settings) as parts:
             admission = Admission(parts.store.rate_limiter, settings.limits, metrics)
             keeper = JournalKeeper(
                 parts.store.journals,
@@ -71,7 +74,7 @@ def create_app(
                 abandoned_s=settings.abandoned_s,
             )
             app.state.gateway = parts
-            app.state.context = AppContext(settings, parts, admission, metrics, keeper)
+            app.state.context = AppContext(settings, parts, admission, metrics, keeper, keys)
             pulse = Pulse(metrics.pulse, lambda: parts.engine.models, lambda: admission.is_draining)
             async with keeper.running(), pulse.running():
                 yield
@@ -84,7 +87,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _answer_http_error)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.limits.max_body_bytes, metrics=metrics)
-    app.add_middleware(Authentication, keyring=Keyring(settings.api_keys), metrics=metrics)
+    app.add_middleware(Authentication, keyring=_keyring(settings, key_store), metrics=metrics)
     if tracing is not None:
         app.add_middleware(TraceRequests, tracing=tracing)
     app.add_middleware(Envelope)
@@ -100,10 +103,38 @@ def _open_tracing(settings: Settings) -> "Tracing | None":
     return Tracing.open(settings.tracing)
 
 
+def _open_key_store(settings: Settings) -> KeyStore | None:
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    return open_key_store(redis_url, settings.keys.file)
+
+
+@asynccontextmanager
+async def _closing(store: KeyStore | None) -> AsyncIterator[KeyRegistry | None]:
+    """Give the registry of the stored keys, and close their store in the end."""
+    try:
+        yield None if store is None else KeyRegistry(store)
+    finally:
+        if store is not None:
+            await store.close()
+
+
+def _keyring(settings: Settings, store: KeyStore | None) -> Keyring:
+    stored = None
+    if store is not None:
+        stored = StoredKeys(store, cache_s=settings.keys.cache_s, grace_s=settings.keys.grace_s)
+    return Keyring(
+        settings.api_keys,
+        admin_keys=settings.admin_keys,
+        stored=stored,
+        is_required=settings.needs_keys,
+    )
+
+
 def _add_routes(app: FastAPI, pages: Pages) -> None:
     for router in (
         health.router,
         swarm.router,
+        admin_keys.router,
         openai_models.router,
         tokens.router,
         messages.router,

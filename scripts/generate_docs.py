@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from app.settings import ENV_PREFIX, Settings
@@ -136,17 +136,25 @@ def _cli_page() -> str:
     lines = [f"<!-- {_NOTE} -->", "# The command line"]
     root = group.make_context("swarmgate", [], resilient_parsing=True)
     for name in group.list_commands(root):
-        command = group.get_command(root, name)
-        assert command is not None, "listed above"
-        context = command.make_context(
-            f"swarmgate {name}",
-            [],
-            resilient_parsing=True,
-            terminal_width=_HELP_COLUMNS,
-            max_content_width=_HELP_COLUMNS,
-        )
-        lines += ["", f"## swarmgate {name}", "", "```text", command.get_help(context), "```"]
+        lines += _command_lines(group.commands[name], f"swarmgate {name}")
     return "\n".join(lines) + "\n"
+
+
+def _command_lines(command: object, path: str) -> list[str]:
+    """Return the section of a command, and those of its own commands."""
+    assert isinstance(command, TyperCommand | TyperGroup), "all of ours are"
+    context = command.make_context(
+        path,
+        [],
+        resilient_parsing=True,
+        terminal_width=_HELP_COLUMNS,
+        max_content_width=_HELP_COLUMNS,
+    )
+    lines = ["", f"## {path}", "", "```text", command.get_help(context), "```"]
+    if isinstance(command, TyperGroup):
+        for name, part in command.commands.items():
+            lines += _command_lines(part, f"{path} {name}")
+    return lines
 
 
 def main() -> int:

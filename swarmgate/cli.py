@@ -13,6 +13,7 @@ from swarmgate.commands.bootstrap import bootstrap
 from swarmgate.commands.chat import chat
 from swarmgate.commands.gateway import gateway
 from swarmgate.commands.generate import generate
+from swarmgate.commands.keys import keys
 from swarmgate.commands.serve import serve
 from swarmgate.commands.status import status
 from swarmgate.commands.up import up
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 for command in (up, gateway, serve, bootstrap, status, chat, generate):
     app.command()(command)
+app.add_typer(keys, name="keys")
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from swarm_protocol.errors import SwarmError
 CLOSE_NORMAL: Final = 1000
 _GOODBYES: Final = frozenset({1000, 1001, 1005})  # closed, page left, closed without a code
 _MAX_WAITING: Final = 8
+_SUBPROTOCOL: Final = "swarmgate"
 
 
 class PetalsSocket:
@@ -111,15 +112,16 @@ class PetalsSocket:
         self._inbox.put_nowait(error)
 
 
-async def accept(receive: Receive, send: Send) -> None:
-    """Accept a new WebSocket."""
+async def accept(scope: Scope, receive: Receive, send: Send) -> None:
+    """Accept a new WebSocket; where a page offers subprotocols, one of them must be taken."""
     await receive()  # websocket.connect
-    await send({"type": "websocket.accept"})
+    is_offered = _SUBPROTOCOL in scope.get("subprotocols", ())
+    await send({"type": "websocket.accept", "subprotocol": _SUBPROTOCOL if is_offered else None})
 
 
-async def refuse_socket(receive: Receive, send: Send, error: SwarmError) -> None:
+async def refuse_socket(scope: Scope, receive: Receive, send: Send, error: SwarmError) -> None:
     """Accept a new WebSocket only to say why it is refused."""
-    await accept(receive, send)
+    await accept(scope, receive, send)
     await PetalsSocket(receive, send).fail(error)
 
 

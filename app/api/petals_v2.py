@@ -44,9 +44,9 @@ async def petals_v2(websocket: WebSocket) -> None:
     if not is_origin_allowed(scope, context.settings.allowed_origins):
         error = ForeignOriginError()
         context.metrics.refused.labels(error.code).inc()
-        await refuse_socket(receive, send, error)
+        await refuse_socket(scope, receive, send, error)
         return
-    await accept(receive, send)
+    await accept(scope, receive, send)
     socket = PetalsSocket(receive, send)
     connection = _Connection(context, socket, caller_of(scope), request_id_of(scope))
     with suppress(CallerLeftError):

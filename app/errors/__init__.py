@@ -1,8 +1,8 @@
 """Errors: those of the gateway itself, and what callers are told of any error.
 
-Entry point: `describe_error`. `kinds` has our own classes, `rules` the one table from error codes
-to HTTP status and close code, `replies` makes of both what a caller may know. A new error that
-callers can meet needs a rule; `docs/reference/errors.md` is generated from them.
+Entry point: `describe_error`. `kinds` and `refusals` have our own classes, `rules` the one table
+from error codes to HTTP status and close code, `replies` makes of both what a caller may know. A
+new error that callers can meet needs a rule; `docs/reference/errors.md` is generated from them.
 """
 
 from app.errors.kinds import (
@@ -19,6 +19,15 @@ from app.errors.kinds import (
     RateLimitedError,
     RouteNotFoundError,
     UnsupportedFieldError,
+)
+from app.errors.refusals import (
+    BudgetExhaustedError,
+    ExpiredKeyError,
+    OutOfScopeError,
+    QueueFullError,
+    QueueTimeoutError,
+    TooManyOpenError,
+    TooManyWaitingError,
 )
 from app.errors.replies import INTERNAL_CODE, ErrorReply, describe_error
 from app.errors.rules import (
@@ -41,16 +50,23 @@ __all__ = [
     "BadRequestError",
     "BinaryMessageError",
     "BodyTooLargeError",
+    "BudgetExhaustedError",
     "BusyError",
     "DrainingError",
     "ErrorReply",
+    "ExpiredKeyError",
     "ForeignOriginError",
     "HandedOverError",
     "InvalidKeyError",
     "MessageTooLargeError",
     "MethodNotAllowedError",
+    "OutOfScopeError",
+    "QueueFullError",
+    "QueueTimeoutError",
     "RateLimitedError",
     "RouteNotFoundError",
+    "TooManyOpenError",
+    "TooManyWaitingError",
     "UnsupportedFieldError",
     "describe_error",
 ]

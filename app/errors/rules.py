@@ -61,10 +61,18 @@ RULES: Final[Mapping[str, Rule]] = {
     "invalid_grammar": Rule(400, _CORRECT),
     "grammar_too_large": Rule(400, "Simplify the schema, pattern or grammar."),
     "grammar_failed": Rule(400, "Simplify the schema, pattern or grammar."),
+    "no_token_allowed": Rule(400, "Simplify the schema, pattern or grammar."),
     "grammars_unavailable": Rule(400, "Choose another model, or ask for free text."),
     "compilers_busy": Rule(503, _WAIT, CLOSE_TRY_LATER, retry_after_s=1),
     "foreign_origin": Rule(403, "Ask the operator to add your site to `SWARMGATE_ORIGINS`."),
     "invalid_api_key": Rule(401, "Send a key of this gateway as `Authorization: Bearer KEY`."),
+    "api_key_expired": Rule(401, "Ask whoever gave you the key for a new one."),
+    "out_of_scope": Rule(403, "Use a key whose scopes include what the message names."),
+    "key_not_found": Rule(404, "Look at `GET /api/v1/admin/keys`."),
+    "keys_not_stored": Rule(409, "Set `SWARMGATE_REDIS_URL` or `SWARMGATE_KEYS__FILE`."),
+    "keys_unreadable": Rule(
+        503, "Tell the operator.", CLOSE_TRY_LATER, "the gateway's keys cannot be read", 5
+    ),
     "unknown_model": Rule(404, "Choose one of those that `GET /v1/models` lists."),
     "not_found": Rule(404, "Look at the path; `docs/guide/talk-to-the-gateway.md` lists them."),
     "journal_not_found": Rule(
@@ -78,6 +86,11 @@ RULES: Final[Mapping[str, Rule]] = {
     "message_too_large": Rule(413, "Send smaller messages.", CLOSE_TOO_BIG),
     "binary_message": Rule(400, "Send text frames.", CLOSE_UNSUPPORTED),
     "rate_limited": Rule(429, _WAIT, CLOSE_TRY_LATER),
+    "budget_exhausted": Rule(429, "Wait for the next month, or ask for more.", CLOSE_TRY_LATER),
+    "too_many_open": Rule(429, "End one of your streams or connections first.", CLOSE_TRY_LATER),
+    "too_many_waiting": Rule(429, _WAIT, CLOSE_TRY_LATER),
+    "queue_full": Rule(503, _WAIT, CLOSE_TRY_LATER),
+    "queue_timeout": Rule(503, _WAIT, CLOSE_TRY_LATER),
     "busy": Rule(503, _WAIT, CLOSE_TRY_LATER, retry_after_s=1),
     "draining": Rule(503, f"{_WAIT} Another gateway may take it.", CLOSE_TRY_LATER, None, 5),
     "handed_over": Rule(

@@ -1,17 +1,19 @@
-"""Asks for an API key everywhere but on the public routes listed here."""
+"""Asks for an API key everywhere but where `app.access` says that it is public."""
 
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.access import access_to
 from app.api.petals_socket import refuse_socket
 from app.api.replies import send_error
-from app.callers import Keyring
-from app.errors import InvalidKeyError
+from app.errors import describe_error
+from app.keys.keyring import Keyring
 from app.observability.metrics import Metrics
+from swarm_protocol.errors import SwarmError
 
-_PUBLIC_PATHS: Final = frozenset({"/", "/health/live", "/health/ready"})
-_PUBLIC_FOLDER: Final = "/static/"
+KEY_SUBPROTOCOL: Final = "key."
+"""Pages cannot give a WebSocket headers; they offer `swarmgate` and `key.KEY` as subprotocols."""
 
 
 class Authentication:
@@ -24,18 +26,17 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
-        if scope["type"] == "lifespan" or _is_public(scope["path"]):
+        if scope["type"] == "lifespan" or (access := access_to(scope["path"])).is_public:
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        authorization = headers.get(b"authorization", b"").decode("latin-1")
         client = scope.get("client")
+        address = client[0] if client else None
         try:
-            caller = self._keyring.identify(authorization, client[0] if client else None)
-        except InvalidKeyError as error:
-            self._metrics.refused.labels(error.code).inc()
+            caller = await self._keyring.identify(_key_of(scope), address, access)
+        except SwarmError as error:
+            self._metrics.refused.labels(describe_error(error).code).inc()
             if scope["type"] == "websocket":
-                await refuse_socket(receive, send, error)
+                await refuse_socket(scope, receive, send, error)
             else:
                 await send_error(scope, send, error)
             return
@@ -43,5 +44,16 @@ class Authentication:
         await self._app(scope, receive, send)
 
 
-def _is_public(path: str) -> bool:
-    return path in _PUBLIC_PATHS or path.startswith(_PUBLIC_FOLDER)
+def _key_of(scope: Scope) -> str | None:
+    """Return the key that a request has, wherever its dialect puts it."""
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    for name in (b"x-api-key", b"api-key"):
+        if name in headers:
+            return headers[name].decode("latin-1").strip()
+    for offered in scope.get("subprotocols", ()):
+        if offered.startswith(KEY_SUBPROTOCOL):
+            return str(offered.removeprefix(KEY_SUBPROTOCOL))
+    return None

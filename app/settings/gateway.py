@@ -7,6 +7,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.settings.keys import KeySettings
 from app.settings.limits import LimitSettings
 from app.settings.lists import Secrets, Texts
 from app.settings.tracing import TracingSettings
@@ -40,7 +41,8 @@ class Settings(BaseSettings):
         default=("models/demo",),
         min_length=1,
         max_length=64,
-        description="Models to offer: directories or hub repositories.",
+        description="Models to offer: directories, or hub repositories, best with the commit they "
+        "are pinned to: organization/name@commit.",
     )
     dht_prefix: str | None = Field(
         default=None,
@@ -86,10 +88,17 @@ class Settings(BaseSettings):
         default=(), max_length=16, description="Multiaddrs told to others, if not those."
     )
     redis_url: SecretStr | None = Field(
-        default=None, description="Redis for journals and limits; unset: in memory."
+        default=None, description="Redis for journals, limits and keys; unset: in memory."
     )
     api_keys: Secrets = Field(
         default=(), max_length=10_000, description="Keys callers must have one of; none: no keys."
+    )
+    admin_keys: Secrets = Field(
+        default=(), max_length=100, description="Keys that open the admin API, too."
+    )
+    keys: KeySettings = Field(
+        default=KeySettings(),
+        description="Stored keys, as `swarmgate keys` makes them. Durations are in seconds.",
     )
     allowed_origins: Texts = Field(
         default=(),
@@ -130,12 +139,31 @@ class Settings(BaseSettings):
     )
     tracing: TracingSettings = Field(default=TracingSettings(), description="OpenTelemetry traces.")
 
+    @property
+    def needs_keys(self) -> bool:
+        """Whether callers must have a key."""
+        if self.keys.required is not None:
+            return self.keys.required
+        return bool(self.api_keys) or self.keys.file is not None
+
     @model_validator(mode="after")
     def _check_public_bind(self) -> Self:
-        if not self.api_keys and not _is_loopback(self.host):
+        if not self.needs_keys and not _is_loopback(self.host):
             raise ValueError(
-                f"listening on {self.host} would open the gateway to everybody: "
-                "set SWARMGATE_API_KEYS, or listen on 127.0.0.1"
+                f"listening on {self.host} would open the gateway to everybody: set "
+                "SWARMGATE_API_KEYS or SWARMGATE_KEYS__REQUIRED, or listen on 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        has_keys = bool(self.api_keys) or self.keys.file is not None
+        if self.keys.required is False and has_keys:
+            raise ValueError("SWARMGATE_KEYS__REQUIRED is false, but there are keys")
+        if self.needs_keys and not has_keys and self.redis_url is None:
+            raise ValueError(
+                "keys are required, but there are none: set SWARMGATE_API_KEYS, "
+                "SWARMGATE_KEYS__FILE or SWARMGATE_REDIS_URL"
             )
         return self
 
@@ -156,8 +184,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_api_keys(self) -> Self:
-        if any(len(key.get_secret_value()) < 8 for key in self.api_keys):
-            raise ValueError("an API key in SWARMGATE_API_KEYS has fewer than 8 characters")
+        for name, keys in (("API_KEYS", self.api_keys), ("ADMIN_KEYS", self.admin_keys)):
+            if any(len(key.get_secret_value()) < 8 for key in keys):
+                raise ValueError(f"an API key in SWARMGATE_{name} has fewer than 8 characters")
         return self
 
 

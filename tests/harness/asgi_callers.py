@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -61,21 +61,29 @@ class _Caller:
 
 
 class SocketCaller(_Caller):
-    """A WebSocket of the Petals dialect."""
+    """A WebSocket of the Petals dialect.
+
+    Attributes:
+        subprotocol: the one that the app took, of those offered.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
         headers: Mapping[str, str] | None = None,
         path: str = "/api/v2/generate",
+        subprotocols: Sequence[str] = (),
     ) -> None:
-        scope = {"type": "websocket", "path": path, "raw_path": path.encode(), "subprotocols": []}
-        super().__init__(app, {**scope, "scheme": "ws"}, headers or {})
+        scope = {"type": "websocket", "path": path, "raw_path": path.encode(), "scheme": "ws"}
+        super().__init__(app, {**scope, "subprotocols": list(subprotocols)}, headers or {})
+        self.subprotocol: str | None = None
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         self._to_app.put_nowait({"type": "websocket.connect"})
-        assert (await self.next_message())["type"] == "websocket.accept"
+        message = await self.next_message()
+        assert message["type"] == "websocket.accept"
+        self.subprotocol = message.get("subprotocol")
         return self
 
     def say(self, **fields: object) -> None:

@@ -3,12 +3,13 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from app.state.errors import InvalidStateUrlError, StateUnavailableError
 
@@ -76,6 +77,16 @@ class RedisConnection:
         """
         return await self._bounded(self._run(script, keys, args))
 
+    async def run_durably(
+        self, script: Script, keys: Sequence[str], args: Sequence[str | bytes]
+    ) -> Any:
+        """Run a script, and return when what it wrote is in Redis' append-only file, if any.
+
+        Raises:
+            StateUnavailableError: Redis does not answer or refuses.
+        """
+        return await self._bounded(self._run_durably(script, keys, args))
+
     async def count_keys(self, pattern: str) -> int:
         """Return how many keys match; looks at every key, in bounded steps.
 
@@ -101,6 +112,15 @@ class RedisConnection:
             return await self._redis.evalsha(script.sha1, len(keys), *keys, *args)
         except NoScriptError:
             return await self._redis.eval(script.text, len(keys), *keys, *args)
+
+    async def _run_durably(
+        self, script: Script, keys: Sequence[str], args: Sequence[str | bytes]
+    ) -> Any:
+        async with self._redis.client() as redis:  # it waits for writes of its own connection
+            answer = await redis.eval(script.text, len(keys), *keys, *args)
+            with suppress(ResponseError):  # Redis keeps no such file, or is older than the command
+                await redis.execute_command("WAITAOF", 1, 0, 0)  # type: ignore[no-untyped-call]
+            return answer
 
     async def _bounded(self, call: Awaitable[T]) -> T:
         try:

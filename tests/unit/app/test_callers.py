@@ -1,50 +1,31 @@
-"""Who is calling."""
+"""Who counts as one caller."""
 
 import pytest
-from pydantic import SecretStr
 
-from app.callers import Keyring
-from app.errors import InvalidKeyError
-
-KEYRING = Keyring([SecretStr("first-key"), SecretStr("second-key")])
+from app.callers import Caller, address_id_of
+from app.errors import OutOfScopeError
+from app.keys.grants import KeyScopes
 
 
-@pytest.mark.parametrize("header", ["Bearer second-key", "bearer  second-key "])
-def test_any_of_the_keys_is_enough(header: str) -> None:
-    """The scheme's case does not matter."""
-    assert KEYRING.identify(header, "10.0.0.1").key_id is not None
+def test_addresses_of_one_ipv6_network_count_as_one() -> None:
+    """A caller usually has a whole /64."""
+    assert address_id_of("2001:db8::1") == address_id_of("2001:db8::ffff")
+    assert address_id_of("2001:db8::1") != address_id_of("2001:db8:1::1")
+    assert address_id_of("10.0.0.1") != address_id_of("10.0.0.2")
+    assert address_id_of(None) == address_id_of(None)
 
 
-@pytest.mark.parametrize(
-    "header", [None, "", "Bearer", "Bearer ", "Bearer third-key", "Basic first-key", "first-key"]
-)
-def test_missing_or_wrong_key_is_refused(header: str | None) -> None:
-    """Deny by default."""
-    with pytest.raises(InvalidKeyError):
-        KEYRING.identify(header, "10.0.0.1")
+def test_callers_with_keys_own_by_key_and_others_by_address() -> None:
+    """The same key from two addresses is one owner."""
+    assert Caller("k", "a").owner == Caller("k", "b").owner
+    assert Caller(None, "a").owner != Caller(None, "b").owner
 
 
-def test_nobody_needs_a_key_where_none_is_set() -> None:
-    """Callers are then told apart by address."""
-    caller = Keyring([]).identify(None, "10.0.0.1")
+def test_key_for_some_models_opens_no_other() -> None:
+    """A key that names none is for all."""
+    caller = Caller("k", "a", KeyScopes(models=("demo",)))
 
-    assert caller.key_id is None
-    assert caller.owner.startswith("address:")
-
-
-def test_neither_key_nor_address_is_kept() -> None:
-    """Only hashes go to the state store."""
-    caller = KEYRING.identify("Bearer first-key", "10.0.0.1")
-
-    assert "first-key" not in repr(caller)
-    assert "10.0.0.1" not in repr(caller)
-
-
-def test_one_network_of_ipv6_is_one_caller() -> None:
-    """A /64 belongs to one customer, who could otherwise have 2**64 buckets."""
-    keyring = Keyring([])
-    one, other = (keyring.identify(None, f"2001:db8:0:{net}::{net}") for net in (1, 2))
-
-    assert one == keyring.identify(None, "2001:db8:0:1::ffff")
-    assert one != other
-    assert keyring.identify(None, None) == keyring.identify(None, None)
+    caller.check_model("demo")
+    Caller("k", "a").check_model("large")
+    with pytest.raises(OutOfScopeError, match="may not use the model large"):
+        caller.check_model("large")
