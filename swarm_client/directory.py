@@ -5,8 +5,6 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from math import isinf
-from typing import Final
 
 from swarm_client.models.facts import ModelFacts
 from swarm_client.routing import Candidate, uncovered_blocks
@@ -14,9 +12,8 @@ from swarm_client.routing.latencies import Latencies
 from swarm_client.server_spans import Server, read_servers
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.node import FoundRecord
+from swarm_protocol.pings import Pings
 from swarm_protocol.records import ServerState
-
-_NEW_PING_WEIGHT: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +55,7 @@ class Directory:
 
     Attributes:
         latencies: how long steps took at these servers, to be recorded by whoever makes steps.
+        pings: round trips from us, to be recorded by whoever pings; infinite is "no answer".
     """
 
     def __init__(
@@ -79,13 +77,13 @@ class Directory:
             blocked: peers that may not.
         """
         self.latencies = Latencies()
+        self.pings = Pings()
         self._facts = facts
         self._adapter = adapter
         self._allowed = allowed
         self._blocked = blocked
         self._ban_s = ban_s
         self._servers: tuple[Server, ...] = ()
-        self._pings: dict[PeerId, float] = {}
         self._bans: dict[PeerId, _Ban] = {}
         self._offline: frozenset[PeerId] = frozenset()  # by their records
         self._leaving: dict[PeerId, float] = {}  # by their own word, until
@@ -98,19 +96,11 @@ class Directory:
         self._offline = frozenset(one.peer for one in servers if one.record.state == is_offline)
         self._leaving = {peer: until for peer, until in self._leaving.items() if until > now}
         present = {server.peer: server.expires_at for server in self._servers}
-        self._pings = {peer: ping for peer, ping in self._pings.items() if peer in present}
+        self.pings.keep(present)
         self._bans = {p: ban for p, ban in self._bans.items() if ban.until > now or p in present}
         for peer, ban in self._bans.items():
             if ban.expires_at is None:
                 ban.expires_at = present.get(peer, 0.0)
-
-    def record_ping(self, peer: PeerId, round_trip_s: float) -> None:
-        """Take in a measured round trip; infinite means "no answer"."""
-        old = self._pings.pop(peer, None)  # put back at the end: the order is that of measuring
-        if old is None or isinf(old) or isinf(round_trip_s):
-            self._pings[peer] = round_trip_s
-        else:
-            self._pings[peer] = old + _NEW_PING_WEIGHT * (round_trip_s - old)
 
     def ban(self, peer: PeerId, now: float) -> None:
         """Avoid a peer for a while; when it is used again, it is measured anew."""
@@ -145,9 +135,7 @@ class Directory:
 
     def peers(self) -> tuple[PeerId, ...]:
         """Return the peers of all servers, never or least recently pinged ones first."""
-        measured = {peer: index for index, peer in enumerate(self._pings)}
-        peers = [server.peer for server in self._servers]
-        return tuple(sorted(peers, key=lambda peer: measured.get(peer, -1)))
+        return tuple(self.pings.oldest_first(server.peer for server in self._servers))
 
     def views(self, now: float) -> tuple[ServerView, ...]:
         """Return all servers, by start of span and peer id."""
@@ -161,7 +149,7 @@ class Directory:
                 version=server.record.version,
                 dtype=server.record.torch_dtype,
                 cache_tokens_left=server.record.cache_tokens_left,
-                ping_s=self._pings.get(server.peer),
+                ping_s=self.pings.get(server.peer),
                 is_banned=self.is_banned(server.peer, now),
                 adapters=tuple(server.record.adapters),
             )
@@ -177,7 +165,7 @@ class Directory:
             Candidate(
                 peer=server.peer,
                 blocks=server.blocks,
-                ping_s=self._pings.get(server.peer),
+                ping_s=self.pings.get(server.peer),
                 rate_tokens_per_s=self.latencies.rate_tokens_per_s(server.peer, now)
                 or server.record.inference_rps,
                 next_pings=server.record.next_pings or {},

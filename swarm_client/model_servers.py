@@ -131,7 +131,7 @@ class ModelServers:
     def report_silence(self, peer: PeerId) -> None:
         """Count a peer as out of reach until it is measured again."""
         log.info("peer_hesitated", peer=peer, model=self._facts.source)
-        self.directory.record_ping(peer, inf)
+        self.directory.pings.record(peer, inf)
 
     def is_leaving(self, peer: PeerId) -> bool:
         """Tell whether a server has said that it is about to stop."""

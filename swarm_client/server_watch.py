@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import Mapping
-from math import inf
 from typing import Final
 
 from swarm_client.directory import Directory
 from swarm_client.models.facts import ModelFacts
 from swarm_client.settings import RoutingSettings
-from swarm_protocol.errors import DeadlineExceededError, SwarmError
-from swarm_protocol.identifiers import PeerId, make_uid
+from swarm_protocol.errors import DeadlineExceededError
+from swarm_protocol.identifiers import make_uid
 from swarm_protocol.logs import get_logger
 from swarm_protocol.node import FoundRecord, Node
+from swarm_protocol.pings import measure
 
 log = get_logger(__name__)
 
@@ -65,9 +65,8 @@ class ServerWatch:
     async def ping_servers(self) -> None:
         """Measure the round trips to the servers whose last measurement is oldest."""
         peers = self._directory.peers()[: self._settings.max_pinged]
-        async with asyncio.TaskGroup() as tasks:
-            for peer in peers:
-                tasks.create_task(self._ping(peer))
+        timeout_s = self._settings.ping_timeout_s
+        await measure(self._node, self._directory.pings, peers, timeout_s=timeout_s)
 
     async def keep_watch(self) -> None:
         """Ping and look up until cancelled; a failure is logged, and the next turn tries again."""
@@ -87,14 +86,6 @@ class ServerWatch:
                 return await self._node.lookup(self._uids)
         except TimeoutError as error:
             raise DeadlineExceededError(f"no answer from the DHT within {timeout_s:g} s") from error
-
-    async def _ping(self, peer: PeerId) -> None:
-        try:
-            async with asyncio.timeout(self._settings.ping_timeout_s):
-                round_trip_s = await self._node.ping(peer)
-        except (SwarmError, TimeoutError):
-            round_trip_s = inf
-        self._directory.record_ping(peer, round_trip_s)
 
 
 def _now() -> float:

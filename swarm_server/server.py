@@ -43,6 +43,7 @@ from swarm_server.planning import ServingPlan, choose_blocks, read_plan
 from swarm_server.record import describe_model, describe_server, own_version
 from swarm_server.serving_engine import build_engine, prepare_span
 from swarm_server.settings import ServerSettings
+from swarm_server.successors import Successors
 
 log = get_logger(__name__)
 
@@ -91,7 +92,10 @@ class BlockServer:
             self._describe,
             period_s=settings.update_period_s,
         )
-        self._announcing: asyncio.Task[None] | None = None
+        self._successors = Successors(
+            node, plan.dht_prefix, blocks.end, period_s=settings.update_period_s
+        )
+        self._watching: list[asyncio.Task[None]] = []
         self._is_offline = False
 
     @classmethod
@@ -183,7 +187,10 @@ class BlockServer:
         self._engine = engine
         await self._register_handlers(span, engine)
         await self._announcer.publish(ServerState.ONLINE)
-        self._announcing = asyncio.create_task(self._announcer.keep_announcing())
+        self._watching = [
+            asyncio.create_task(self._announcer.keep_announcing()),
+            asyncio.create_task(self._successors.keep_looking()),
+        ]
         log.info(
             "server_started",
             peer=self.peer_id,
@@ -251,9 +258,9 @@ class BlockServer:
         self._training.start_draining()
         if self._dialect is not None:
             self._dialect.start_draining()
-        if self._announcing is not None:
-            self._announcing.cancel()
-            await asyncio.wait({self._announcing})
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         await self._announcer.publish(ServerState.OFFLINE)
 
     def _describe(self, state: ServerState) -> ServerRecord:
@@ -265,4 +272,4 @@ class BlockServer:
             speed=self._speed,
             slots_left=self._budget.slots_left,
             adapters=tuple(adapter.name for adapter in self._plan.adapters),
-        )
+        ).model_copy(update={"next_pings": self._successors.round_trips()})

@@ -51,6 +51,22 @@ async def test_an_online_server_is_found_under_its_blocks(tiny_llama: Path) -> N
     assert servers[0].model == str(tiny_llama)
 
 
+async def test_a_server_announces_how_far_the_next_ones_are(tiny_llama: Path) -> None:
+    """Clients choose routes by the links between servers, too."""
+    settings = ServerSettings(
+        model=str(tiny_llama), dtype="float32", threads=1, update_period_s=0.05
+    )
+    async with server_swarm(tiny_llama, ["0:2", "2:4", "3:4"], settings) as (network, _):
+        async with asyncio.timeout(10):
+            while not (record := records(network)[0]) or not record.next_pings:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        last = records(network, "server-1")[3]
+
+    assert record.next_pings == {"server-1": 0.0}
+    assert last is not None
+    assert not last.next_pings
+
+
 async def test_the_end_is_announced(tiny_llama: Path) -> None:
     """Under the same blocks, with and without draining first."""
     async with server_swarm(tiny_llama, ["0:2", "2:4"]) as (network, servers):

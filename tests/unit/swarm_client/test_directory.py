@@ -103,7 +103,7 @@ def test_pings_are_smoothed_and_infinity_is_replaced() -> None:
 
     seen = []
     for round_trip_s in (1.0, 2.0, inf, 3.0):
-        directory.record_ping(A, round_trip_s)
+        directory.pings.record(A, round_trip_s)
         seen.append(directory.views(now=0)[0].ping_s)
 
     assert seen == [1.0, pytest.approx(1.2), inf, 3.0]
@@ -112,9 +112,9 @@ def test_pings_are_smoothed_and_infinity_is_replaced() -> None:
 def test_the_least_recently_pinged_server_comes_first() -> None:
     """So a limited number of pings reaches every server in turn."""
     directory = directory_of(a="0:4", b="0:4", c="0:4")
-    directory.record_ping(A, 0.1)
-    directory.record_ping(B, 0.1)
-    directory.record_ping(A, 0.1)
+    directory.pings.record(A, 0.1)
+    directory.pings.record(B, 0.1)
+    directory.pings.record(A, 0.1)
 
     assert directory.peers() == ("c", "b", "a")
 
@@ -122,7 +122,7 @@ def test_the_least_recently_pinged_server_comes_first() -> None:
 def test_pings_of_servers_that_left_are_forgotten() -> None:
     """The map does not grow with the swarm's history."""
     directory = directory_of(a="0:4")
-    directory.record_ping(A, 0.1)
+    directory.pings.record(A, 0.1)
 
     directory.update(found(b="0:4"), now=1)
     directory.update(found(a="0:4"), now=2)

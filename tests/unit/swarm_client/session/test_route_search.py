@@ -193,7 +193,7 @@ async def test_a_server_that_hesitates_is_not_waited_for_if_there_is_another() -
         await swarm.join("b", "0:4")
         await slow.node.serve_unary(RPC_INFO, never)
         await swarm.servers.refresh()
-        swarm.servers.directory.record_ping(PeerId("a"), 0.0)
+        swarm.servers.directory.pings.record(PeerId("a"), 0.0)
 
         assert await swarm.open(swarm.losses(wait_s=0)) == ["b"]
 
@@ -238,7 +238,7 @@ async def test_the_first_answer_counts_and_the_other_route_is_dropped() -> None:
         await slow.node.serve_unary(RPC_INFO, hesitate)
         await slower.node.serve_unary(RPC_INFO, open_the_gate)
         await swarm.servers.refresh()
-        swarm.servers.directory.record_ping(PeerId("a"), 0.0)
+        swarm.servers.directory.pings.record(PeerId("a"), 0.0)
 
         assert await swarm.open(swarm.losses(wait_s=0)) == ["a"]
         assert all(view.ping_s != float("inf") for view in swarm.servers.directory.views(now=0))
@@ -254,7 +254,7 @@ async def test_a_failure_beside_the_route_that_is_used_is_a_ban_too() -> None:
         await swarm.join("d", "2:4")
         await swarm.servers.refresh()
         for peer in ("a", "b"):
-            swarm.servers.directory.record_ping(PeerId(peer), 0.0)
+            swarm.servers.directory.pings.record(PeerId(peer), 0.0)
 
         assert await swarm.open(swarm.losses(wait_s=0)) == ["c", "d"]
         assert swarm.servers.directory.is_banned(broken.peer, asyncio.get_running_loop().time())
