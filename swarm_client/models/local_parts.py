@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from swarm_client.models.facts import ModelFacts
-from swarm_client.models.packed_head import PackedHead, can_pack
+from swarm_client.models.heads import HeadKind, make_head
 
 
 class LocalParts(nn.Module):
@@ -38,13 +38,13 @@ class LocalParts(nn.Module):
         self.ln_f = ln_f
         self.lm_head = lm_head
 
-    def pack_head(self) -> None:
-        """Make `logits` faster where that is possible; `lm_head` has no weight to look at then.
+    def use_head(self, kind: HeadKind | None) -> None:
+        """Put another head in place, for logits only; `lm_head` has no weight to look at then.
 
-        A head that is not tied to the embeddings takes no more memory than before.
+        A head that is not tied to the embeddings takes no more memory than before, but for one of
+        more bits; see `head_bytes`.
         """
-        if can_pack(self.lm_head.weight):
-            self.lm_head = PackedHead(self.lm_head.weight)
+        self.lm_head = make_head(self.lm_head.weight, kind)
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """Return what goes into the first block.

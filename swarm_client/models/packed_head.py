@@ -25,9 +25,9 @@ class PackedHead(nn.Linear):
         self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _EXPECTED_ROWS)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return `[num_rows, vocab_size]` for `[num_rows, hidden_size]`."""
+        """Return `[num_rows, vocab_size]` for `[num_rows, hidden_size]`, rounded to bfloat16."""
         logits: Tensor = torch.ops.mkldnn._linear_pointwise(
-            hidden, self._packed, None, "none", [], ""
+            hidden.to(torch.bfloat16), self._packed, None, "none", [], ""
         )
         return logits
 
