@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help up test check fix unit integration e2e interop bench docs clean
+.PHONY: help up test check fix unit integration e2e chaos interop bench docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -54,6 +54,10 @@ e2e: $(INSTALLED) ## the product: real processes, Redis and Chromium
 	@scripts/install-test-programs
 	$(BIN)/python -m pytest tests/e2e
 
+chaos: $(INSTALLED) ## servers killed, links cut, disks full: what a reader notices
+	@scripts/install-test-programs
+	$(BIN)/python -m pytest tests/chaos
+
 interop: $(INSTALLED) ## strangers' clients and formats
 	@scripts/install-counterpart
 	$(BIN)/python -m pytest tests/interop
@@ -65,6 +69,8 @@ bench: $(INSTALLED) ## every benchmark, JSON on stdout
 	@$(BIN)/python -W ignore -m benchmarks.engine_overhead
 	@$(BIN)/python -W ignore -m benchmarks.client_overhead
 	@$(BIN)/python -W ignore -m benchmarks.gateway_events
+	@for what in kills history goodput rolling; do $(BIN)/python -W ignore -m benchmarks.churn $$what; done
+	@$(BIN)/python -W ignore -m benchmarks.links
 	@$(BIN)/python -W ignore -m benchmarks.limiter
 
 docs: $(INSTALLED) ## write the generated pages and .env.example anew

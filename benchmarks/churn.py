@@ -10,6 +10,7 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from math import ceil
 from typing import Final
 
 import torch
@@ -24,6 +25,7 @@ from tests.harness.churn_client import ChurnClient, churn_client
 from tests.harness.churn_swarm import ChurnSwarm
 from tests.harness.programs import DEMO_MODEL
 
+_WANTED_DEATHS: Final = 8
 SPANS: Final = ("0:2", "2:4", "4:6", "6:8")
 
 
@@ -46,11 +48,13 @@ def read_arguments() -> argparse.Namespace:
     kills_parser.add_argument("--tokens", type=int, default=80, help="that a trial makes")
     history_parser = commands.add_parser("history")
     history_parser.add_argument("--prompts", type=int, nargs="+", default=[50, 200, 800, 2000])
-    history_parser.add_argument("--rounds", type=int, default=8, help="kills for each prompt")
+    history_parser.add_argument("--rounds", type=int, default=6, help="kills for each prompt")
     goodput_parser = commands.add_parser("goodput")
     goodput_parser.add_argument("--rates", type=float, nargs="+", default=[0.0, 1e-3, 1e-2])
     goodput_parser.add_argument("--tokens", type=int, default=128, help="of one generation")
-    goodput_parser.add_argument("--generations", type=int, default=8)
+    goodput_parser.add_argument(
+        "--generations", type=int, default=8, help="at least; four times as many where few die"
+    )
     rolling_parser = commands.add_parser("rolling")
     rolling_parser.add_argument("--tokens", type=int, default=1000, help="of the stream")
     for command in (kills_parser, history_parser, goodput_parser, rolling_parser):
@@ -94,7 +98,7 @@ async def goodput(arguments: argparse.Namespace) -> Mapping[str, object]:
                     rate=rate,
                     seed=arguments.seed,
                     num_tokens=arguments.tokens,
-                    num_generations=arguments.generations,
+                    num_generations=enough_generations(arguments, rate),
                 )
                 for name, one in (("recovers", client), ("starts over", forgetful))
             }
@@ -107,6 +111,15 @@ async def rolling(arguments: argparse.Namespace) -> Mapping[str, object]:
     """Restart all servers during one stream."""
     async with swarm_and_client(arguments.dtype) as (swarm, client):
         return await measure_rolling(swarm, client, num_tokens=arguments.tokens)
+
+
+def enough_generations(arguments: argparse.Namespace, rate: float) -> int:
+    """Return how many generations to make: more when servers die seldom, but do die."""
+    least: int = arguments.generations
+    if rate == 0:
+        return least
+    wanted = ceil(_WANTED_DEATHS / (rate * arguments.tokens))
+    return min(max(least, wanted), 4 * least)
 
 
 @asynccontextmanager
