@@ -69,7 +69,7 @@ bench: $(INSTALLED) ## every benchmark, JSON on stdout
 	@$(BIN)/python -W ignore -m benchmarks.engine_overhead
 	@$(BIN)/python -W ignore -m benchmarks.client_overhead
 	@$(BIN)/python -W ignore -m benchmarks.gateway_events
-	@for what in kills history goodput rolling; do $(BIN)/python -W ignore -m benchmarks.churn $$what; done
+	@for what in kills history goodput rolling; do $(BIN)/python -W ignore -m benchmarks.churn $$what || exit 1; done
 	@$(BIN)/python -W ignore -m benchmarks.links
 	@$(BIN)/python -W ignore -m benchmarks.limiter
 

@@ -98,7 +98,9 @@ async def goodput(arguments: argparse.Namespace) -> Mapping[str, object]:
                     rate=rate,
                     seed=arguments.seed,
                     num_tokens=arguments.tokens,
-                    num_generations=enough_generations(arguments, rate),
+                    num_generations=enough_generations(
+                        arguments.generations, arguments.tokens, rate
+                    ),
                 )
                 for name, one in (("recovers", client), ("starts over", forgetful))
             }
@@ -113,13 +115,11 @@ async def rolling(arguments: argparse.Namespace) -> Mapping[str, object]:
         return await measure_rolling(swarm, client, num_tokens=arguments.tokens)
 
 
-def enough_generations(arguments: argparse.Namespace, rate: float) -> int:
+def enough_generations(least: int, num_tokens: int, rate: float) -> int:
     """Return how many generations to make: more when servers die seldom, but do die."""
-    least: int = arguments.generations
     if rate == 0:
         return least
-    wanted = ceil(_WANTED_DEATHS / (rate * arguments.tokens))
-    return min(max(least, wanted), 4 * least)
+    return min(max(least, ceil(_WANTED_DEATHS / (rate * num_tokens))), 4 * least)
 
 
 @asynccontextmanager
