@@ -6,7 +6,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from app.inference.requests import ChatMessage, Engine
+from app.inference.chat_templates import ChatStyle
+from app.inference.requests import ChatMessage, ChatTool, Engine, OutputConstraint
 from swarm_client.directory import ServerView
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_client.models.facts import ModelFacts
@@ -72,14 +73,22 @@ class OfferedModel(Protocol):
     async def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Return the tokens of a text."""
 
-    async def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+    @property
+    def chat_style(self) -> ChatStyle:
+        """How it writes calls of tools, and what it thinks."""
+
+    async def encode_chat(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
+    ) -> list[int]:
         """Return the tokens of a chat and of the beginning of the assistant's answer.
 
         Raises:
             TemplateError: the model has no chat template, or it refuses these messages.
         """
 
-    async def render_chat(self, messages: Sequence[ChatMessage]) -> str:
+    async def render_chat(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
+    ) -> str:
         """Return the text whose tokens `encode_chat` returns. Raises TemplateError."""
 
     async def decode(self, token_ids: Sequence[int]) -> str:
@@ -87,6 +96,13 @@ class OfferedModel(Protocol):
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that one token stands for; none for an unknown one."""
+
+    async def prepare(self, constraint: OutputConstraint, tenant: str) -> None:
+        """Find out whether outputs can be kept to a constraint, at the tenant's cost.
+
+        Raises:
+            SwarmError: they cannot; see `app.structured.errors`.
+        """
 
     def last_canary(self) -> CanaryReport:
         """Return how the last canary token fared."""

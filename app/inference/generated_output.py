@@ -59,7 +59,9 @@ class GeneratedOutput:
         """
         request.sampling.check_vocabulary(model.facts.vocab_size)
         matcher = await _matcher(model, request)
-        decode = model.tokenizer.decoder(keeps_special_tokens=request.keeps_special_tokens)
+        decode = model.tokenizer.decoder(
+            keeps_special_tokens=request.keeps_special_tokens, shown_ids=request.shown_special_ids
+        )
         text = OutputText(
             Detokenizer(decode, token_ids), StopFinder(request.stop, keeps_stop=request.keeps_stop)
         )

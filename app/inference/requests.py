@@ -3,10 +3,10 @@
 The surfaces depend on these Protocols only, so a benchmark may put another engine behind them.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Literal, NewType, Protocol
+from typing import Any, Final, Literal, NewType, Protocol
 
 from swarm_client.errors import InvalidParametersError
 from swarm_client.generation.logprobs import TokenLogprob
@@ -17,6 +17,8 @@ from swarm_client.session.timings import HopTiming
 __all__ = [
     "MAX_LOGPROBS",
     "ChatMessage",
+    "ChatTool",
+    "ChatToolCall",
     "Conversation",
     "Engine",
     "FinishReason",
@@ -41,11 +43,39 @@ class FinishReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ChatTool:
+    """A tool that the model may call; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatToolCall:
+    """A call that the assistant has made; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message of a chat; `role` is `system`, `user` or `assistant`."""
+    """One message of a chat.
+
+    Attributes:
+        role: `system`, `user`, `assistant` or `tool`.
+        tool_calls: of the assistant; the content may be empty then.
+        tool_call_id: of a tool: which call it answers.
+        reasoning: of the assistant, if the caller keeps it.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ChatToolCall, ...] = ()
+    tool_call_id: str = ""
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +107,8 @@ class GenerationRequest:
             for no log-probabilities at all.
         constraint: allows only tokens with which the output can still match it.
         keeps_special_tokens: whether special tokens appear as text; stop texts see them then.
+        shown_special_ids: special tokens that appear as text although others do not: marks that
+            tell the parts of the output apart.
         produced_ids: tokens of this generation that somebody else has made already. They count,
             as do their random numbers and their part of a stop text; the first event is the next.
 
@@ -96,6 +128,7 @@ class GenerationRequest:
     ignore_eos: bool = False
     num_logprobs: int | None = None
     constraint: OutputConstraint | None = None
+    shown_special_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.num_logprobs is not None and not 0 <= self.num_logprobs <= MAX_LOGPROBS:

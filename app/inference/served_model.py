@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.inference.canary import Canary, CanaryState
+from app.inference.chat_templates import ChatStyle
 from app.inference.replica_pool import ReplicaPool
-from app.inference.requests import ChatMessage, OutputConstraint
+from app.inference.requests import ChatMessage, ChatTool, OutputConstraint
 from app.inference.token_matcher import MatcherSource
 from app.inference.tokenizer import ModelTokenizer
 from swarm_client.connection import RemoteModel
@@ -42,17 +43,26 @@ class ServedModel:
             self.tokenizer.encode, text, add_special_tokens=add_special_tokens
         )
 
-    async def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+    @property
+    def chat_style(self) -> ChatStyle:
+        """How the model writes what is not plain text."""
+        return self.tokenizer.chat_style
+
+    async def encode_chat(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
+    ) -> list[int]:
         """Return the prompt for the assistant's next message.
 
         Raises:
             TemplateError: the messages cannot be made into a prompt.
         """
-        return await asyncio.to_thread(self.tokenizer.encode_chat, messages)
+        return await asyncio.to_thread(self.tokenizer.encode_chat, messages, tools)
 
-    async def render_chat(self, messages: Sequence[ChatMessage]) -> str:
+    async def render_chat(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
+    ) -> str:
         """Return the text of that prompt. Raises TemplateError."""
-        return await asyncio.to_thread(self.tokenizer.render_chat, messages)
+        return await asyncio.to_thread(self.tokenizer.render_chat, messages, tools)
 
     async def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of tokens, special ones included."""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from app.inference.chat_templates import render_chat
-from app.inference.requests import ChatMessage
+from app.inference.chat_templates import ChatTemplate, style_of
+from app.inference.requests import ChatMessage, ChatTool
 from app.inference.token_bytes import byte_reader
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.errors import CheckpointError
@@ -16,6 +16,9 @@ _GENERIC_CLASSES: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 class ModelTokenizer:
     """A model's tokenizer and chat template. Threads may share it: nothing of it changes.
+
+    Attributes:
+        chat_style: how the model writes what is not plain text.
 
     Args:
         tokenizer: of transformers, which has no types; must have a fast backend.
@@ -28,6 +31,10 @@ class ModelTokenizer:
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()
         self._backend.no_padding()
+        added = self._backend.get_added_tokens_decoder()
+        self._special_ids = frozenset(id_ for id_, token in added.items() if token.special)
+        self._template = ChatTemplate(_templates(tokenizer), tokenizer.special_tokens_map)
+        self.chat_style = style_of(self._template, added)
         self._read_bytes = byte_reader(
             str(self._backend.decoder.__getstate__()) if self._backend.decoder else "",
             frozenset(self._added_pieces()),
@@ -63,13 +70,15 @@ class ModelTokenizer:
         ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 
-    def render_chat(self, messages: Sequence[ChatMessage]) -> str:
+    def render_chat(self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()) -> str:
         """Return the text of the prompt for the next answer. Raises TemplateError."""
-        return render_chat(self._tokenizer, messages)
+        return self._template.render(messages, tools)
 
-    def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
+    ) -> list[int]:
         """Return the prompt for the next answer. Raises TemplateError, as `render_chat` does."""
-        return self.encode(render_chat(self._tokenizer, messages))
+        return self.encode(self.render_chat(messages, tools))
 
     def encode_behind(self, context_ids: Sequence[int], text: str) -> list[int]:
         """Return token ids that read as `text` when they stand behind `context_ids`.
@@ -94,15 +103,32 @@ class ModelTokenizer:
         text: str = self._backend.to_str()
         return text
 
-    def decoder(self, *, keeps_special_tokens: bool) -> Callable[[Sequence[int]], str]:
+    def decoder(
+        self, *, keeps_special_tokens: bool, shown_ids: Sequence[int] = ()
+    ) -> Callable[[Sequence[int]], str]:
         """Return ids to text, without the clean-up of spaces that would make it lossy.
 
         A dozen ids take about a microsecond, so this may run in the event loop.
+
+        Args:
+            shown_ids: special tokens that are kept whatever becomes of the others.
         """
-        return partial(self._backend.decode, skip_special_tokens=not keeps_special_tokens)
+        decode: Callable[[Sequence[int]], str] = partial(
+            self._backend.decode, skip_special_tokens=not (keeps_special_tokens or shown_ids)
+        )
+        if keeps_special_tokens or not shown_ids:
+            return decode
+        hidden = self._special_ids.difference(shown_ids)
+        return lambda ids: decode([id_ for id_ in ids if id_ not in hidden])
 
     def _added_pieces(self) -> list[str]:
         return [str(token) for token in self._tokenizer.get_added_vocab()]
+
+
+def _templates(tokenizer: Any) -> dict[str, str]:
+    """Return the sources of its chat templates by name."""
+    template = tokenizer.chat_template
+    return {"default": template} if isinstance(template, str) else dict(template or {})
 
 
 def _tokenizer_class(checkpoint: Checkpoint) -> Any:

@@ -14,18 +14,22 @@ import httpx2
 from fastapi import FastAPI
 
 from app.gateway import Gateway, GatewayFactory
+from app.inference.chat_templates import ChatStyle
 from app.inference.errors import PromptTooLongError, TemplateError, UnknownModelError
 from app.inference.requests import (
     ChatMessage,
+    ChatTool,
     FinishReason,
     GenerationEvent,
     GenerationRequest,
+    OutputConstraint,
     TokenTimings,
 )
 from app.main import create_app
 from app.settings import Settings
 from app.state.memory import MemoryStateStore
 from app.state.store import StateStore
+from app.structured.errors import InvalidGrammarError
 from swarm_client.directory import ServerView
 from swarm_client.errors import MaxLengthExceededError
 from swarm_client.generation.parameters import SamplingParameters
@@ -104,19 +108,33 @@ class ScriptedModel:
     created_at: float = 1_700_000_000.0
     chat_defaults: SamplingParameters = field(default_factory=SamplingParameters)
     canary: ScriptedCanary = field(default_factory=ScriptedCanary)
+    chat_style: ChatStyle = field(default_factory=ChatStyle)
+    tools: Sequence[ChatTool] = ()  # of the last chat
+    constraints: list[tuple[OutputConstraint, str]] = field(default_factory=list)  # with tenants
 
     async def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Return the code of each character, folded into the vocabulary."""
         first = [1] if add_special_tokens else []
         return first + [ord(character) % 256 for character in text]
 
-    async def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+    async def prepare(self, constraint: OutputConstraint, tenant: str) -> None:
+        """Note it; a pattern with an open bracket is invalid."""
+        if constraint.text == "(":
+            raise InvalidGrammarError("the regex cannot be used: unclosed group")
+        self.constraints.append((constraint, tenant))
+
+    async def encode_chat(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
+    ) -> list[int]:
         """Return the tokens of all contents, one after the other."""
         if messages[-1].role == "assistant":
             raise TemplateError("the last message must not be the assistant's")
+        self.tools = tools
         return await self.encode("".join(message.content for message in messages))
 
-    async def render_chat(self, messages: Sequence[ChatMessage]) -> str:
+    async def render_chat(
+        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
+    ) -> str:
         """Return all contents, one after the other."""
         return "".join(message.content for message in messages)
 
