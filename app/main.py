@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.admission import Admission
-from app.api import admin_keys, health, openai_models, swarm, tokens
+from app.api import admin_keys, admin_models, health, openai_models, swarm, tokens
 from app.api.anthropic import messages
 from app.api.anthropic.errors import MESSAGES_PATH
 from app.api.openai_chat import chat_endpoint
@@ -135,6 +135,7 @@ def _add_routes(app: FastAPI, pages: Pages) -> None:
         health.router,
         swarm.router,
         admin_keys.router,
+        admin_models.router,
         openai_models.router,
         tokens.router,
         messages.router,

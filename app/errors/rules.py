@@ -74,6 +74,11 @@ RULES: Final[Mapping[str, Rule]] = {
         503, "Tell the operator.", CLOSE_TRY_LATER, "the gateway's keys cannot be read", 5
     ),
     "unknown_model": Rule(404, "Choose one of those that `GET /v1/models` lists."),
+    "model_exists": Rule(409, "Remove the other model first, or wait until it has left."),
+    "memory_budget": Rule(507, "Remove a model, or raise `SWARMGATE_MEMORY_BUDGET_GB`."),
+    "models_fixed": Rule(501, "Change `SWARMGATE_MODELS` and restart."),
+    "bad_checkpoint": Rule(422, "Look at the name, and at what the message says of the files."),
+    "unsupported_model": Rule(422, "Choose a model of a family that the message names."),
     "not_found": Rule(404, "Look at the path; `docs/guide/talk-to-the-gateway.md` lists them."),
     "journal_not_found": Rule(
         404,

@@ -9,6 +9,9 @@ SwarmError
 ├── BadHiddenStatesError    the blocks' output yields no probabilities
 ├── NoTokenAllowedError     the constraint allows no token
 ├── HeadFailedError         a fault of our own in the LM head or the sampler
+├── ModelExistsError        the gateway offers a model of this name already
+├── ModelsFixedError        this gateway's models cannot be changed while it runs
+├── MemoryBudgetError       the model does not fit beside the others
 └── EngineStoppedError      the engine was closed
 """
 
@@ -101,3 +104,38 @@ class EngineStoppedError(SwarmError):
 
     def __init__(self) -> None:
         super().__init__("the engine has stopped")
+
+
+class ModelExistsError(SwarmError):
+    """The gateway offers a model of this name already, or is about to."""
+
+    code = "model_exists"
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"the gateway offers a model named {model_id!r:.100} already")
+        self.model_id = model_id
+
+
+class ModelsFixedError(SwarmError):
+    """The models of this gateway cannot be changed while it runs."""
+
+    code = "models_fixed"
+
+    def __init__(self) -> None:
+        super().__init__("the models of this gateway cannot be changed while it runs")
+
+
+class MemoryBudgetError(SwarmError):
+    """The local parts of a model do not fit beside those of the others; nothing was loaded."""
+
+    code = "memory_budget"
+
+    def __init__(self, model_id: str, needed_bytes: int, taken_bytes: int, max_bytes: int) -> None:
+        super().__init__(
+            f"model {model_id!r:.100} needs {needed_bytes / 1e9:.2f} GB for its embeddings and "
+            f"LM head, but other models take {taken_bytes / 1e9:.2f} of the "
+            f"{max_bytes / 1e9:.2f} GB that a worker may use (SWARMGATE_MEMORY_BUDGET_GB)"
+        )
+        self.needed_bytes = needed_bytes
+        self.taken_bytes = taken_bytes
+        self.max_bytes = max_bytes

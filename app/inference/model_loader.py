@@ -1,23 +1,25 @@
 """Loads what the gateway needs of a model: facts, tokenizer, local parts; and watches its swarm."""
 
 import asyncio
-from pathlib import Path
 from time import perf_counter, time
 from typing import Final
 
 import structlog
 
 from app.inference.canary import Canary
+from app.inference.local_copies import CopyPlan, load_copies, plan_copies
+from app.inference.memory_budget import MemoryBudget
+from app.inference.model_source import ModelSource
 from app.inference.replica_pool import ReplicaPool
 from app.inference.served_model import ServedModel
 from app.inference.settings import EngineSettings
 from app.inference.tokenizer import ModelTokenizer
 from app.structured import GrammarCompiler, TokenizerDefinition
-from swarm_client.connection import SwarmConnection
+from swarm_client.connection import RemoteModel, SwarmConnection
 from swarm_client.errors import InvalidParametersError
 from swarm_client.generation.parameters import SamplingParameters
-from swarm_client.models import LocalParts, load_local_parts, read_facts
-from swarm_protocol.checkpoint import Checkpoint, HubSettings, choose_dtype
+from swarm_client.models import LocalParts, ModelFacts, read_facts
+from swarm_protocol.checkpoint import Checkpoint, HubSettings
 
 log = structlog.get_logger(__name__)
 
@@ -32,37 +34,52 @@ _SAMPLING_FIELDS: Final = (
 
 
 def model_id_of(source: str) -> str:
-    """Return the name callers use: a directory's last part, or the hub repository."""
-    path = Path(source)
-    return path.resolve().name if path.is_dir() else source
+    """Return the name callers use; see `ModelSource`."""
+    return ModelSource.parse(source).id
 
 
 async def load_model(
-    source: str, connection: SwarmConnection, settings: EngineSettings
+    source: str,
+    connection: SwarmConnection,
+    settings: EngineSettings,
+    memory: MemoryBudget,
+    *,
+    dht_prefix: str | None = None,
 ) -> ServedModel:
     """Load a model, all its parts at once; files are read in threads.
 
     Raises:
         CheckpointError: it is no model, or of an unsupported family.
+        MemoryBudgetError: its local parts do not fit; none was loaded.
+        DeadlineExceededError, NodeError: its servers cannot be looked up.
     """
     started_at = perf_counter()
     hub = HubSettings(max_disk_bytes=settings.max_disk_bytes)
-    checkpoint = await asyncio.to_thread(Checkpoint.open, source, hub=hub)
-    facts = await asyncio.to_thread(read_facts, checkpoint, dht_prefix=settings.dht_prefix)
-    remote, parts, tokenizer = await asyncio.gather(
-        connection.watch(facts),
-        asyncio.to_thread(_load_parts, checkpoint, settings),
-        asyncio.to_thread(ModelTokenizer.load, checkpoint),
+    chosen = ModelSource.parse(source)
+    if not chosen.is_pinned:
+        log.warning("model_not_pinned", model=source)
+    checkpoint = await asyncio.to_thread(
+        Checkpoint.open, chosen.name, revision=chosen.revision, hub=hub
     )
+    facts = await asyncio.to_thread(read_facts, checkpoint, dht_prefix=dht_prefix)
+    plans = await asyncio.to_thread(plan_copies, checkpoint, facts, settings)
+    with memory.taking(chosen.id, sum(plan.num_bytes for plan in plans)):
+        remote, copies, tokenizer = await _load(checkpoint, facts, plans, connection)
     replicas = ReplicaPool(
-        parts,
+        *copies,
         num_replicas=settings.replicas,
         num_threads=settings.threads,
         max_waiting=settings.max_waiting,
     )
-    log.info("model_loaded", model=source, took_ms=round((perf_counter() - started_at) * 1000))
+    log.info(
+        "model_loaded",
+        model=source,
+        took_ms=round((perf_counter() - started_at) * 1000),
+        memory_bytes=memory.bytes_of(chosen.id),
+        heads=[plan.head or str(plan.dtype).removeprefix("torch.") for plan in plans],
+    )
     return ServedModel(
-        id=model_id_of(source),
+        id=chosen.id,
         facts=facts,
         remote=remote,
         is_demo=checkpoint.config.get("is_demo") is True,
@@ -100,8 +117,25 @@ def read_chat_defaults(checkpoint: Checkpoint) -> SamplingParameters:
         return SamplingParameters()
 
 
-def _load_parts(checkpoint: Checkpoint, settings: EngineSettings) -> LocalParts:
-    dtype = choose_dtype(settings.dtype, checkpoint.dtype_name, settings.device)
-    parts = load_local_parts(checkpoint, dtype=dtype, device=settings.device)
-    parts.pack_head()
-    return parts
+async def _load(
+    checkpoint: Checkpoint,
+    facts: ModelFacts,
+    plans: tuple[CopyPlan, ...],
+    connection: SwarmConnection,
+) -> tuple[RemoteModel, tuple[LocalParts, ...], ModelTokenizer]:
+    """Do all at once; when one of them fails, nothing stays behind."""
+    loading = asyncio.gather(
+        asyncio.to_thread(load_copies, checkpoint, plans),
+        asyncio.to_thread(ModelTokenizer.load, checkpoint),
+    )
+    try:
+        remote = await connection.watch(facts)
+    except BaseException:
+        await asyncio.gather(loading, return_exceptions=True)
+        raise
+    try:
+        copies, tokenizer = await loading
+    except BaseException:
+        await connection.forget(remote)
+        raise
+    return remote, copies, tokenizer

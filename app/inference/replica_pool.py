@@ -17,15 +17,14 @@ class ReplicaPool:
     """Embeds prompts and chooses tokens, in threads. Belongs to the event loop it was made in.
 
     Args:
-        parts: one copy of the weights, which all replicas read.
+        copies: of the weights, one per device; each is read by `num_replicas` threads.
         num_threads: of torch in each replica; None leaves torch's default.
         max_waiting: jobs that may wait over all replicas; one more is refused.
     """
 
     def __init__(
         self,
-        parts: LocalParts,
-        *,
+        *copies: LocalParts,
         num_replicas: int = 1,
         num_threads: int | None = None,
         max_waiting: int = 1024,
@@ -33,7 +32,7 @@ class ReplicaPool:
         self._max_waiting = max_waiting
         self._replicas = [
             Replica(parts, name=f"replica-{index}", num_threads=num_threads)
-            for index in range(num_replicas)
+            for index, parts in enumerate(copies * num_replicas)
         ]
 
     @property

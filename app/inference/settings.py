@@ -4,6 +4,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from swarm_client.models.heads import HeadChoice
+
 
 class EngineSettings(BaseModel):
     """What the gateway serves and with how much. Durations are in seconds."""
@@ -23,9 +25,18 @@ class EngineSettings(BaseModel):
         default=None, ge=1, description="What stored models of the hub may take, the oldest going."
     )
     dtype: str = Field(default="auto", description="Of embeddings and LM head; `auto` chooses.")
-    device: str = Field(default="cpu", description="torch device of embeddings and LM head.")
+    devices: tuple[str, ...] = Field(
+        default=("cpu",),
+        min_length=1,
+        max_length=16,
+        description="torch devices; embeddings and LM head are on each.",
+    )
+    head: HeadChoice = Field(default="auto", description="Arithmetic of the LM head.")
+    memory_budget_bytes: int | None = Field(
+        default=None, ge=0, description="What embeddings and LM heads of all models may take."
+    )
     replicas: int = Field(
-        default=1, ge=1, le=64, description="Threads per model that choose tokens."
+        default=1, ge=1, le=64, description="Threads per model and device that choose tokens."
     )
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="torch threads of a replica; unset: torch's own."
