@@ -1,5 +1,7 @@
 """`GET /health/live`, `GET /health/ready` and `GET /metrics`: for machines that watch."""
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -31,7 +33,7 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Return the metrics in Prometheus' text format."""
-    body = context_of(request.scope).metrics.exposition()
+    body = await asyncio.to_thread(context_of(request.scope).metrics.exposition)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter
 
 from app.errors import describe_error
+from app.observability.exposition import exposition
 from app.observability.generations import GenerationMetrics
 from app.observability.pulse import PulseMetrics
 from app.observability.repairs import RepairMetrics
@@ -67,5 +68,5 @@ class Metrics:
             raise
 
     def exposition(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """Return all metrics in Prometheus' text format; see the function."""
+        return exposition(self.registry)
