@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.context import AppContext
+from app.direct_writes import DirectHttpProtocol
 from app.gateway import Gateway, GatewayFactory, open_gateway
 from app.main import create_app
 from app.settings import Settings
@@ -65,6 +66,7 @@ class GatewayWebServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=DirectHttpProtocol,
                 lifespan="on",
                 log_config=None,
                 log_level=logging.WARNING,

@@ -15,11 +15,12 @@ from app.api.event_stream import EventStream
 from app.api.replies import send_empty, send_error
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of
+from app.direct_writes import direct_body_of
 from app.errors import DrainingError, describe_error
 from app.inference.requests import GenerationEvent
 from app.journals.entries import AnswerBegun, Produced, is_end
 from app.journals.following import follow
-from app.journals.journal import Journal
+from app.journals.journal import Journal, Reading
 from app.presence import run_beside, wait_for_disconnect
 from app.state.errors import JournalNotFoundError
 from swarm_protocol.errors import SwarmError
@@ -40,7 +41,7 @@ class AnswerSender:
         self._context, self._caller = context_of(scope), caller_of(scope)
         self._journal_id: str | None = None
         self._frames: AnswerFrames | None = None
-        self.stream = EventStream(send)
+        self.stream = EventStream(send, body=direct_body_of(scope))
 
     async def send_new(self, journal: Journal, headers: Mapping[str, str]) -> None:
         """Send an answer whose run has just been started, from its beginning."""
@@ -82,6 +83,7 @@ class AnswerSender:
             journal_id,
             self._caller.tenant,
             lambda journal: revive_answer(self._context, self._caller, journal),
+            self._take_now,
         )
         async with aclosing(readings):
             async for reading in readings:
@@ -95,6 +97,15 @@ class AnswerSender:
                 if data:
                     await self.stream.write(data)
         await self.stream.end()
+
+    def _take_now(self, reading: Reading) -> bool:
+        """Send what has just been written down, in the task of the run; see `following.Taker`."""
+        if self._frames is None or not self.stream.is_free:
+            return False
+        data = self._frames.frames(reading)
+        if data:
+            self.stream.write_now(data)
+        return True
 
     def _open_writer(self, begun: AnswerBegun) -> AnswerWriter:
         model = self._context.gateway.engine.model(begun.model_id)

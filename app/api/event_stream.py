@@ -8,6 +8,7 @@ from starlette.types import Send
 
 from app.admission import CallerLeftError
 from app.api.replies import encode_headers
+from app.direct_writes import DirectBody
 
 KEEP_ALIVE_FRAME: Final = b": keep-alive\n\n"
 _HEADERS: Final = {
@@ -22,10 +23,18 @@ class EventStream:
 
     Args:
         stall_timeout_s: a reader who takes nothing for so long counts as gone; `keep_alive` looks.
+        body: the short way to the connection, where there is one.
     """
 
-    def __init__(self, send: Send, stall_timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        send: Send,
+        stall_timeout_s: float = 60.0,
+        *,
+        body: DirectBody | None = None,
+    ) -> None:
         self._send = send
+        self._body = body
         self._stall_timeout_s = stall_timeout_s
         self._writing_since: float | None = None
         self._has_written = False
@@ -42,8 +51,22 @@ class EventStream:
             }
         )
 
+    @property
+    def is_free(self) -> bool:
+        """Whether `write_now` works: nothing is being written, and the caller keeps up."""
+        return self._writing_since is None and self._body is not None and self._body.is_open
+
+    def write_now(self, frame: bytes) -> None:
+        """Send one or more whole events, past all layers; only while it `is_free`."""
+        assert self._body is not None, "it is free"
+        self._body.write(frame)
+        self._has_written = True
+
     async def write(self, frame: bytes) -> None:
         """Send one or more whole events."""
+        if self.is_free:
+            self.write_now(frame)
+            return
         self._writing_since = monotonic()
         await self._send({"type": "http.response.body", "body": frame, "more_body": True})
         self._writing_since = None

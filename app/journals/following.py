@@ -7,7 +7,7 @@ from typing import Final
 
 from app.errors import DrainingError, HandedOverError
 from app.journals.entries import decode_entry, is_end
-from app.journals.journal import Journal, Reading
+from app.journals.journal import Journal, Reading, Taker, take_nothing
 from app.journals.keeper import JournalKeeper
 from app.state.errors import JournalLeasedError
 
@@ -18,9 +18,15 @@ Revive = Callable[[Journal], Awaitable[None]]
 
 
 async def follow(
-    keeper: JournalKeeper, journal_id: str, owner: str, revive: Revive
+    keeper: JournalKeeper,
+    journal_id: str,
+    owner: str,
+    revive: Revive,
+    take_now: Taker = take_nothing,
 ) -> AsyncGenerator[Reading, None]:
-    """Yield everything from the first entry on, and end behind the last.
+    """Give everything from the first entry on, and end behind the last.
+
+    Readings are yielded, but for those that `take_now` takes while the next one is waited for.
 
     Raises:
         JournalNotFoundError: gone, never was, or owned by somebody else.
@@ -28,26 +34,34 @@ async def follow(
         SwarmError: it cannot be revived now, or the store does not answer.
     """
     start = 0
+
+    def take(reading: Reading) -> bool:
+        nonlocal start
+        is_taken = take_now(reading)
+        if is_taken:
+            start = reading.end
+        return is_taken
+
     while True:
         journal = keeper.find(journal_id, owner)
         readings = (
             _read_remote(keeper, journal_id, owner, start)
             if journal is None
-            else _read_local(journal, start)
+            else _read_local(journal, start, take)
         )
         async with aclosing(readings):
             async for reading in readings:
                 yield reading
-                start += len(reading.entries)
+                start = reading.end
                 if reading.entries and is_end(reading.entries[-1]):
                     return
         if journal is None:
             await _take_over(keeper, journal_id, owner, revive)
 
 
-async def _read_local(journal: Journal, start: int) -> AsyncGenerator[Reading, None]:
+async def _read_local(journal: Journal, start: int, take: Taker) -> AsyncGenerator[Reading, None]:
     """Yield until the run ends here."""
-    with journal.reading(start) as reader:
+    with journal.reading(start, take) as reader:
         while (reading := await reader.next()) is not None:
             yield reading
     if journal.is_handed_over:

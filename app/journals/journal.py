@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Final
 
 from app.journals.bell import Bell
-from app.journals.entries import Entry, encode_entry
+from app.journals.entries import Entry, encode_entry, is_end
 from app.journals.notices import Notice
 from app.journals.patience import Patience
 from app.state.journals import Extension, Lease
@@ -20,7 +20,7 @@ _MAX_AHEAD: Final = 64
 _MAX_MESSAGES: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take three times as long to make, and a token makes one
 class Reading:
     """What a reader has not seen yet.
 
@@ -32,6 +32,21 @@ class Reading:
     start: int
     entries: Sequence[Entry]
     notices: Sequence[Notice] = ()
+
+    @property
+    def end(self) -> int:
+        """Number of the entry that comes next."""
+        return self.start + len(self.entries)
+
+
+Taker = Callable[[Reading], bool]
+"""Takes entries while the run writes them, or returns False: then the reader's task gets them.
+Must not wait, and not fail, for it is the run that calls it. Never gets notices, nor an end."""
+
+
+def take_nothing(reading: Reading) -> bool:
+    """Leave everything to the reader's task."""
+    return False
 
 
 class Journal:
@@ -117,9 +132,9 @@ class Journal:
         self.patience.end()
 
     @contextmanager
-    def reading(self, start: int) -> Iterator["Reader"]:
+    def reading(self, start: int, take_now: Taker = take_nothing) -> Iterator["Reader"]:
         """Read from number `start` on, until the block ends."""
-        reader = Reader(self, start)
+        reader = Reader(self, start, take_now)
         self._readers.add(reader)
         self.patience.note_readers(has_readers=True)
         try:
@@ -154,10 +169,17 @@ class Journal:
 
 @dataclass(slots=True, eq=False)
 class Reader:
-    """One connection's place in a journal; `position` is the number of the next entry."""
+    """One connection's place in a journal.
+
+    Attributes:
+        position: number of the next entry.
+        is_waiting: its task has passed on all that it was given.
+    """
 
     journal: Journal
     position: int
+    take_now: Taker = take_nothing
+    is_waiting: bool = False
     notices: list[Notice] = field(default_factory=list)
     _news: Bell = field(default_factory=Bell)
 
@@ -167,7 +189,9 @@ class Reader:
         while self.position >= len(entries) and not self.notices:
             if self.journal.closed.is_set():
                 return None
+            self.is_waiting = True
             await self._news.wait()
+            self.is_waiting = False
         reading = Reading(self.position, entries[self.position :], tuple(self.notices))
         self.position = len(entries)
         self.notices.clear()
@@ -175,5 +199,18 @@ class Reader:
         return reading
 
     def wake(self) -> None:
-        """Note that there is something new."""
-        self._news.ring()
+        """Pass on what is new: at once if that can be, else by the reader's task."""
+        if not self._is_taken_now():
+            self._news.ring()
+
+    def _is_taken_now(self) -> bool:
+        """A waiting reader has passed on everything before its position."""
+        entries = self.journal.entries
+        if not self.is_waiting or self.notices or self.position >= len(entries):
+            return False
+        if is_end(entries[-1]) or not self.take_now(
+            Reading(self.position, entries[self.position :])
+        ):
+            return False
+        self.position = len(entries)
+        return True

@@ -105,3 +105,36 @@ async def test_only_what_the_store_lacks_is_sent_to_it() -> None:
     journal.note_stored(2)
 
     assert (journal.pending().start, len(journal.pending().entries)) == (2, 1)
+
+
+async def test_a_reader_who_waits_takes_entries_while_they_are_written() -> None:
+    """Its task sleeps on until there is something that it alone can pass on: the end."""
+    journal, taken = journal_of(A), list[Reading]()
+
+    def take(reading: Reading) -> bool:
+        taken.append(reading)
+        return True
+
+    with journal.reading(0, take) as reader:
+        journal.append(B)
+        assert await entries_of(reader) == (0, [BEGUN, A, B])
+        coming = asyncio.ensure_future(reader.next())
+        await asyncio.sleep(0)
+        journal.append(A)
+        journal.append(B, C)
+        journal.append(Closed())
+
+        assert await coming == Reading(6, [Closed()])
+    assert taken == [Reading(3, [A]), Reading(4, [B, C])]
+
+
+async def test_what_a_reader_cannot_take_at_once_its_task_gets() -> None:
+    """As when the caller does not take what was written before; nothing is lost or doubled."""
+    journal = journal_of()
+    with journal.reading(1, lambda reading: False) as reader:
+        coming = asyncio.ensure_future(reader.next())
+        await asyncio.sleep(0)
+        journal.append(A)
+        journal.append(B)
+
+        assert await coming == Reading(1, [A, B])
