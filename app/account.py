@@ -1,6 +1,7 @@
 """The account of one generation: what was reserved, what was used, and when tokens came."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Final
 
 from app.inference.requests import FinishReason, GenerationEvent
@@ -20,7 +21,7 @@ class Account:
     Attributes:
         headers: `x-ratelimit-*` of the answer; empty where no limits apply.
         reservation: tokens taken from the caller's limits; None where no limits apply.
-        has_slot: whether it holds one of the slots for generations.
+        held: what it gives back when it ends: a slot, a place.
         has_started: whether the engine was asked to generate.
         outcome: set by the event that has a finish reason.
         spent: where the time went.
@@ -36,7 +37,7 @@ class Account:
         self.reservation: Reservation | None = None
         self.model_id: str | None = None
         self.outcome: Outcome | None = None
-        self.has_slot = False
+        self.held = ExitStack()
         self.has_started = False
         self.prompt_tokens = 0
         self.generated_tokens = 0

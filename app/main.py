@@ -36,6 +36,7 @@ from app.middleware.tracing import TraceRequests
 from app.observability.metrics import Metrics
 from app.observability.pulse import Pulse
 from app.settings import Settings
+from app.state.fallback_limiter import FallbackRateLimiter
 from swarm_protocol.errors import SwarmError
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with _closing(key_store) as keys, gateway(settings) as parts:
-            admission = Admission(parts.store.rate_limiter, settings.limits, metrics)
+            limiter = FallbackRateLimiter(parts.store.rate_limiter, settings.limits.away_fraction)
+            admission = Admission(limiter, settings.limits, metrics)
             keeper = JournalKeeper(
                 parts.store.journals,
                 resume_s=settings.resume_s,
@@ -76,7 +78,7 @@ def create_app(
             app.state.gateway = parts
             app.state.context = AppContext(settings, parts, admission, metrics, keeper, keys)
             pulse = Pulse(metrics.pulse, lambda: parts.engine.models, lambda: admission.is_draining)
-            async with keeper.running(), pulse.running():
+            async with keeper.running(), admission.running(), pulse.running():
                 yield
         if tracing is not None:
             await tracing.close()

@@ -182,6 +182,8 @@ def _serve(parent: Connection, given: Mapping[str, Any]) -> None:
     limits = LimitSettings(
         key_tokens_per_minute=0,
         address_tokens_per_minute=0,
+        address_generations=0,
+        address_connections=0,
         max_generations=100_000,
         max_conversations=100_000,
     )

@@ -243,7 +243,8 @@ async def _open(
     news: SwarmNews,
     stack: AsyncExitStack,
 ) -> Conversation:
-    stack.enter_context(context.admission.place(Place.CONVERSATION))
+    caller.check_model(begun.model_id)
+    stack.enter_context(context.admission.place(Place.CONVERSATION, caller))
     return await stack.enter_async_context(
         opened_conversation(context, caller, begun.model_id, begun.max_length, news)
     )

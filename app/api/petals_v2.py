@@ -5,13 +5,13 @@ writes back to the caller. The run is in `petals_talk`, the rules are in `petals
 frames in `petals_socket`.
 """
 
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Final
 
 import structlog
 from starlette.websockets import WebSocket
 
-from app.admission import CallerLeftError, Place
+from app.admission import CallerLeftError
 from app.api.answer_frames import parse_event_id
 from app.api.petals_dialogue import ConversationReplies, read_opening
 from app.api.petals_fields import OpenMessage
@@ -76,9 +76,10 @@ class _Connection:
             CallerLeftError: the caller left, or said nothing for too long.
         """
         try:
-            with ExitStack() as stack:
+            async with AsyncExitStack() as stack:
                 with self._context.metrics.refusals():
-                    stack.enter_context(self._context.admission.place(Place.CONNECTION))
+                    connection = self._context.admission.connection(self._caller)
+                    await stack.enter_async_context(connection)
                     opening = read_opening(await self._socket.next_text(_IDLE_TIMEOUT_S))
                     journal_id, seen = await self._begin(opening)
                 await run_beside(self._pass_messages(journal_id), self._reply_all(journal_id, seen))

@@ -4,24 +4,76 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class LimitSettings(BaseModel):
-    """What callers may use. Rates count tokens, prompt and output alike."""
+    """What callers may use; a stored key may have limits of its own. Durations are in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key_tokens_per_minute: int = Field(
-        default=2_000_000, ge=0, le=10_000_000, description="Per API key; 0 is no limit."
+        default=2_000_000,
+        ge=0,
+        le=10_000_000,
+        description="Prompt and output, per API key; 0 is no limit.",
     )
     key_burst_tokens: int = Field(
-        default=1_000_000, ge=1, le=10_000_000, description="Per API key, at once."
+        default=1_000_000,
+        ge=1,
+        le=10_000_000,
+        description="Prompt and output, per API key, at once.",
+    )
+    key_requests_per_minute: int = Field(
+        default=0, ge=0, le=10_000_000, description="Generations asked for, per key; 0: any number."
+    )
+    key_monthly_tokens: int = Field(
+        default=0, ge=0, le=2**50, description="Per key and month (UTC); 0 is no limit."
+    )
+    key_generations: int = Field(
+        default=0, ge=0, le=1_000_000, description="At once, per key; 0 is no limit."
+    )
+    key_connections: int = Field(
+        default=0, ge=0, le=1_000_000, description="WebSockets at once, per key; 0 is no limit."
     )
     address_tokens_per_minute: int = Field(
-        default=2_000_000, ge=0, le=10_000_000, description="Per address; 0 is no limit."
+        default=2_000_000,
+        ge=0,
+        le=10_000_000,
+        description="Prompt and output, per address; 0 is no limit.",
     )
     address_burst_tokens: int = Field(
-        default=1_000_000, ge=1, le=10_000_000, description="Per address, at once."
+        default=1_000_000,
+        ge=1,
+        le=10_000_000,
+        description="Prompt and output, per address, at once.",
+    )
+    address_generations: int = Field(
+        default=256,
+        ge=0,
+        le=1_000_000,
+        description="At once, per address and gateway; 0 is no limit.",
+    )
+    address_connections: int = Field(
+        default=256,
+        ge=0,
+        le=1_000_000,
+        description="WebSockets at once, per address and gateway; 0 is no limit.",
+    )
+    away_fraction: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="What part of the limits each gateway grants by itself while Redis does not "
+        "answer; 0: nothing.",
     )
     max_generations: int = Field(
-        default=256, ge=1, le=100_000, description="Generations that run at once."
+        default=256, ge=1, le=100_000, description="Of one model that run at once; others wait."
+    )
+    max_waiting: int = Field(
+        default=256, ge=0, le=100_000, description="Generations of one model that wait at once."
+    )
+    max_waiting_per_key: int = Field(
+        default=64, ge=1, le=100_000, description="Thereof of one key, or of one address."
+    )
+    queue_timeout_s: float = Field(
+        default=30.0, gt=0, le=3600, description="How long a generation waits for its turn."
     )
     max_conversations: int = Field(
         default=256, ge=1, le=100_000, description="WebSocket conversations open at once."

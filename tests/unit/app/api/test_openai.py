@@ -301,7 +301,7 @@ async def test_generations_are_limited_in_number() -> None:
     """The one too many is told when to try again; the slot is free once the first has ended."""
     engine = ScriptedEngine()
     engine.num_before_hold = 0
-    settings = Settings(limits=LimitSettings(max_generations=1))
+    settings = Settings(limits=LimitSettings(max_generations=1, max_waiting=0))
     async with running_app(engine, settings) as app, _sdk_of(app) as client:
         async with RequestCaller(app, CHAT, BODY) as first:
             await engine.is_holding.wait()

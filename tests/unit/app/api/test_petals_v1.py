@@ -184,7 +184,8 @@ async def test_request_over_every_burst_is_refused_for_good() -> None:
 async def test_lost_store_gets_503_in_the_dialects_shape() -> None:
     """It says what is missing, and when to come back."""
     nobody = RedisStateStore("redis://127.0.0.1:1")
-    async with http_client(ScriptedEngine(), store=nobody) as client:
+    settings = Settings(limits=LimitSettings(away_fraction=0))
+    async with http_client(ScriptedEngine(), settings, nobody) as client:
         answer = await client.post(PATH, data=FIELDS)
 
     assert (answer.status_code, answer.json()["ok"]) == (503, False)

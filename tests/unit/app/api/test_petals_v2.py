@@ -259,7 +259,7 @@ async def test_conversations_are_limited_in_number() -> None:
         first.say(**OPEN)
         assert (await first.reply())["ok"] is True
 
-        assert "all 1 conversations" in (await second.reply())["traceback"]
+        assert "all 1 connections" in (await second.reply())["traceback"]
         assert await second.close_code() == CLOSE_TRY_LATER
 
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from app.admission import Admission, CallerLeftError, Place, limit_headers
 from app.callers import Caller
-from app.errors import BadRequestError, BusyError, DrainingError, RateLimitedError
+from app.errors import BadRequestError, DrainingError, QueueFullError, RateLimitedError
 from app.inference.requests import FinishReason, GenerationEvent
 from app.observability.metrics import Metrics, Surface
 from app.settings import LimitSettings
@@ -18,7 +18,11 @@ from swarm_client.errors import NoRouteError, SessionClosedError
 
 CALLER = Caller("key", "address")
 LIMITS = LimitSettings(
-    key_tokens_per_minute=1, key_burst_tokens=100, address_tokens_per_minute=0, max_generations=1
+    key_tokens_per_minute=1,
+    key_burst_tokens=100,
+    address_tokens_per_minute=0,
+    max_generations=1,
+    max_waiting=0,
 )
 
 
@@ -128,7 +132,7 @@ async def test_slot_is_free_again_after_the_request() -> None:
 
     async with admission.admit(Surface.CHAT) as account:
         await admission.reserve(account, CALLER, "demo", 1)
-        with pytest.raises(BusyError):
+        with pytest.raises(QueueFullError):
             await _end_with(admission, None)
     with pytest.raises(BadRequestError):
         await _end_with(admission, BadRequestError("no"))
@@ -147,7 +151,7 @@ async def test_draining_waits_for_what_runs_and_refuses_the_rest() -> None:
     with pytest.raises(DrainingError):
         async with admission.admit(Surface.CHAT):
             pass
-    with pytest.raises(DrainingError), admission.place(Place.CONVERSATION):
+    with pytest.raises(DrainingError), admission.place(Place.CONVERSATION, CALLER):
         pass
 
 
