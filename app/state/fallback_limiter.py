@@ -86,11 +86,16 @@ class FallbackRateLimiter:
                 debt = replace(reservation, cost_tokens=0, limits=budgets)
                 self._owed.append((debt, used_tokens))
             return await self._local.settle(reservation, used_tokens)
-        try:
-            return await self._shared.settle(reservation, used_tokens)
-        except BaseException:  # the answer may be lost, or nobody may have waited for it
-            self._owed.append((reservation, used_tokens))
-            raise
+        if self._backoff.may_try(self._clock()):
+            try:
+                return await self._shared.settle(reservation, used_tokens)
+            except StateUnavailableError as error:
+                self._note_failure(error)
+            except BaseException:  # nobody waits for the answer any more
+                self._owed.append((reservation, used_tokens))
+                raise
+        self._owed.append((reservation, used_tokens))
+        return reservation.states
 
     async def renew(self, reservations: Sequence[Reservation]) -> None:
         """Renew, and settle what is owed."""
