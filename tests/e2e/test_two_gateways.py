@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -97,22 +97,32 @@ def pair() -> Iterator[Pair]:
         yield Pair(stack)
 
 
+class Listening(Protocol):
+    """Whatever answers on a port of this machine."""
+
+    @property
+    def port(self) -> int:
+        """Where."""
+
+
 class Reader:
     """One caller of the OpenAI dialect, over any number of connections."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         self._body = body
         self.text = ""
+        self.local_port = 0  # of the latest connection
         self.last_id: str | None = None
         self.errors: list[str] = []
         self.is_done = False
 
     @contextmanager
-    def ask(self, gateway: Gateway) -> Iterator[http.client.HTTPResponse]:
+    def ask(self, gateway: Listening) -> Iterator[http.client.HTTPResponse]:
         """Ask a gateway, for what is missing if something has come already."""
         headers = {} if self.last_id is None else {"last-event-id": self.last_id}
         with closing(http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)) as calls:
             calls.request("POST", "/v1/chat/completions", json.dumps(self._body), headers)
+            self.local_port = calls.sock.getsockname()[1]
             with calls.getresponse() as response:
                 assert response.status == 200, response.read()
                 yield response
@@ -144,7 +154,7 @@ class Reader:
             self.text += choice["delta"].get("content") or ""
 
 
-def undisturbed(gateway: Gateway, body: dict[str, Any]) -> str:
+def undisturbed(gateway: Listening, body: dict[str, Any]) -> str:
     """Return the whole answer."""
     reader = Reader(body)
     with reader.ask(gateway) as response:
