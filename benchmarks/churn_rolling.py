@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tests.harness.churn_client import ChurnClient
-from tests.harness.churn_rolling import restart_all
+from tests.harness.churn_rolling import roll_over
 from tests.harness.churn_swarm import ChurnSwarm
 
 
@@ -11,9 +11,10 @@ async def measure_rolling(
     swarm: ChurnSwarm, client: ChurnClient, *, num_tokens: int
 ) -> Mapping[str, object]:
     """Return what changed, why servers were left, and the longest wait for a token."""
-    outcome = await restart_all(swarm, client, num_tokens=num_tokens)
+    replicas = list(swarm.replicas.values())
+    outcome = await roll_over(swarm, client, replicas, num_tokens=num_tokens)
     return {
-        "restarted": len(swarm.replicas),
+        "restarted": len(replicas),
         "num_tokens": num_tokens,
         "tokens_meanwhile": outcome.num_tokens_meanwhile,
         "changed_tokens": outcome.num_changed,

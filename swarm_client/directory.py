@@ -5,6 +5,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import isinf
 
 from swarm_client.models.facts import ModelFacts
 from swarm_client.routing import Candidate, uncovered_blocks
@@ -44,10 +45,14 @@ class _Ban:
     Attributes:
         until: reading of the clock.
         expires_at: of its record, in the first look-up since; 0 when there was none.
+        was_silent: it could not be reached, or did not answer a ping since.
+        is_back: and then it did.
     """
 
     until: float
+    was_silent: bool = False
     expires_at: float | None = None
+    is_back: bool = False
 
 
 class Directory:
@@ -102,10 +107,16 @@ class Directory:
             if ban.expires_at is None:
                 ban.expires_at = present.get(peer, 0.0)
 
-    def ban(self, peer: PeerId, now: float) -> None:
-        """Avoid a peer for a while; when it is used again, it is measured anew."""
+    def ban(self, peer: PeerId, now: float, *, is_silent: bool = False) -> None:
+        """Avoid a peer for a while; when it is used again, it is measured anew.
+
+        Args:
+            peer: that has failed.
+            now: reading of the clock.
+            is_silent: it could not be reached, rather than doing something wrong.
+        """
         self.latencies.forget(peer)
-        self._bans[peer] = _Ban(now + self._ban_s)
+        self._bans[peer] = _Ban(now + self._ban_s, is_silent)
 
     def leave(self, peer: PeerId, now: float) -> None:
         """Take in that a server has said that it is about to stop: it is avoided for a while."""
@@ -124,14 +135,33 @@ class Directory:
     def has_returned(self, peer: PeerId, now: float) -> bool:
         """Tell whether a peer that was banned may be tried again where there is no other.
 
-        Its ban is over, or it has announced itself since: it was started anew, or was cut off.
+        Its ban is over, or it has announced itself since, or was silent and is not any more: it
+        was started anew, or was cut off.
         """
         ban = self._bans.get(peer)
         if ban is None or ban.expires_at is None:
             return False
-        return ban.until <= now or any(
-            server.peer == peer and server.expires_at > ban.expires_at for server in self._servers
+        return (
+            ban.until <= now
+            or ban.is_back
+            or any(
+                server.peer == peer and server.expires_at > ban.expires_at
+                for server in self._servers
+            )
         )
+
+    def banned_peers(self, now: float) -> list[PeerId]:
+        """Return the servers that are to be avoided, never or least recently pinged ones first."""
+        return [peer for peer in self.peers() if self.is_banned(peer, now)]
+
+    def note_pings(self, peers: Collection[PeerId]) -> None:
+        """Take in that peers have just been pinged: who was silent before may be back."""
+        for peer in peers:
+            ban = self._bans.get(peer)
+            if ban is not None:
+                is_silent = isinf(self.pings.get(peer) or 0.0)
+                ban.is_back = ban.was_silent and not is_silent
+                ban.was_silent |= is_silent
 
     def peers(self) -> tuple[PeerId, ...]:
         """Return the peers of all servers, never or least recently pinged ones first."""

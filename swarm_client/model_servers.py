@@ -121,10 +121,10 @@ class ModelServers:
             route, max_length=max_length, tenant=tenant, progress=progress
         )
 
-    def report_failure(self, peer: PeerId) -> None:
-        """Ban a peer for everybody who uses this model here."""
+    def report_failure(self, peer: PeerId, *, is_silent: bool = False) -> None:
+        """Ban a peer for everybody who uses this model here; it could not be reached if silent."""
         log.warning("peer_banned", peer=peer, model=self._facts.source)
-        self.directory.ban(peer, _now())
+        self.directory.ban(peer, _now(), is_silent=is_silent)
         self._descriptions.forget(peer)
         self._lanes.forget(peer)
 

@@ -16,6 +16,7 @@ from swarm_protocol.pings import measure
 log = get_logger(__name__)
 
 _MOMENT_S: Final = 0.25
+_PROBE_S: Final = 1.0
 
 
 class ServerWatch:
@@ -40,25 +41,19 @@ class ServerWatch:
             DeadlineExceededError: the DHT did not answer in time; what was known stays.
             NodeError: our own node has stopped.
         """
-        last_started = self._last_started
-        async with self._lookup_lock:
-            if self._last_finished > last_started:
-                return
-            self._last_started += 1
-            self._directory.update(await self._lookup(), _now())
-            self._last_finished = self._last_started
+        await self._refresh(probes=False)
 
     async def refresh_soon(self) -> None:
         """Return after a moment, when records have been looked up in the meantime.
 
-        However many callers wait, there is one look-up a moment. A DHT that does not answer is
-        logged only.
+        Servers that have failed are pinged, too: one that was cut off may be back. However many
+        callers wait, there is one look-up a moment. A DHT that does not answer is logged only.
         """
         last_started = self._last_started
         await asyncio.sleep(_MOMENT_S)
         if self._last_finished <= last_started:
             try:
-                await self.refresh()
+                await self._refresh(probes=True)
             except DeadlineExceededError as error:
                 log.warning("server_lookup_failed", model=self._model, error=error.code)
 
@@ -78,6 +73,23 @@ class ServerWatch:
             except Exception as error:  # the edge of a task that must live as long as the model
                 log.warning("server_lookup_failed", model=self._model, error=type(error).__name__)
                 await asyncio.sleep(self._settings.update_period_s)
+
+    async def _refresh(self, *, probes: bool) -> None:
+        last_started = self._last_started
+        async with self._lookup_lock:
+            if self._last_finished > last_started:
+                return
+            self._last_started += 1
+            if probes:
+                await self._probe_banned()
+            self._directory.update(await self._lookup(), _now())
+            self._last_finished = self._last_started
+
+    async def _probe_banned(self) -> None:
+        peers = self._directory.banned_peers(_now())[: self._settings.max_pinged]
+        timeout_s = min(_PROBE_S, self._settings.ping_timeout_s)
+        await measure(self._node, self._directory.pings, peers, timeout_s=timeout_s)
+        self._directory.note_pings(peers)
 
     async def _lookup(self) -> Mapping[str, Mapping[str, FoundRecord]]:
         timeout_s = self._settings.lookup_timeout_s

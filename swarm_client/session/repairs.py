@@ -18,7 +18,7 @@ from swarm_client.session.route_search import RouteSearch
 from swarm_client.session.session_hop import SessionHop
 from swarm_client.session.session_hops import SessionHops
 from swarm_client.settings import RoutingSettings
-from swarm_protocol.errors import DeadlineExceededError, PeerError
+from swarm_protocol.errors import DeadlineExceededError, PeerError, PeerUnreachableError
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 
@@ -86,7 +86,8 @@ class Repairs:
         hop.session.abandon()
         self._search.tell(HopLost(loss.peer, hop.blocks, error.code))
         if isinstance(loss, SessionLostError):
-            self._search.report_failure(loss.peer)
+            is_silent = isinstance(error, PeerUnreachableError | DeadlineExceededError)
+            self._search.report_failure(loss.peer, is_silent=is_silent)
         if not self._hops.can_be_replaced(hop):
             raise loss
         waited_s = losses.waited_s
@@ -153,7 +154,7 @@ class Repairs:
         """
         peer = hop.session.hop.peer
         if hop.history.num_tokens:
-            self._search.report_failure(peer)
+            self._search.report_failure(peer, is_silent=True)
         else:  # it may have waited for KV memory
             self._search.report_silence(peer)
         self.adopt(hop, others, num_rows, "late", since=since)

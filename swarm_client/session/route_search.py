@@ -17,7 +17,7 @@ from swarm_client.session.events import EventListener, SessionEvent, WaitingForB
 from swarm_client.session.hedged_dialling import dial_hedged
 from swarm_client.session.hop_session import HopSession
 from swarm_client.session.losses import Losses
-from swarm_protocol.errors import DeadlineExceededError
+from swarm_protocol.errors import DeadlineExceededError, PeerUnreachableError
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 
@@ -45,8 +45,8 @@ class RouteSource(Protocol):
     ) -> DialledRoute:
         """Open all hops of a route for so many tokens of each row, or none."""
 
-    def report_failure(self, peer: PeerId) -> None:
-        """Ban a peer that did not do what it should."""
+    def report_failure(self, peer: PeerId, *, is_silent: bool = False) -> None:
+        """Ban a peer that did not do what it should, or could not be reached."""
 
     def report_silence(self, peer: PeerId) -> None:
         """Count a peer as out of reach until it is measured again."""
@@ -123,7 +123,8 @@ class RouteSearch:
                 on_silence=self._source.report_silence,
             )
             for failure in dialled.failures:
-                self._source.report_failure(failure.peer)
+                is_silent = isinstance(failure, PeerUnreachableError)
+                self._source.report_failure(failure.peer, is_silent=is_silent)
             if dialled.hops:
                 return dialled.hops
             peers = [failure.peer for failure in dialled.failures]
@@ -138,9 +139,9 @@ class RouteSearch:
             hedge_after_s=self._hedge_after_s,
         )
 
-    def report_failure(self, peer: PeerId) -> None:
+    def report_failure(self, peer: PeerId, *, is_silent: bool = False) -> None:
         """Ban a peer for everybody."""
-        self._source.report_failure(peer)
+        self._source.report_failure(peer, is_silent=is_silent)
 
     def report_silence(self, peer: PeerId) -> None:
         """Count a peer as out of reach until it is measured again."""

@@ -1,4 +1,4 @@
-"""One swarm of four stages, two servers each, for all tests that kill servers."""
+"""One swarm of three stages, two servers each, for all tests that kill servers."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import pytest
 from tests.harness.churn_swarm import ChurnSwarm
 from tests.harness.programs import DEMO_MODEL
 
-SPANS = ("0:2", "2:4", "4:6", "6:8")
+SPANS = ("0:3", "3:6", "6:8")
 
 
 @pytest.fixture(scope="session")

@@ -15,14 +15,14 @@ NUM_TOKENS = 80
 LIMIT_S = {False: 10, True: 20}
 """Of a server's first step it is not known how long it may take, and it may wait for memory."""
 
-TRIALS = plan_trials(5, num_kills=8, num_stages=4, num_tokens=NUM_TOKENS)
+TRIALS = plan_trials(5, num_kills=6, num_stages=3, num_tokens=NUM_TOKENS)
 
 
 @pytest.mark.parametrize("trial", TRIALS, ids=str)
 async def test_no_token_changes_whoever_is_killed_in_whatever_moment(
     swarm: ChurnSwarm, trial: Trial
 ) -> None:
-    """Eight seeded kills; greedy and sampled; and nobody waits for the end of a step's time."""
+    """Six seeded kills; greedy and sampled; and nobody waits for the end of a step's time."""
     async with churn_client(DEMO_MODEL, swarm.maddr, dtype=torch.float32) as client:
         outcome = await run_trial(swarm, client, trial, prompt_tokens=100, num_tokens=NUM_TOKENS)
 

@@ -49,9 +49,12 @@ async def find(node: HivemindNode, key: str) -> None:
 
 async def look_around(nodes: Sequence[HivemindNode]) -> None:
     """Let nodes call the peers that they know."""
-    for node in nodes:
+
+    async def look(node: HivemindNode) -> None:
         with suppress(SwarmError):
             await node.lookup([f"nothing {number}" for number in range(4)])
+
+    await asyncio.gather(*map(look, nodes))
 
 
 async def test_a_client_that_was_cut_off_finds_back(

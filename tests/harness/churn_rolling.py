@@ -1,4 +1,4 @@
-"""A rolling restart: all servers of a swarm, one after the other, while somebody reads."""
+"""A rolling restart: servers of a swarm, one after the other, while somebody reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from swarm_client.session import HopLost, HopRestored, SessionEvent
 from tests.harness.churn_client import ChurnClient
 from tests.harness.churn_gaps import longest_gap_s
 from tests.harness.churn_onlookers import ReadsWhile
-from tests.harness.churn_swarm import ChurnSwarm
+from tests.harness.churn_swarm import ChurnSwarm, Replica
 
 _SEED = 1
 _PROMPT_TOKENS = 60
@@ -42,13 +42,15 @@ class RollingRestart:
         )
 
 
-async def restart_all(swarm: ChurnSwarm, client: ChurnClient, *, num_tokens: int) -> RollingRestart:
-    """Read so many tokens undisturbed, then once more while every server is restarted."""
+async def roll_over(
+    swarm: ChurnSwarm, client: ChurnClient, replicas: Sequence[Replica], *, num_tokens: int
+) -> RollingRestart:
+    """Read so many tokens undisturbed, then once more while servers are restarted."""
     prompt = client.prompt(_SEED, _PROMPT_TOKENS)
     usual = await client.generate(prompt, num_tokens, seed=_SEED)
 
     def restart() -> None:
-        for replica in list(swarm.replicas.values()):
+        for replica in replicas:
             swarm.restart([replica])
 
     onlooker = ReadsWhile(restart)

@@ -143,6 +143,31 @@ def test_a_banned_peer_has_returned_when_it_announces_itself_anew() -> None:
     assert directory.is_banned(A, now=12)
 
 
+@pytest.mark.parametrize(
+    ("is_silent", "answers", "expected"),
+    [
+        (True, [True], True),
+        (True, [False], False),
+        (False, [True], False),
+        (False, [False, True], True),
+        (False, [False, True, False], False),
+    ],
+)
+def test_a_banned_peer_has_returned_when_it_was_silent_and_answers(
+    is_silent: bool, answers: list[bool], expected: bool
+) -> None:
+    """One that answers all the time is out of order in another way."""
+    directory = directory_of(a="0:4")
+    directory.ban(A, now=10, is_silent=is_silent)
+    directory.update(found(a="0:4"), now=11)
+
+    for has_answered in answers:
+        directory.pings.record(A, 0.1 if has_answered else inf)
+        directory.note_pings(directory.banned_peers(now=11))
+
+    assert directory.has_returned(A, now=12) == expected
+
+
 def test_a_banned_peer_has_returned_when_its_ban_is_over() -> None:
     """One that was never banned has nothing to return from."""
     directory = directory_of(a="0:4", b="0:4")

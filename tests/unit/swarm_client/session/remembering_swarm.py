@@ -184,7 +184,7 @@ class RememberingSwarm:
             return DialledRoute(failures=failures)
         return DialledRoute([RememberingSession(self, servers[hop.peer], hop) for hop in route])
 
-    def report_failure(self, peer: PeerId) -> None:
+    def report_failure(self, peer: PeerId, *, is_silent: bool = False) -> None:
         """Nobody is banned: what may not be tried again is said at every choice."""
 
     def report_silence(self, peer: PeerId) -> None:

@@ -86,6 +86,20 @@ async def test_a_server_that_joins_ends_the_wait() -> None:
         assert 0 < losses.waited_s < 5
 
 
+async def test_a_server_that_was_cut_off_ends_the_wait_when_it_answers() -> None:
+    """Its ban lasts longer, and it announces itself seldom."""
+    async with searching(RoutingSettings(ban_s=60)) as swarm:
+        server = await swarm.join("a", "0:4")
+        await swarm.servers.refresh()
+        swarm.network.cut(server.peer)
+        opening = asyncio.create_task(swarm.open(swarm.losses(wait_s=10)))
+        await swarm.waits()
+
+        swarm.network.heal(server.peer)
+
+        assert await opening == ["a"]
+
+
 async def test_a_gap_that_changes_is_told_again() -> None:
     """A server may join that has only some of the blocks."""
     async with searching() as swarm:
