@@ -5,7 +5,8 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from typing import Any, Final
 from urllib.request import Request, urlopen
 
@@ -125,6 +126,41 @@ def test_one_worker_makes_the_canary_tokens(workers: Workers) -> None:
     assert workers.program.output.count('"is_leading": true') >= 1
     for _ in range(6):  # whichever worker answers
         assert get_json(f"http://127.0.0.1:{workers.port}/health/ready")["ready"]
+
+
+def test_streams_outlive_a_redis_that_loses_everything(workers: Workers) -> None:
+    """One goes on, one begins meanwhile; afterwards any worker has both from their beginning."""
+    workers.wait(lambda: len(workers.processes()) == 2)
+    body = {**CHAT, **GREEDY}
+    expected = undisturbed(workers, body)
+    readers = [Reader(body), Reader(body)]
+
+    with readers[0].ask(workers) as response:
+        readers[0].read(response, max_events=12)
+        workers.redis.kill()
+        readers[0].read(response)
+    with readers[1].ask(workers) as response:
+        readers[1].read(response)
+    assert [reader.text for reader in readers] == [expected, expected]
+    workers.redis.restart()
+
+    for reader in readers:
+        assert reader.last_id is not None
+        path = f"/api/v1/streams/{reader.last_id.split('-')[0]}"
+        for _ in range(6):  # whichever worker answers
+            workers.wait(lambda path=path: read_again(workers, path) == expected, timeout_s=20)
+
+
+def read_again(workers: Workers, path: str) -> str:
+    """Return the whole text of a stream that has ended, or nothing while it cannot be read."""
+    again = Reader({})
+    with closing(HTTPConnection("127.0.0.1", workers.port, timeout=30)) as calls:
+        calls.request("GET", path)
+        with calls.getresponse() as response:
+            if response.status == 200:
+                again.read(response)
+            response.read()
+    return again.text
 
 
 def test_a_model_that_goes_is_gone_from_all_workers_and_comes_back(workers: Workers) -> None:
