@@ -62,13 +62,17 @@ interop: $(INSTALLED) ## strangers' clients and formats
 	@scripts/install-counterpart
 	$(BIN)/python -m pytest tests/interop
 
+fuzz: $(INSTALLED) ## nonsense on every surface, the long form
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz
+
 bench: $(INSTALLED) ## every benchmark, JSON on stdout
 	@$(BIN)/python -W ignore -m benchmarks.single_session
 	@$(BIN)/python -W ignore -m benchmarks.library
 	@$(BIN)/python -W ignore -m benchmarks.many_sessions
 	@$(BIN)/python -W ignore -m benchmarks.engine_overhead
 	@$(BIN)/python -W ignore -m benchmarks.client_overhead
-	@$(BIN)/python -W ignore -m benchmarks.gateway_events
+	@scripts/install-neighbour-gateway
+	@$(BIN)/python -W ignore -m benchmarks.gateway_load
 	@for what in kills history goodput rolling; do $(BIN)/python -W ignore -m benchmarks.churn $$what || exit 1; done
 	@$(BIN)/python -W ignore -m benchmarks.links
 	@$(BIN)/python -W ignore -m benchmarks.limiter

@@ -16,6 +16,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
     derandomize="CI" in os.environ,
 )
+settings.register_profile("fuzz", settings.get_profile("swarmgate"), derandomize=False)
 settings.load_profile("swarmgate")
 
 
