@@ -17,6 +17,7 @@ from app.api.anthropic import messages
 from app.api.anthropic.errors import MESSAGES_PATH
 from app.api.openai_chat import chat_endpoint
 from app.api.openai_completions import completions_endpoint
+from app.api.openai_embeddings import Embeddings
 from app.api.pages import STATIC_DIRECTORY, Pages
 from app.api.petals_v1 import PetalsV1
 from app.api.petals_v2 import petals_v2
@@ -149,6 +150,7 @@ def _add_routes(app: FastAPI, pages: Pages) -> None:
         Route(PETALS_V1_PATH, PetalsV1(), methods=["POST"]),
         Route("/v1/chat/completions", chat_endpoint(), methods=["POST"]),
         Route("/v1/completions", completions_endpoint(), methods=["POST"]),
+        Route("/v1/embeddings", Embeddings(), methods=["POST"]),
         Route(MESSAGES_PATH, messages.messages_endpoint(), methods=["POST"]),
         Route("/api/v1/streams/{journal_id}", Streams(), methods=["GET", "DELETE"]),
         Route("/", pages.index),

@@ -11,6 +11,7 @@ from app.inference.requests import ChatMessage, ChatTool, Engine, OutputConstrai
 from swarm_client.directory import ServerView
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_client.models.facts import ModelFacts
+from swarm_client.session.events import EventListener
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 
@@ -102,6 +103,19 @@ class OfferedModel(Protocol):
 
         Raises:
             SwarmError: they cannot; see `app.structured.errors`.
+        """
+
+    async def mean_hidden_state(
+        self,
+        token_ids: Sequence[int],
+        *,
+        tenant: str = "",
+        on_event: EventListener | None = None,
+    ) -> list[float]:
+        """Return the mean of the last hidden states of tokens, `hidden_size` numbers.
+
+        Raises:
+            SwarmError: there are none or too many, or the swarm failed.
         """
 
     def last_canary(self) -> CanaryReport:

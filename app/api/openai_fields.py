@@ -59,7 +59,8 @@ def _is_tokens(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
 
 
-def _prompts(value: object) -> list[str | list[int]]:
+def read_prompts(value: object) -> list[str | list[int]]:
+    """Return one or more texts or lists of tokens as a list. Raises ValueError, for pydantic."""
     if isinstance(value, str) or _is_tokens(value):
         value = [value]
     if (
@@ -170,7 +171,7 @@ class ChatFields(CompletionFields):
 class TextFields(CompletionFields):
     """The body of `POST /v1/completions`. `prompt` is one text, the tokens of one, or several."""
 
-    prompt: Annotated[list[str | list[int]], PlainValidator(_prompts)]
+    prompt: Annotated[list[str | list[int]], PlainValidator(read_prompts)]
     logprobs: NumLogprobs | None = None
 
     @property

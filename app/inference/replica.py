@@ -59,7 +59,18 @@ class EmbedJob:
     result: asyncio.Future[Tensor]
 
 
-Job: TypeAlias = HeadJob | EmbedJob
+@dataclass(frozen=True, slots=True, eq=False)
+class SumJob:
+    """Outputs of the last block, `[num_tokens, hidden_size]`, that are to be normed and summed.
+
+    The result is float32 `[hidden_size]`, on the CPU.
+    """
+
+    hidden: Tensor
+    result: asyncio.Future[Tensor]
+
+
+Job: TypeAlias = HeadJob | EmbedJob | SumJob
 _Outcome: TypeAlias = SampledToken | Tensor | Exception
 
 
@@ -126,8 +137,8 @@ class Replica:
         if rows:
             self._deliver(rows, self._choose(rows))
         for job in wanted:
-            if isinstance(job, EmbedJob):
-                self._deliver([job], [self._embed(job)])
+            if not isinstance(job, HeadJob):
+                self._deliver([job], [self._transform(job)])
 
     def _choose(self, jobs: list[HeadJob]) -> list[_Outcome]:
         started_at = perf_counter()
@@ -147,10 +158,13 @@ class Replica:
             for job, choice in zip(jobs, choices, strict=True)
         ]
 
-    def _embed(self, job: EmbedJob) -> _Outcome:
+    def _transform(self, job: EmbedJob | SumJob) -> _Outcome:
         try:
             device = next(self._parts.parameters()).device
-            return self._parts.embed(torch.tensor([job.token_ids], device=device)).cpu()
+            if isinstance(job, EmbedJob):
+                return self._parts.embed(torch.tensor([job.token_ids], device=device)).cpu()
+            normed: Tensor = self._parts.ln_f(job.hidden.to(device, self._parts.dtype))
+            return normed.float().sum(dim=0).cpu()
         except Exception as error:  # the edge of the thread; an id over the vocabulary lands here
             log.error("embedding_failed", traceback="".join(format_exception(error)))
             return HeadFailedError()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from app.inference.errors import OverloadedError
 from app.inference.head_batch import HeadRow
-from app.inference.replica import EmbedJob, HeadJob, Job, Replica, SampledToken
+from app.inference.replica import EmbedJob, HeadJob, Job, Replica, SampledToken, SumJob
 from swarm_client.generation.sampler_row import SamplerRow
 from swarm_client.models import LocalParts
 
@@ -53,6 +53,19 @@ class ReplicaPool:
         """
         result: asyncio.Future[Tensor] = asyncio.get_running_loop().create_future()
         self._submit(EmbedJob(token_ids, result))
+        return await result
+
+    async def sum_normed(self, hidden: Tensor) -> Tensor:
+        """Return the sum of last hidden states: float32 `[hidden_size]`, behind the final norm.
+
+        Args:
+            hidden: outputs of the last block, `[num_tokens, hidden_size]`.
+
+        Raises:
+            OverloadedError, EngineStoppedError, HeadFailedError: see the classes.
+        """
+        result: asyncio.Future[Tensor] = asyncio.get_running_loop().create_future()
+        self._submit(SumJob(hidden, result))
         return await result
 
     async def sample(self, hidden: Tensor, sampler_row: SamplerRow) -> SampledToken:

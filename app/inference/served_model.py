@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.inference.canary import Canary, CanaryState
 from app.inference.chat_templates import ChatStyle
+from app.inference.pooling import mean_hidden_state
 from app.inference.replica_pool import ReplicaPool
 from app.inference.requests import ChatMessage, ChatTool, OutputConstraint
 from app.inference.token_matcher import MatcherSource
@@ -13,6 +14,7 @@ from app.inference.tokenizer import ModelTokenizer
 from swarm_client.connection import RemoteModel
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_client.models.facts import ModelFacts
+from swarm_client.session.events import EventListener
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,6 +77,18 @@ class ServedModel:
     async def prepare(self, constraint: OutputConstraint, tenant: str) -> None:
         """Compile a constraint; raises what `MatcherSource.prepare` does."""
         await self.matchers.prepare(constraint, tenant)
+
+    async def mean_hidden_state(
+        self,
+        token_ids: Sequence[int],
+        *,
+        tenant: str = "",
+        on_event: EventListener | None = None,
+    ) -> list[float]:
+        """Return an embedding of tokens; see `app.inference.pooling`."""
+        return await mean_hidden_state(
+            self.remote, self.replicas, token_ids, tenant=tenant, on_event=on_event
+        )
 
     def last_canary(self) -> CanaryState:
         """Return whether a token of this model has come back lately."""

@@ -146,6 +146,16 @@ class ScriptedModel:
         """Return the character's bytes."""
         return chr(token_id).encode()
 
+    async def mean_hidden_state(
+        self,
+        token_ids: Sequence[int],
+        *,
+        tenant: str = "",
+        on_event: EventListener | None = None,
+    ) -> list[float]:
+        """Return the tokens' mean and their number."""
+        return [sum(token_ids) / len(token_ids), float(len(token_ids))]
+
     def last_canary(self) -> ScriptedCanary:
         """Return the outcome."""
         return self.canary
@@ -184,7 +194,7 @@ class ScriptedConversation:
                 raise engine.error
             character = engine.next_character()
             said += character
-            token_id = ord(character or "\0") % 256
+            token_id = ord(character[:1] or "\0") % 256
             self.token_ids.append(token_id)
             reason = self._finish_reason(request, said, num_tokens, is_end=not character)
             yield GenerationEvent(character, (token_id,), reason, TIMINGS)
