@@ -10,6 +10,7 @@ from typing import Final
 from hivemind.dht.node import DHTNode
 from hivemind.p2p import PeerID
 from hivemind.p2p.p2p_daemon_bindings.utils import ControlFailure
+from hivemind.utils.multiaddr import Multiaddr
 
 from swarm_protocol.hivemind.acquaintances import Acquaintances, Call
 from swarm_protocol.hivemind.daemon import Daemon
@@ -40,7 +41,7 @@ class Rejoining:
         self._loop = asyncio.get_running_loop()
         initial: dict[PeerId, list[str]] = {}
         for maddr in initial_peers:
-            initial.setdefault(PeerId(maddr.rpartition("/p2p/")[2]), []).append(maddr)
+            initial.setdefault(PeerId(Multiaddr(maddr)["p2p"]), []).append(maddr)
         self._acquaintances = Acquaintances(initial, self._loop.time(), Random())
         self._calling = asyncio.Semaphore(_MAX_CALLS)
         self._task = asyncio.create_task(self._run())
@@ -54,7 +55,7 @@ class Rejoining:
         while not self._daemon.stopped.is_set():
             try:
                 await self._look()
-            except (ControlFailure, OSError, IncompleteReadError) as error:
+            except Exception as error:  # the edge of a task that must live as long as the node
                 log.debug("rejoining_failed", error=type(error).__name__)
             await asyncio.sleep(_LOOK_S)
 
