@@ -12,7 +12,7 @@ import argparse
 import cProfile
 import pstats
 import statistics
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter, process_time
 from typing import Final
@@ -39,7 +39,7 @@ from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.memory_node import MemoryNetwork
 from swarm_protocol.node import CallStream, ServedStream
 from swarm_server.engine import ComputeThread
-from swarm_server.engine.batch import RaggedBatch
+from swarm_server.engine.batch import Begun, RaggedBatch
 from swarm_server.engine.cuda.step_numbers import number_step
 from swarm_server.engine.serving import Engine, EngineLimits, PagedSpan
 from swarm_server.handlers import Admission, ServedModel
@@ -163,14 +163,14 @@ class EmptySpan:
     def copy_pages(self, copies: Sequence[PageCopy]) -> None:
         """Copy nothing."""
 
-    def begin(self, _blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Tensor]:
+    def begin(self, _blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
         """Do what a GPU's does, but for the launch."""
         number_step(batch.segments, TILE_ROWS)
-        return lambda: batch.hidden
+        return Begun(lambda: batch.hidden)
 
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
         """Return the inputs."""
-        return self.begin(blocks, batch)()
+        return self.begin(blocks, batch).finish()
 
 
 @asynccontextmanager

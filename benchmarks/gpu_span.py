@@ -20,7 +20,7 @@ from benchmarks.gpu_transformers import LLAMA_8B, measure_transformers, median_m
 from benchmarks.random_llama import LlamaShape
 from benchmarks.report import print_report
 from swarm_protocol.identifiers import BlockRange
-from swarm_server.engine.batch import RaggedBatch
+from swarm_server.engine.batch import Begun, RaggedBatch
 from swarm_server.engine.cuda.attention import Heads
 from swarm_server.engine.cuda.fused_block import FusedBlock
 from swarm_server.engine.cuda.fused_span import FusedSpan
@@ -77,7 +77,7 @@ def measure(shape: LlamaShape, *, with_profile: bool) -> dict[str, object]:
 class NoRunner:
     """Stands where batches go that the span covers not; none does here."""
 
-    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Tensor]:
+    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
         """Fail."""
         raise NotImplementedError
 

@@ -3,6 +3,8 @@
 The same model, one thread per process. In turns: `transformers.generate` in this process, then
 1 to 32 chats at once through the gateway's WebSocket in front of two servers, then threads that
 call `generate()` of the library. Then what each server holds beyond its weights and KV pages.
+Servers compute in what they choose by themselves, unless told otherwise; that depends on the
+processor. transformers computes in the checkpoint's dtype.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any  # facts of a report
 
 import torch
 from transformers import LlamaForCausalLM
@@ -33,7 +36,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--chats", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--threads", type=int, default=16, help="that call generate() at once")
-    parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"])
+    dtypes = ["float32", "bfloat16"]
+    parser.add_argument("--dtype", default="bfloat16", choices=dtypes, help="of the checkpoint")
+    parser.add_argument(
+        "--swarm-dtype", default="auto", choices=["auto", *dtypes], help="of gateway and servers"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     shape = LlamaShape()
@@ -52,7 +59,7 @@ def measure(model: Path, shape: LlamaShape, arguments: argparse.Namespace) -> di
     local: list[float] = []
     chats: dict[int, list[list[Chat]]] = {number: [] for number in arguments.chats}
     threads: list[float] = []
-    with swarm_processes(model, spans, dtype=arguments.dtype) as swarm:
+    with swarm_processes(model, spans, dtype=arguments.swarm_dtype) as swarm:
         chat_at_once(swarm.port, max(arguments.chats), 4)  # warms up
         for _ in range(arguments.rounds):
             local.append(measure_local_stream(whole, arguments.tokens))
@@ -61,7 +68,8 @@ def measure(model: Path, shape: LlamaShape, arguments: argparse.Namespace) -> di
             threads.append(measure_library(model, swarm, arguments))
         servers = describe_servers(swarm)
     for facts, server in zip(servers, swarm.servers, strict=True):  # ended: they have said it
-        add_own_memory(facts, server, shape, getattr(torch, arguments.dtype).itemsize)
+        facts["dtype"] = _dtype_of(server, arguments)
+        add_own_memory(facts, server, shape, getattr(torch, facts["dtype"]).itemsize)
     stream = statistics.median(local)
     library = statistics.median(threads)
     return {
@@ -80,7 +88,7 @@ def measure(model: Path, shape: LlamaShape, arguments: argparse.Namespace) -> di
 def measure_library(model: Path, swarm: RunningSwarm, arguments: argparse.Namespace) -> float:
     """Return tokens per second of all threads together; loading does not count."""
     remote = DistributedLlamaForCausalLM.from_pretrained(
-        str(model), initial_peers=[swarm.maddr], torch_dtype=getattr(torch, arguments.dtype)
+        str(model), initial_peers=[swarm.maddr], torch_dtype=arguments.swarm_dtype
     )
     barrier = threading.Barrier(arguments.threads + 1)
 
@@ -106,9 +114,17 @@ def measure_library(model: Path, swarm: RunningSwarm, arguments: argparse.Namesp
     return num_tokens / took_s
 
 
-def describe_servers(swarm: RunningSwarm) -> list[dict[str, object]]:
+def _dtype_of(server: Program, arguments: argparse.Namespace) -> str:
+    """Return what a server computes in: told, measured, or else the checkpoint's."""
+    if arguments.swarm_dtype != "auto":
+        return str(arguments.swarm_dtype)
+    chosen = [json.loads(line)["dtype"] for line in server.lines if "cpu_dtype_chosen" in line]
+    return str(chosen[0] if chosen else arguments.dtype)
+
+
+def describe_servers(swarm: RunningSwarm) -> list[dict[str, Any]]:
     """Return each server's processes and resident memory, in MiB, after all the work."""
-    facts = []
+    facts: list[dict[str, Any]] = []
     for server in swarm.servers:
         family = server.family()
         memory = {f"{p.name()}_{p.pid}": round(p.memory_info().rss / 2**20, 1) for p in family}
@@ -117,7 +133,7 @@ def describe_servers(swarm: RunningSwarm) -> list[dict[str, object]]:
 
 
 def add_own_memory(
-    facts: dict[str, object], server: Program, shape: LlamaShape, itemsize: int
+    facts: dict[str, Any], server: Program, shape: LlamaShape, itemsize: int
 ) -> None:
     """Add what a server and its daemon held beyond the weights of its blocks and its KV pages."""
     drained = next(line for line in server.lines if "server_drained" in line)
@@ -126,10 +142,9 @@ def add_own_memory(
     kv_size = hidden * shape.num_kv_heads // shape.num_heads
     block = 2 * hidden * (hidden + kv_size) + 3 * hidden * inner + 2 * hidden
     weights_mib = block * shape.num_blocks // 2 * itemsize / 2**20
-    memory = facts["resident_mib"]
-    assert isinstance(memory, dict)
+    resident_mib = sum(facts["resident_mib"].values())
     facts["weights_mib"], facts["kv_mib"] = round(weights_mib, 1), kv_mib
-    facts["beyond_mib"] = round(sum(memory.values()) - weights_mib - kv_mib, 1)
+    facts["beyond_mib"] = round(resident_mib - weights_mib - kv_mib, 1)
 
 
 def _describe(rounds: list[list[Chat]], stream: float) -> dict[str, float]:

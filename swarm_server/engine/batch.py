@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.segments import Segment
+
+Outcome = TypeVar("Outcome", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,28 @@ class RaggedBatch:
     prompts: Sequence[PromptedSegment] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Begun(Generic[Outcome]):
+    """A batch that has been started.
+
+    Attributes:
+        finish: does the rest and returns what came of it; for the compute thread, or, once
+            `is_done` has said so, for any.
+        is_done: tells at once whether a device that works by itself has ended, so that `finish`
+            need not wait; None where the rest is work of our own. Raises what the device has met.
+    """
+
+    finish: Callable[[], Outcome]
+    is_done: Callable[[], bool] | None = None
+
+
 class SpanRunner(Protocol):
     """Puts batches through a span's blocks, one at a time."""
 
-    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Tensor]:
-        """Start a batch as far as that takes no time; return what does the rest, as `run` does.
+    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
+        """Start a batch as far as that takes no time; the rest does what `run` does.
 
-        For the event loop; the rest is for the compute thread. A device that works by itself has
-        its orders when this returns, and the rest is to wait for it.
+        For the event loop. A device that works by itself has its orders when this returns.
         """
 
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:

@@ -1,13 +1,13 @@
 """Runs ragged batches through a span's own blocks, one operation after the other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
-from swarm_server.engine.batch import RaggedBatch
+from swarm_server.engine.batch import Begun, RaggedBatch
 from swarm_server.engine.block_context import BlockContext
 from swarm_server.engine.kernels import load_decode_kernel
 from swarm_server.engine.page_storage import PageStorage
@@ -35,9 +35,9 @@ class EagerRunner:
         if kernel is not None and span.dtype in kernel.dtypes:
             self._kernel = kernel
 
-    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Tensor]:
+    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
         """Return all of `run`: it takes time."""
-        return partial(self.run, blocks, batch)
+        return Begun(partial(self.run, blocks, batch))
 
     @torch.inference_mode()
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:

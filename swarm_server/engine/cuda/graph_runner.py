@@ -1,6 +1,5 @@
 """Runs batches on a GPU: most as one CUDA graph, long chunks kernel by kernel."""
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
-from swarm_server.engine.batch import RaggedBatch, SpanRunner
+from swarm_server.engine.batch import Begun, RaggedBatch, SpanRunner
 from swarm_server.engine.cuda.attention import ChunkAttention, DecodeAttention, RowsAttention
 from swarm_server.engine.cuda.buckets import LONE_BUCKETS, TILED_BUCKETS, Bucket, choose_bucket
 from swarm_server.engine.cuda.fused_span import FusedSpan
@@ -35,7 +34,7 @@ class GraphRunner:
             self._graphs.capture(self._span.range, bucket)
 
     @torch.inference_mode()
-    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Tensor]:
+    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
         """Launch a graph that is there already; see `SpanRunner.begin`."""
         if batch.prompts or batch.adapters:
             return self._eager.begin(blocks, batch)
@@ -43,11 +42,11 @@ class GraphRunner:
         bucket = choose_bucket(numbers)
         if bucket is not None and self._graphs.has(blocks, bucket):
             return self._graphs.launch(blocks, bucket, batch.hidden, numbers)
-        return partial(self._run, blocks, bucket, batch.hidden, numbers)
+        return Begun(partial(self._run, blocks, bucket, batch.hidden, numbers))
 
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
         """Return the hidden states after `blocks`; see `SpanRunner.run`."""
-        return self.begin(blocks, batch)()
+        return self.begin(blocks, batch).finish()
 
     def _number(self, batch: RaggedBatch) -> StepNumbers:
         return number_step(batch.segments, ChunkAttention.tile_rows(self._span.heads))
@@ -58,7 +57,7 @@ class GraphRunner:
     ) -> Tensor:
         """Run a step whose graph must be captured first, or that is too large for one."""
         if bucket is not None and self._graphs.capture(blocks, bucket):
-            return self._graphs.launch(blocks, bucket, hidden, numbers)()
+            return self._graphs.launch(blocks, bucket, hidden, numbers).finish()
         return self._run_kernels(blocks, hidden, numbers)
 
     def _run_kernels(self, blocks: BlockRange, hidden: Tensor, numbers: StepNumbers) -> Tensor:

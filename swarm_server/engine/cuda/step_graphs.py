@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
+from swarm_server.engine.batch import Begun
 from swarm_server.engine.cuda.attention import ChunkAttention, DecodeAttention, RowsAttention
 from swarm_server.engine.cuda.buckets import Bucket
 from swarm_server.engine.cuda.fused_span import FusedSpan
@@ -41,11 +42,10 @@ class StepGraphs:
 
     def launch(
         self, blocks: BlockRange, bucket: Bucket, hidden: Tensor, numbers: StepNumbers
-    ) -> Callable[[], Tensor]:
+    ) -> Begun[Tensor]:
         """Start a step whose graph is captured; the one before must have ended.
 
-        Returns:
-            What waits for the GPU and returns [num_rows, hidden_size] on the CPU; any thread may.
+        Its outcome is [num_rows, hidden_size] on the CPU; any thread may wait for it.
         """
         self._inputs.send(hidden, numbers, bucket)
         self._graphs[blocks, bucket].replay()

@@ -1,11 +1,11 @@
 """What a step tells the GPU, at addresses that never change, so that graphs can read it."""
 
-from collections.abc import Callable
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from swarm_server.engine.batch import Begun
 from swarm_server.engine.cuda.buckets import LARGEST, MAX_PAGES, Bucket
 from swarm_server.engine.cuda.step_numbers import StepNumbers
 
@@ -58,12 +58,8 @@ class StepInputs:
         self._staged_hidden[:num_rows] = hidden
         self.hidden[:num_rows].copy_(self._staged_hidden[:num_rows], non_blocking=True)
 
-    def receive(self, num_rows: int) -> Callable[[], Tensor]:
-        """Queue the copy of `hidden`, [num_rows, hidden_size], to the CPU.
-
-        Returns:
-            What waits for it and returns it.
-        """
+    def receive(self, num_rows: int) -> Begun[Tensor]:
+        """Queue the copy of `hidden`, [num_rows, hidden_size], to the CPU; that is the outcome."""
         hidden = self.hidden[:num_rows]
         # torch keeps such memory for the next time; new pages of the usual kind cost more.
         outputs = torch.empty_like(hidden, device="cpu", pin_memory=True)
@@ -75,4 +71,4 @@ class StepInputs:
             copied.synchronize()
             return outputs
 
-        return wait
+        return Begun(wait, copied.query)

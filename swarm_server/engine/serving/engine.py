@@ -12,15 +12,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from itertools import count
 from time import perf_counter
-from typing import Final
+from typing import Final, TypeAlias
 
 from torch import Tensor
 
 from swarm_protocol.logs import get_logger
+from swarm_server.engine.batch import Begun
 from swarm_server.engine.compute_thread import ComputeThread
 from swarm_server.engine.serving.batch_maker import BatchMaker
+from swarm_server.engine.serving.busy_polling import BusyPolling
 from swarm_server.engine.serving.inputs import InputChunk
 from swarm_server.engine.serving.limits import EngineCounters, EngineLimits
 from swarm_server.engine.serving.requests import SessionRequest, StepListener, StepResult
@@ -35,6 +38,8 @@ from swarm_server.scheduler import Gathering
 log = get_logger(__name__)
 _standard_log = logging.getLogger(__name__)
 """What `log` writes to, which tells at no cost that nobody wants a line."""
+
+_Outputs: TypeAlias = Sequence[Tensor | None]
 
 _RETRY_S: Final = 0.05
 """How often steps that wait for pages are looked at, beside whenever a batch ends."""
@@ -73,6 +78,7 @@ class Engine:
         self._clock = clock
         self._batches = BatchMaker(memory, limits, self.counters, clock)
         self._gathering = Gathering()
+        self._polling = BusyPolling(perf_counter)
         self._session_ids = count()
         self._ticket_ids = count()
         self._running: RunningBatch | None = None
@@ -152,12 +158,28 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._running, self._started_at = batch, self._clock()
         try:
-            rest = batch.begin(self._span)
+            begun = batch.begin(self._span)
         except Exception as error:  # the device may fail at any time
             loop.call_soon(self._end, _failed(error))
             return
-        running = self._compute.submit(rest)
+        if begun.is_done is not None:
+            self._polling.watch(partial(self._look, begun))
+            return
+        running = self._compute.submit(begun.finish)
         running.add_done_callback(lambda done: loop.call_soon_threadsafe(self._end, done))
+
+    def _look(self, begun: Begun[_Outputs]) -> None:
+        """See whether a batch on a device has ended."""
+        assert begun.is_done is not None
+        done: Future[_Outputs] = Future()
+        try:
+            if not begun.is_done():
+                return
+            done.set_result(begun.finish())
+        except Exception as error:  # the device may fail at any time
+            done.set_exception(error)
+        self._polling.stop_watching()
+        self._end(done)
 
     def _waits_for_more(self) -> bool:
         """Tell whether it pays to begin a little later; then the timer is set."""
@@ -186,7 +208,7 @@ class Engine:
         if self._running is None and not self._batches.has_work:
             self.check_integrity()
 
-    def _end(self, done: Future[Sequence[Tensor | None]]) -> None:
+    def _end(self, done: Future[_Outputs]) -> None:
         """Take what a batch has given, and begin the next before anybody hears of it."""
         batch, finished_at = self._running, self._clock()
         assert batch is not None
@@ -251,12 +273,8 @@ class Engine:
         session.on_freed()
 
     def _count(self, batch: RunningBatch, num_rows: int, took_s: float) -> None:
-        counters = self.counters
         num_tokens, num_prefill = batch.count_tokens(), batch.count_tokens(only_prefill=True)
-        counters.num_batches += 1
-        counters.num_rows += num_rows
-        counters.num_tokens += num_tokens
-        counters.num_prefill_tokens += num_prefill
+        self.counters.add_batch(num_rows, num_tokens, num_prefill)
         if _standard_log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "batch_computed",
@@ -268,8 +286,8 @@ class Engine:
             )
 
 
-def _failed(error: Exception) -> Future[Sequence[Tensor | None]]:
-    future: Future[Sequence[Tensor | None]] = Future()
+def _failed(error: Exception) -> Future[_Outputs]:
+    future: Future[_Outputs] = Future()
     future.set_exception(error)
     return future
 

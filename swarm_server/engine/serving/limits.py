@@ -28,3 +28,10 @@ class EngineCounters:
     num_tokens: int = 0
     num_prefill_tokens: int = 0
     num_preemptions: int = 0
+
+    def add_batch(self, num_rows: int, num_tokens: int, num_prefill_tokens: int) -> None:
+        """Count a batch that has ended."""
+        self.num_batches += 1
+        self.num_rows += num_rows
+        self.num_tokens += num_tokens
+        self.num_prefill_tokens += num_prefill_tokens

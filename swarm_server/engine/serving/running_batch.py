@@ -1,6 +1,6 @@
 """One batch of slices, from the moment that they have pages until they are computed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
-from swarm_server.engine.batch import SpanRunner
+from swarm_server.engine.batch import Begun, SpanRunner
 from swarm_server.engine.serving.assembly import Piece, assemble, split_outputs
 from swarm_server.engine.serving.session import EngineSession
 from swarm_server.engine.serving.work import Work
@@ -66,22 +66,19 @@ class RunningBatch:
         )
 
     @torch.inference_mode()
-    def begin(self, span: PagedSpan) -> Callable[[], Sequence[Tensor | None]]:
-        """Start to compute; return what does the rest, for the compute thread.
-
-        That gives each member's outputs; see `split_outputs`.
-        """
+    def begin(self, span: PagedSpan) -> Begun[Sequence[Tensor | None]]:
+        """Start to compute; the outcome is each member's outputs, see `split_outputs`."""
         pieces = [member.piece for member in self.members]
         assembled = assemble(pieces, span.dtype)
         batch = assembled.batch
-        rest = None if self.copies else span.runner.begin(self.blocks, batch)
+        begun = None if self.copies else span.runner.begin(self.blocks, batch)
 
         @torch.inference_mode()
         def finish() -> Sequence[Tensor | None]:
-            if rest is not None:
-                return split_outputs(rest(), pieces, assembled.places)
+            if begun is not None:
+                return split_outputs(begun.finish(), pieces, assembled.places)
             span.contents.copy_pages(self.copies)
             outputs = span.runner.run(self.blocks, batch)
             return split_outputs(outputs, pieces, assembled.places)
 
-        return finish
+        return Begun(finish, None if begun is None else begun.is_done)

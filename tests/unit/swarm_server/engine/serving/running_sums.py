@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine import ComputeThread
-from swarm_server.engine.batch import RaggedBatch
+from swarm_server.engine.batch import Begun, RaggedBatch
 from swarm_server.engine.serving import (
     Engine,
     EngineLimits,
@@ -39,7 +40,8 @@ class RunningSums:
     through, and can be made to fail.
     """
 
-    def __init__(self, num_pages: int) -> None:
+    def __init__(self, num_pages: int, device: ThreadPoolExecutor | None = None) -> None:
+        self._device = device
         self.slots = torch.full((num_pages, PAGE_SIZE, HIDDEN_SIZE), torch.nan)
         self.batches: list[RaggedBatch] = []
         self.started = threading.Event()
@@ -52,10 +54,13 @@ class RunningSums:
         for copy in copies:
             self.slots[copy.target] = self.slots[copy.source]
 
-    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Tensor]:
+    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
         if self.launch_failure is not None:
             raise self.launch_failure
-        return partial(self.run, blocks, batch)
+        if self._device is None:
+            return Begun(partial(self.run, blocks, batch))
+        working = self._device.submit(self.run, blocks, batch)
+        return Begun(working.result, working.done)
 
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
         self.batches.append(batch)
@@ -123,10 +128,10 @@ class Bench:
 
 @asynccontextmanager
 async def running_engine(
-    num_pages: int = 32, limits: EngineLimits = LIMITS
+    num_pages: int = 32, limits: EngineLimits = LIMITS, device: ThreadPoolExecutor | None = None
 ) -> AsyncIterator[Bench]:
-    """Yield an engine on its own compute thread."""
-    compute, span = ComputeThread(1), RunningSums(num_pages)
+    """Yield an engine on its own compute thread, or with a device that works by itself."""
+    compute, span = ComputeThread(1), RunningSums(num_pages, device)
     memory = KVMemory(num_pages, KVLayout([None], PAGE_SIZE))
     paged = PagedSpan(span, span, HIDDEN_SIZE, torch.float32)
     clock = Clock()

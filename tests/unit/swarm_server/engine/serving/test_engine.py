@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -23,11 +24,13 @@ from tests.unit.swarm_server.engine.serving.running_sums import (
 )
 
 
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    async with running_engine() as bench:
-        yield bench
-        bench.assert_all_is_free()
+@pytest.fixture(params=["compute thread", "device"])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    """Whoever computes: a thread that tells when it has, or a device that is asked."""
+    with ThreadPoolExecutor(1) as device:
+        async with running_engine(device=device if request.param == "device" else None) as bench:
+            yield bench
+            bench.assert_all_is_free()
 
 
 async def test_a_session_continues_where_it_was(bench: Bench) -> None:
