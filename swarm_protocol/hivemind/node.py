@@ -31,6 +31,7 @@ from swarm_protocol.hivemind.daemon import Daemon, DaemonArguments
 from swarm_protocol.hivemind.failed_calls import as_peer_error
 from swarm_protocol.hivemind.frames import HivemindCallStream, HivemindServedStream
 from swarm_protocol.hivemind.rejoining import Rejoining
+from swarm_protocol.hivemind.shortcuts import Shortcuts
 from swarm_protocol.identifiers import PeerId, parse_peer_id
 from swarm_protocol.logs import get_logger
 from swarm_protocol.node import (
@@ -53,7 +54,10 @@ _PING_METHOD: Final = "DHTProtocol.rpc_ping"
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """How a node joins a swarm. No `initial_peers` means a new swarm. Durations in seconds."""
+    """How a node joins a swarm. No `initial_peers` means a new swarm. Durations in seconds.
+
+    `has_shortcuts`: streams to processes of the same user on the same machine skip libp2p.
+    """
 
     initial_peers: Sequence[str] = ()
     host_maddrs: Sequence[str] = ("/ip4/127.0.0.1/tcp/0",)
@@ -61,6 +65,7 @@ class NodeSettings:
     identity_path: Path | None = None
     client_mode: bool = False
     startup_timeout_s: float = 30.0
+    has_shortcuts: bool = True
 
 
 class HivemindNode:
@@ -73,12 +78,14 @@ class HivemindNode:
         dht: DHTNode,
         maddrs: tuple[str, ...],
         rejoining: Rejoining,
+        shortcuts: Shortcuts,
     ) -> None:
         self._daemon = daemon
         self._p2p = p2p
         self._dht = dht
         self._maddrs = maddrs
         self._rejoining = rejoining
+        self._shortcuts = shortcuts
         self._peer_id = PeerId(p2p.peer_id.to_base58())
         self._closing = False
 
@@ -120,6 +127,8 @@ class HivemindNode:
                     num_workers=4,
                 )
                 maddrs = tuple(str(maddr) for maddr in await p2p.get_visible_maddrs())
+            own_id = PeerId(p2p.peer_id.to_base58())
+            shortcuts = await Shortcuts.start(own_id, is_on=settings.has_shortcuts)
         except Exception as error:  # hivemind raises bare RuntimeError, ValueError and its own
             await daemon.stop()
             raise NodeError(
@@ -128,7 +137,8 @@ class HivemindNode:
         except BaseException:
             await daemon.stop()
             raise
-        return cls(daemon, p2p, dht, maddrs, Rejoining(daemon, dht, settings.initial_peers))
+        rejoining = Rejoining(daemon, dht, settings.initial_peers)
+        return cls(daemon, p2p, dht, maddrs, rejoining, shortcuts)
 
     @property
     def peer_id(self) -> PeerId:
@@ -156,7 +166,11 @@ class HivemindNode:
         return reply
 
     async def open_stream(self, peer: PeerId, method: str) -> CallStream:
-        call = self._daemon.open_stream(_libp2p_id(peer), method)
+        libp2p_id = _libp2p_id(peer)
+        ends = await self._shortcuts.open(peer, method)
+        if ends is not None:
+            return HivemindCallStream(peer, *ends)
+        call = self._daemon.open_stream(libp2p_id, method)
         reader, writer = await self._guarded(peer, call)
         return HivemindCallStream(peer, reader, writer)
 
@@ -167,12 +181,15 @@ class HivemindNode:
         await self._p2p._client.add_unary_handler(method, answer)
 
     async def serve_stream(self, method: str, handler: StreamHandler) -> None:
-        async def answer(info: StreamInfo, reader: StreamReader, writer: StreamWriter) -> None:
-            stream = HivemindServedStream(PeerId(info.peer_id.to_base58()), reader, writer)
-            await _serve(stream, handler)
+        async def answer(caller: PeerId, reader: StreamReader, writer: StreamWriter) -> None:
+            await _serve(HivemindServedStream(caller, reader, writer), handler)
             writer.close()
 
-        await self._p2p.add_binary_stream_handler(method, answer)
+        async def answer_daemon(info: StreamInfo, reader: StreamReader, out: StreamWriter) -> None:
+            await answer(PeerId(info.peer_id.to_base58()), reader, out)
+
+        await self._p2p.add_binary_stream_handler(method, answer_daemon)
+        self._shortcuts.serve(method, answer)
 
     async def store(self, entries: Sequence[RecordEntry], *, ttl_s: float) -> bool:
         if not entries:
@@ -206,6 +223,7 @@ class HivemindNode:
             return
         self._closing = True
         await self._rejoining.stop()
+        await self._shortcuts.close()
         # hivemind fails in many ways, waiting for ever among them, when its daemon is gone.
         with suppress(Exception):
             async with asyncio.timeout(0 if self._daemon.stopped.is_set() else _LEAVE_TIMEOUT_S):

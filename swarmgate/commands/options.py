@@ -93,6 +93,8 @@ def make_node_settings(
     identity: Path | None,
     host_maddrs: Sequence[str] | None,
     announce_maddrs: Sequence[str] | None,
+    *,
+    has_shortcuts: bool = True,
 ) -> "NodeSettings":
     """Return how to join the swarm."""
     # Imported here: it brings hivemind and torch, which `--help` need not wait for.
@@ -103,6 +105,7 @@ def make_node_settings(
         host_maddrs=split_list(host_maddrs) or (LOOPBACK_MADDR,),
         announce_maddrs=split_list(announce_maddrs),
         identity_path=identity,
+        has_shortcuts=has_shortcuts,
     )
 
 

@@ -35,6 +35,13 @@ def serve(
     identity: Identity = None,
     host_maddrs: HostMaddrs = None,
     announce_maddrs: AnnounceMaddrs = None,
+    shortcuts: Annotated[
+        bool,
+        typer.Option(
+            help="Let programs of the same user on this machine stream past libp2p, "
+            "over a local socket."
+        ),
+    ] = True,
     dht_prefix: Annotated[
         str | None, typer.Option(help="Name under which the model's servers meet.")
     ] = None,
@@ -101,7 +108,9 @@ def serve(
     from swarmgate.block_server import run_block_server
     from swarmgate.service import run_until_signalled
 
-    node_settings = make_node_settings(peers, identity, host_maddrs, announce_maddrs)
+    node_settings = make_node_settings(
+        peers, identity, host_maddrs, announce_maddrs, has_shortcuts=shortcuts
+    )
     run_until_signalled(run_block_server(node_settings, settings), log_format=log_format)
 
 

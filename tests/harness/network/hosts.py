@@ -77,13 +77,17 @@ class LoopbackHost:
             initial_peers,
             host_maddrs=(f"/ip4/{self.address}/tcp/{self.port}",),
             announce_maddrs=(f"/ip4/{self.address}/tcp/{self.proxy_port}",),
+            has_shortcuts=False,  # which would lead around the link
         )
 
 
 def client_settings(host: Host, *initial_peers: str) -> NodeSettings:
     """Return settings of a node on a host that serves nothing; there may be others like it."""
     return NodeSettings(
-        initial_peers, host_maddrs=(f"/ip4/{host.address}/tcp/0",), client_mode=True
+        initial_peers,
+        host_maddrs=(f"/ip4/{host.address}/tcp/0",),
+        client_mode=True,
+        has_shortcuts=host.node_settings().has_shortcuts,
     )
 
 

@@ -64,6 +64,7 @@ def linked_swarm(
                 host,
                 *("serve", str(model), "--blocks", span, "--dtype", dtype, "--threads", "1"),
                 *node_options(host, first.maddr),
+                *(() if host.node_settings().has_shortcuts else ("--no-shortcuts",)),
             )
             for host, span in zip(hosts[1:], spans, strict=True)
         ]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -21,7 +22,7 @@ NO_PEER = PeerId("not base58")
 Pair = tuple[Node, Node]
 
 
-@pytest.fixture(scope="module", params=["memory", "hivemind"])
+@pytest.fixture(scope="module", params=["memory", "hivemind", "hivemind without shortcuts"])
 async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
     """A server and a caller in one swarm."""
     if request.param == "memory":
@@ -29,9 +30,10 @@ async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
         yield network.node("server"), network.node("caller")
         return
     async with AsyncExitStack() as stack:
-        server = await HivemindNode.start(NodeSettings())
+        settings = NodeSettings(has_shortcuts=request.param == "hivemind")
+        server = await HivemindNode.start(settings)
         stack.push_async_callback(server.close)
-        caller = await HivemindNode.start(NodeSettings(initial_peers=server.maddrs))
+        caller = await HivemindNode.start(replace(settings, initial_peers=server.maddrs))
         stack.push_async_callback(caller.close)
         yield server, caller
 
