@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from http.client import HTTPConnection
 from typing import Any, Final
 from urllib.request import Request, urlopen
@@ -148,11 +149,11 @@ def test_streams_outlive_a_redis_that_loses_everything(workers: Workers) -> None
         assert reader.last_id is not None
         path = f"/api/v1/streams/{reader.last_id.split('-')[0]}"
         for _ in range(6):  # whichever worker answers
-            workers.wait(lambda path=path: read_again(workers, path) == expected, timeout_s=20)
+            workers.wait(partial(has_whole, workers, path, expected), timeout_s=20)
 
 
-def read_again(workers: Workers, path: str) -> str:
-    """Return the whole text of a stream that has ended, or nothing while it cannot be read."""
+def has_whole(workers: Workers, path: str, expected: str) -> bool:
+    """Tell whether a stream that has ended can be read from its beginning to its end."""
     again = Reader({})
     with closing(HTTPConnection("127.0.0.1", workers.port, timeout=30)) as calls:
         calls.request("GET", path)
@@ -160,7 +161,7 @@ def read_again(workers: Workers, path: str) -> str:
             if response.status == 200:
                 again.read(response)
             response.read()
-    return again.text
+    return again.is_done and again.text == expected
 
 
 def test_a_model_that_goes_is_gone_from_all_workers_and_comes_back(workers: Workers) -> None:
