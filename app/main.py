@@ -22,6 +22,8 @@ from app.api.pages import STATIC_DIRECTORY, Pages
 from app.api.petals_v1 import PetalsV1
 from app.api.petals_v2 import petals_v2
 from app.api.replies import PETALS_V1_PATH, PETALS_V2_PATH, error_response
+from app.api.responses import stored
+from app.api.responses.create import responses_endpoint
 from app.api.streams import Streams
 from app.context import AppContext
 from app.errors import MethodNotAllowedError, RouteNotFoundError
@@ -142,6 +144,7 @@ def _add_routes(app: FastAPI, pages: Pages) -> None:
         openai_models.router,
         tokens.router,
         messages.router,
+        stored.router,
     ):
         app.include_router(router)
     app.add_api_websocket_route(PETALS_V2_PATH, petals_v2)
@@ -150,6 +153,7 @@ def _add_routes(app: FastAPI, pages: Pages) -> None:
         Route(PETALS_V1_PATH, PetalsV1(), methods=["POST"]),
         Route("/v1/chat/completions", chat_endpoint(), methods=["POST"]),
         Route("/v1/completions", completions_endpoint(), methods=["POST"]),
+        Route("/v1/responses", responses_endpoint(), methods=["POST"]),
         Route("/v1/embeddings", Embeddings(), methods=["POST"]),
         Route(MESSAGES_PATH, messages.messages_endpoint(), methods=["POST"]),
         Route("/api/v1/streams/{journal_id}", Streams(), methods=["GET", "DELETE"]),

@@ -1,9 +1,9 @@
 """What all dialects with single answers do: read, admit, generate, and answer whole or streamed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.types import Receive, Scope, Send
 
@@ -11,24 +11,37 @@ from app.account import Account
 from app.admission import CallerLeftError
 from app.api.answer_dialects import ANSWER_DIALECTS
 from app.api.answer_runs import AnswerRun, opened_run
-from app.api.answers import AnswerSender, resume_answer, write_answer
+from app.api.answers import AnswerSender, produced_of, resume_answer, write_answer
 from app.api.bodies import parse_json_object, read_body
 from app.api.choices import ChoiceReader, WholeChoice
 from app.api.replies import send_json
+from app.callers import Caller
 from app.context import AppContext, caller_of, context_of, request_id_of
 from app.inference.requests import GenerationEvent, RequestId
-from app.journals.entries import AnswerBegun
+from app.journals.entries import AnswerBegun, Closed, Entry, Produced
 from app.observability.metrics import Surface
 from app.presence import run_beside, wait_for_disconnect
+
+_BACKGROUND_S: Final = 3600.0
+"""How long a run in the background goes on without readers."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerPlan:
-    """What a caller wants. `ignored` names fields without effect, fit for a header."""
+    """What a caller wants.
+
+    Attributes:
+        ignored: names of fields without effect, fit for a header.
+        journal_id: of the answer, which is kept even if it is not streamed; None leaves it open.
+        is_background: the run goes on although nobody reads; unless it is streamed, the answer is
+            what there is at the beginning.
+    """
 
     begun: AnswerBegun
     is_streamed: bool
     ignored: str = ""
+    journal_id: str | None = None
+    is_background: bool = False
 
 
 class AnswerPlanner(Protocol):
@@ -39,7 +52,7 @@ class AnswerPlanner(Protocol):
         """Which surface it is."""
 
     async def plan(
-        self, context: AppContext, request_id: RequestId, body: Mapping[str, Any]
+        self, context: AppContext, caller: Caller, request_id: RequestId, body: Mapping[str, Any]
     ) -> AnswerPlan:
         """Return what is wanted.
 
@@ -90,16 +103,24 @@ class AnswerEndpoint:
     ) -> "_Answer | None":
         """Return the whole answer, or None when it was a stream and has been sent."""
         context, caller = context_of(scope), caller_of(scope)
-        plan = await self._planner.plan(context, request_id_of(scope), parse_json_object(body))
+        values = parse_json_object(body)
+        plan = await self._planner.plan(context, caller, request_id_of(scope), values)
         begun = plan.begun
         run = await stack.enter_async_context(opened_run(context, caller, account, begun))
         ignored = {"x-swarmgate-ignored": plan.ignored} if plan.ignored else {}
         headers = {**account.headers, **ignored}
-        if not plan.is_streamed:
-            return _Answer(await _whole_answer(context, begun, run), headers)
-        journal = await context.keeper.create(caller.tenant, begun)
+        if not plan.is_streamed and not plan.is_background:
+            produced = await _whole_answer(begun, run)
+            if plan.journal_id is not None:
+                entries: list[Entry] = [begun, *produced, Closed()]
+                await context.keeper.keep(plan.journal_id, caller.tenant, entries)
+            return _Answer(_write_whole(context, begun, produced), headers)
+        journal = await context.keeper.create(caller.tenant, begun, plan.journal_id)
         writing = write_answer(journal, stack.pop_all(), run, num_prompt=begun.num_prompt_tokens)
-        context.keeper.start(journal, writing)
+        patience_s = _BACKGROUND_S if plan.is_background else None
+        context.keeper.start(journal, writing, abandoned_s=patience_s)
+        if not plan.is_streamed:
+            return _Answer(_write_whole(context, begun, []), headers)
         await sender.send_new(journal, headers)
         return None
 
@@ -112,12 +133,19 @@ class _Answer:
     headers: Mapping[str, str]
 
 
-async def _whole_answer(context: AppContext, begun: AnswerBegun, run: AnswerRun) -> bytes:
-    choices = [WholeChoice(ChoiceReader(begun)) for _ in range(begun.total_choices)]
+async def _whole_answer(begun: AnswerBegun, run: AnswerRun) -> list[Produced]:
+    produced: list[Produced] = []
 
     async def take(choice: int, event: GenerationEvent) -> None:
-        choices[choice].add(event)
+        produced.append(produced_of(choice, event))
 
     await run.generate(take, num_prompt=begun.num_prompt_tokens)
+    return produced
+
+
+def _write_whole(context: AppContext, begun: AnswerBegun, produced: Sequence[Produced]) -> bytes:
+    choices = [WholeChoice(ChoiceReader(begun)) for _ in range(begun.total_choices)]
+    for entry in produced:
+        choices[entry.choice].add(entry)
     model = context.gateway.engine.model(begun.model_id)
     return ANSWER_DIALECTS[begun.surface].whole(begun, choices, model.token_bytes)

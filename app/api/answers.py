@@ -118,14 +118,17 @@ async def write_answer(
     """Make the tokens of an answer that are missing; `resources` are closed at the end."""
 
     async def write(choice: int, event: GenerationEvent) -> None:
-        journal.append(
-            Produced(event.token_ids, event.text, event.finish_reason, event.logprobs, choice)
-        )
+        journal.append(produced_of(choice, event))
         await journal.wait_room()
 
     run.news.journal = journal
     async with resources:
         await run.generate(write, num_prompt=num_prompt)
+
+
+def produced_of(choice: int, event: GenerationEvent) -> Produced:
+    """Return an event as it is written down."""
+    return Produced(event.token_ids, event.text, event.finish_reason, event.logprobs, choice)
 
 
 async def revive_answer(context: AppContext, caller: Caller, journal: Journal) -> None:

@@ -56,7 +56,7 @@ async def follow(
                 if reading.entries and is_end(reading.entries[-1]):
                     return
         if journal is None:
-            await _take_over(keeper, journal_id, owner, revive)
+            await take_over(keeper, journal_id, owner, revive)
 
 
 async def _read_local(journal: Journal, start: int, take: Taker) -> AsyncGenerator[Reading, None]:
@@ -83,8 +83,8 @@ async def _read_remote(
             return
 
 
-async def _take_over(keeper: JournalKeeper, journal_id: str, owner: str, revive: Revive) -> None:
-    """Write it ourselves, unless another worker was faster."""
+async def take_over(keeper: JournalKeeper, journal_id: str, owner: str, revive: Revive) -> None:
+    """Write a journal ourselves, unless another worker was faster. Raises as `follow` does."""
     try:
         journal = await keeper.take(journal_id, owner)
     except JournalLeasedError:

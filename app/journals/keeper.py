@@ -75,12 +75,23 @@ class JournalKeeper:
             await self._has_started.wait()
         return journal
 
-    async def create(self, owner: str, first: Entry) -> Journal:
-        """Begin a journal; `start` its run next. A store that is away gets it later."""
-        journal = self._journal(uuid4().hex, owner, [first], None)
+    async def create(self, owner: str, first: Entry, journal_id: str | None = None) -> Journal:
+        """Begin a journal; `start` its run next. A store that is away gets it later.
+
+        Args:
+            journal_id: 32 random hexadecimal digits; None for new ones.
+        """
+        journal = self._journal(journal_id or uuid4().hex, owner, [first], None)
         if self.is_keeping:
             await self._archive.add(journal)
         return journal
+
+    async def keep(self, journal_id: str, owner: str, entries: Sequence[Entry]) -> None:
+        """Keep a journal that is finished already, its end included."""
+        journal = await self.create(owner, entries[0], journal_id)
+        journal.append(*entries[1:])
+        await self.give_back(journal)
+        journal.close()
 
     async def take(self, journal_id: str, owner: str) -> Journal:
         """Go on with a journal that nobody writes any more; `start` its run next.
@@ -114,14 +125,24 @@ class JournalKeeper:
         if self.is_keeping:
             await self._store.delete(journal_id, owner=owner)
 
-    def start(self, journal: Journal, run: Coroutine[None, None, None]) -> None:
+    def start(
+        self,
+        journal: Journal,
+        run: Coroutine[None, None, None],
+        *,
+        abandoned_s: float | None = None,
+    ) -> None:
         """Run what writes the journal, until it ends, is interrupted, or nobody reads any more.
 
         An error of it becomes the journal's last entry.
+
+        Args:
+            abandoned_s: how long it goes on without readers; None for as long as others do.
         """
+        patience_s = self._abandoned_s if abandoned_s is None else abandoned_s
         self._live[journal.id] = journal
         self._has_started.set()
-        task = asyncio.create_task(self._run(journal, run), name=f"run {journal.id}")
+        task = asyncio.create_task(self._run(journal, run, patience_s), name=f"run {journal.id}")
         self._runs.add(task)
         task.add_done_callback(self._runs.discard)
 
@@ -141,11 +162,13 @@ class JournalKeeper:
         for journal in live:
             await journal.closed.wait()
 
-    async def _run(self, journal: Journal, run: Coroutine[None, None, None]) -> None:
+    async def _run(
+        self, journal: Journal, run: Coroutine[None, None, None], patience_s: float
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None
         try:
-            with journal.patience.watching(self._abandoned_s, task.cancel):
+            with journal.patience.watching(patience_s, task.cancel):
                 await run
             journal.append(Closed())
         except asyncio.CancelledError:

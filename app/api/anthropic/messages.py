@@ -12,6 +12,7 @@ from app.api.anthropic.fields import MessageFields, PromptFields
 from app.api.bodies import parse_json_object, read_body, validate
 from app.api.generation import with_seed
 from app.api.replies import json_response
+from app.callers import Caller
 from app.context import AppContext, context_of
 from app.inference.requests import GenerationRequest, RequestId
 from app.journals.entries import AnswerBegun
@@ -26,7 +27,7 @@ class MessagePlanner:
     surface = Surface.MESSAGES
 
     async def plan(
-        self, context: AppContext, request_id: RequestId, body: Mapping[str, Any]
+        self, context: AppContext, caller: Caller, request_id: RequestId, body: Mapping[str, Any]
     ) -> AnswerPlan:
         """Return what is wanted; see `AnswerPlanner`."""
         fields = validate(MessageFields, body)

@@ -1,0 +1,75 @@
+"""`POST /v1/responses`: whole, as a stream, or in the background."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from app.api.answer_endpoint import AnswerEndpoint, AnswerPlan
+from app.api.bodies import validate
+from app.api.generation import with_seed
+from app.api.openai_generation import default_new_tokens
+from app.api.responses.fields import ResponseDetails, ResponseFields
+from app.api.responses.stored import read_dialogue
+from app.callers import Caller
+from app.context import AppContext
+from app.errors import BadRequestError
+from app.inference.requests import ChatMessage, RequestId
+from app.journals.entries import AnswerBegun
+from app.observability.metrics import Surface
+
+
+class ResponsePlanner:
+    """`AnswerPlanner` of responses."""
+
+    surface = Surface.RESPONSES
+
+    async def plan(
+        self, context: AppContext, caller: Caller, request_id: RequestId, body: Mapping[str, Any]
+    ) -> AnswerPlan:
+        """Return what is wanted; see `AnswerPlanner`."""
+        fields = validate(ResponseFields, body)
+        ignored = fields.ignored_fields()
+        if fields.background and not context.keeper.is_keeping:
+            raise BadRequestError("background: this gateway keeps no responses", "background")
+        model = context.gateway.engine.model(fields.model)
+        messages = tuple(fields.input)
+        if fields.previous_response_id is not None:
+            earlier = await read_dialogue(context, caller, fields.previous_response_id)
+            messages = (*earlier, *messages)
+        if not messages:
+            raise BadRequestError("input: expected at least one message", "input")
+        system = [ChatMessage("system", fields.instructions)] if fields.instructions else []
+        prompt_ids = await model.encode_chat([*system, *messages])
+        max_tokens = fields.max_output_tokens or default_new_tokens(context, model, len(prompt_ids))
+        request = fields.to_request(request_id, prompt_ids, max_new_tokens=max_tokens, model=model)
+        details = ResponseDetails(
+            id=uuid4().hex,
+            messages=messages,
+            instructions=fields.instructions,
+            previous_response_id=fields.previous_response_id,
+            metadata=fields.metadata or {},
+            max_output_tokens=fields.max_output_tokens,
+            is_stored=fields.is_stored and context.keeper.is_keeping,
+            is_background=bool(fields.background),
+        )
+        begun = AnswerBegun(
+            surface=self.surface,
+            model_id=model.id,
+            created_at=int(time.time()),
+            includes_usage=True,
+            request=with_seed(request),
+            details=details.model_dump_json(),
+        )
+        return AnswerPlan(
+            begun,
+            bool(fields.stream),
+            ignored,
+            journal_id=details.id if details.is_stored or fields.stream else None,
+            is_background=details.is_background,
+        )
+
+
+def responses_endpoint() -> AnswerEndpoint:
+    """Return the ASGI endpoint."""
+    return AnswerEndpoint(ResponsePlanner())

@@ -1,0 +1,164 @@
+"""Responses and their items as JSON. Pure."""
+
+from collections.abc import Sequence
+
+import orjson
+
+from app.api.answer_writer import TokenBytes
+from app.api.choices import ChoiceReader, WholeChoice
+from app.api.openai_logprobs import chat_logprobs
+from app.api.responses.fields import ResponseDetails
+from app.errors import ErrorReply
+from app.inference.requests import FinishReason, TokenLogprob
+from app.journals.entries import AnswerBegun
+
+Json = dict[str, object]
+
+CANCELLED: str = "cancelled"
+"""Code of the error that ends a cancelled response's journal."""
+
+
+def details_of(begun: AnswerBegun) -> ResponseDetails:
+    """Return what the request said."""
+    return ResponseDetails.model_validate_json(begun.details)
+
+
+def status_of(reader: ChoiceReader, failure: ErrorReply | None) -> str:
+    """Return how far a response is."""
+    if failure is not None:
+        return "cancelled" if failure.code == CANCELLED else "failed"
+    if reader.finish_reason is None:
+        return "in_progress"
+    return "completed" if reader.finish_reason is FinishReason.STOP else "incomplete"
+
+
+def response_json(
+    begun: AnswerBegun,
+    reader: ChoiceReader,
+    output: Sequence[Json],
+    failure: ErrorReply | None = None,
+) -> Json:
+    """Return a response as it is now."""
+    details, status = details_of(begun), status_of(reader, failure)
+    sampling = begun.request.sampling
+    has_failed = failure is not None and status == "failed"
+    return {
+        "id": "resp_" + details.id,
+        "object": "response",
+        "created_at": begun.created_at,
+        "status": status,
+        "background": details.is_background,
+        "error": {"code": "server_error", "message": failure.message}
+        if failure is not None and has_failed
+        else None,
+        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+        "instructions": details.instructions,
+        "max_output_tokens": details.max_output_tokens,
+        "metadata": details.metadata,
+        "model": begun.model_id,
+        "output": list(output),
+        "parallel_tool_calls": True,
+        "previous_response_id": details.previous_response_id,
+        "store": details.is_stored,
+        "temperature": sampling.temperature if sampling.do_sample else 0.0,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": sampling.top_p,
+        "truncation": "disabled",
+        "usage": None if status == "in_progress" else _usage(begun, reader),
+    }
+
+
+def message_item(item_id: str, text: str, status: str, logprobs: Sequence[Json] = ()) -> Json:
+    """Return a message of one text; none while it has no text."""
+    part: Json = {**text_part(text), "logprobs": list(logprobs)}
+    return {
+        "id": item_id,
+        "type": "message",
+        "role": "assistant",
+        "status": status,
+        "content": [part] if text else [],
+    }
+
+
+def text_part(text: str) -> Json:
+    """Return a part of a message."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def reasoning_item(item_id: str, text: str, status: str) -> Json:
+    """Return what the model thought."""
+    content = [{"type": "reasoning_text", "text": text}] if text else []
+    return {
+        "id": item_id,
+        "type": "reasoning",
+        "status": status,
+        "summary": [],
+        "content": content,
+    }
+
+
+def call_item(item_id: str, call_id: str, name: str, arguments: str, status: str) -> Json:
+    """Return a call of a tool."""
+    return {
+        "id": item_id,
+        "type": "function_call",
+        "status": status,
+        "call_id": call_id,
+        "name": name,
+        "arguments": arguments,
+    }
+
+
+def item_id(begun: AnswerBegun, kind: str, index: int) -> str:
+    """Return the id of the item at an index."""
+    return f"{kind}_{details_of(begun).id}_{index}"
+
+
+def logprob_items(logprobs: Sequence[TokenLogprob], token_bytes: TokenBytes) -> list[Json]:
+    """Return log-probabilities; empty for none."""
+    described = chat_logprobs(logprobs, token_bytes)
+    content = described["content"] if described is not None else []
+    assert isinstance(content, list)
+    return content
+
+
+def output_of(
+    begun: AnswerBegun, choice: WholeChoice, token_bytes: TokenBytes, *, has_failed: bool = False
+) -> list[Json]:
+    """Return the items there are so far; none before the first token."""
+    if choice.reader.num_tokens == 0:
+        return []
+    status = "incomplete" if has_failed else status_of(choice.reader, None)
+    items: list[Json] = []
+    if choice.reasoning:
+        items.append(reasoning_item(item_id(begun, "rs", 0), choice.reasoning, status))
+    if choice.text or not choice.tool_calls:
+        place = item_id(begun, "msg", len(items))
+        logprobs = logprob_items(choice.logprobs, token_bytes)
+        items.append(message_item(place, choice.text, status, logprobs))
+    for call in choice.tool_calls:
+        place = item_id(begun, "fc", len(items))
+        items.append(call_item(place, call.id, call.name, call.arguments, status))
+    return items
+
+
+def whole_response(
+    begun: AnswerBegun, choices: Sequence[WholeChoice], token_bytes: TokenBytes
+) -> bytes:
+    """Return the response as one JSON body, finished or not."""
+    (choice,) = choices
+    output = output_of(begun, choice, token_bytes)
+    return orjson.dumps(response_json(begun, choice.reader, output))
+
+
+def _usage(begun: AnswerBegun, reader: ChoiceReader) -> Json:
+    """Details are zero: nothing is charged differently, and thoughts are not counted apart."""
+    return {
+        "input_tokens": begun.num_prompt_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": reader.num_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": begun.num_prompt_tokens + reader.num_tokens,
+    }

@@ -1,0 +1,161 @@
+"""`/v1/responses/{id}`: GET what there is of a response, DELETE it, POST `/cancel` to end it.
+
+What is kept is kept for `SWARMGATE_RESUME_S` seconds, as every journal is. A cancelled response is
+another journal, whose id follows from the first one's: so a worker that still writes the first one
+finds it gone, and stops.
+"""
+
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from app.api.answers import revive_answer
+from app.api.choices import ChoiceReader, WholeChoice
+from app.api.replies import json_response
+from app.api.responses.items import CANCELLED, Json, details_of, output_of, response_json
+from app.callers import Caller
+from app.context import AppContext, caller_of, context_of
+from app.errors import BadRequestError, ErrorReply, UnsupportedFieldError
+from app.inference.requests import ChatMessage
+from app.journals.entries import AnswerBegun, Entry, Failed, Produced, decode_entry, is_end
+from app.journals.following import take_over
+from app.observability.metrics import Surface
+from app.state.errors import JournalNotFoundError
+
+router = APIRouter()
+
+_ID: Final = re.compile(r"resp_([0-9a-f]{32})")
+_CANCELLED: Final = ErrorReply(
+    code=CANCELLED,
+    message="the response was cancelled",
+    http_status=409,
+    openai_type="invalid_request_error",
+    close_code=1000,
+)
+
+
+@router.get("/v1/responses/{response_id}")
+async def retrieve_response(request: Request, response_id: str) -> Response:
+    """Return a response, finished or not; one that nobody writes any more goes on.
+
+    Its events are at `/api/v1/streams/{id}`, where every stream can be resumed.
+    """
+    if request.query_params.get("stream", "").lower() == "true":
+        raise UnsupportedFieldError(
+            f"stream: get the events from /api/v1/streams/{response_id[5:45]}", "stream"
+        )
+    context, caller = context_of(request.scope), caller_of(request.scope)
+    entries = await _read(context, caller, response_id)
+    return json_response(_describe(context, entries))
+
+
+@router.delete("/v1/responses/{response_id}")
+async def delete_response(request: Request, response_id: str) -> Response:
+    """Forget a response, and end it if it is not finished."""
+    context, caller = context_of(request.scope), caller_of(request.scope)
+    await _read(context, caller, response_id)
+    journal_id = _journal_id(response_id)
+    for each in (journal_id, _cancelled_id(journal_id)):
+        await context.keeper.forget(each, caller.tenant)
+    return json_response({"id": response_id, "object": "response", "deleted": True})
+
+
+@router.post("/v1/responses/{response_id}/cancel")
+async def cancel_response(request: Request, response_id: str) -> Response:
+    """End a response; what there is of it can still be retrieved. A finished one stays as it is."""
+    context, caller = context_of(request.scope), caller_of(request.scope)
+    entries = await _read(context, caller, response_id)
+    if not is_end(entries[-1]):
+        journal_id = _journal_id(response_id)
+        await context.keeper.forget(journal_id, caller.tenant)
+        entries = [*entries, Failed(_CANCELLED)]
+        await context.keeper.keep(_cancelled_id(journal_id), caller.tenant, entries)
+    return json_response(_describe(context, entries))
+
+
+async def read_dialogue(
+    context: AppContext, caller: Caller, response_id: str
+) -> tuple[ChatMessage, ...]:
+    """Return what a finished response was asked, and what it said.
+
+    Raises:
+        JournalNotFoundError: it is not kept any more.
+        BadRequestError: it is not finished.
+    """
+    entries = await _read(context, caller, response_id)
+    begun, choice = _gather(entries)
+    if choice.reader.finish_reason is None:
+        raise BadRequestError(
+            "previous_response_id: that response is not finished", "previous_response_id"
+        )
+    return (*details_of(begun).messages, ChatMessage("assistant", choice.text))
+
+
+async def _read(context: AppContext, caller: Caller, response_id: str) -> Sequence[Entry]:
+    """Return what is kept of a response, cancelled or not.
+
+    Raises:
+        JournalNotFoundError: there is no such response, or it was not to be stored.
+    """
+    journal_id = _journal_id(response_id)
+    try:
+        entries = await _read_journal(context, caller, journal_id)
+    except JournalNotFoundError:
+        entries = await _read_journal(context, caller, _cancelled_id(journal_id))
+    begun = entries[0]
+    if (
+        not isinstance(begun, AnswerBegun)
+        or begun.surface is not Surface.RESPONSES
+        or not details_of(begun).is_stored
+    ):
+        raise JournalNotFoundError(journal_id)
+    return entries
+
+
+async def _read_journal(context: AppContext, caller: Caller, journal_id: str) -> Sequence[Entry]:
+    keeper = context.keeper
+    journal = keeper.find(journal_id, caller.tenant)
+    if journal is not None:
+        return list(journal.entries)
+    part = await keeper.read(journal_id, caller.tenant, 0)
+    entries = [decode_entry(data) for data in part.entries]
+    if not part.is_leased and not is_end(entries[-1]):
+        await take_over(
+            keeper,
+            journal_id,
+            caller.tenant,
+            lambda taken: revive_answer(context, caller, taken),
+        )
+    return entries
+
+
+def _describe(context: AppContext, entries: Sequence[Entry]) -> Json:
+    begun, choice = _gather(entries)
+    model = context.gateway.engine.model(begun.model_id)
+    failure = entries[-1].reply if isinstance(entries[-1], Failed) else None
+    output = output_of(begun, choice, model.token_bytes, has_failed=failure is not None)
+    return response_json(begun, choice.reader, output, failure)
+
+
+def _gather(entries: Sequence[Entry]) -> tuple[AnswerBegun, WholeChoice]:
+    begun = entries[0]
+    assert isinstance(begun, AnswerBegun)
+    choice = WholeChoice(ChoiceReader(begun))
+    for entry in entries:
+        if isinstance(entry, Produced):
+            choice.add(entry)
+    return begun, choice
+
+
+def _journal_id(response_id: str) -> str:
+    match = _ID.fullmatch(response_id)
+    if match is None:
+        raise JournalNotFoundError(response_id)
+    return match[1]
+
+
+def _cancelled_id(journal_id: str) -> str:
+    return sha256(f"cancelled {journal_id}".encode()).hexdigest()[:32]
