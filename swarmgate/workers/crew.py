@@ -64,6 +64,11 @@ class Crew:
         self._has_news = asyncio.Event()
         self._is_complete = False  # all have served at the same time, once
 
+    @property
+    def serving(self) -> dict[int, int]:
+        """The process ids of the workers that serve now, by index."""
+        return {index: self._children[index].pid for index in self._facts}
+
     async def run(self) -> None:
         """Keep all workers running until cancelled; in the end none is left."""
         try:
