@@ -32,10 +32,7 @@ from app.journals.keeper import JournalKeeper
 from app.keys.keyring import Keyring, StoredKeys
 from app.keys.registry import KeyRegistry
 from app.keys.store import KeyStore, open_key_store
-from app.middleware.authentication import Authentication
-from app.middleware.body_limit import BodyLimit
-from app.middleware.envelope import Envelope
-from app.middleware.tracing import TraceRequests
+from app.layers import add_layers
 from app.observability.metrics import Metrics
 from app.observability.pulse import Pulse
 from app.settings import Settings
@@ -90,12 +87,7 @@ def create_app(
     _add_routes(app, Pages(static_directory))
     app.add_exception_handler(SwarmError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
-    # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=settings.limits.max_body_bytes, metrics=metrics)
-    app.add_middleware(Authentication, keyring=_keyring(settings, key_store), metrics=metrics)
-    if tracing is not None:
-        app.add_middleware(TraceRequests, tracing=tracing)
-    app.add_middleware(Envelope)
+    add_layers(app, settings, _keyring(settings, key_store), metrics, tracing)
     return app
 
 

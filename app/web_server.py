@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from app.context import AppContext
 from app.direct_writes import DirectHttpProtocol
 from app.gateway import Gateway, GatewayFactory, open_gateway
+from app.http_protocol import BoundedHttpProtocol
 from app.main import create_app
 from app.settings import Settings
 
@@ -52,6 +53,10 @@ async def serve_gateway(
             await server.serve(sockets=[bound])
 
 
+class GatewayHttpProtocol(BoundedHttpProtocol, DirectHttpProtocol):
+    """HTTP/1.1 with bounded heads, and with answers that write past ASGI."""
+
+
 class GatewayWebServer(uvicorn.Server):
     """Serves the app of `create_app`.
 
@@ -66,7 +71,7 @@ class GatewayWebServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=DirectHttpProtocol,
+                http=GatewayHttpProtocol,
                 lifespan="on",
                 log_config=None,
                 log_level=logging.WARNING,

@@ -51,7 +51,12 @@ def caller_errors() -> list[type[SwarmError]]:
     """Return the classes that give a code of the table its meaning, base classes first."""
     for package in _PACKAGES:
         _import_all(package)
-    return [error for error in _subclasses(SwarmError) if "code" in vars(error)]
+    names = {package.__name__ for package in _PACKAGES}
+    return [
+        error
+        for error in _subclasses(SwarmError)
+        if "code" in vars(error) and error.__module__.partition(".")[0] in names
+    ]
 
 
 def _import_all(package: ModuleType) -> None:

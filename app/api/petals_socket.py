@@ -1,9 +1,7 @@
 """A WebSocket of the Petals dialect: frames in and out, origins, refusals. Knows no engine."""
 
 import asyncio
-from collections.abc import Collection
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
@@ -123,19 +121,3 @@ async def refuse_socket(scope: Scope, receive: Receive, send: Send, error: Swarm
     """Accept a new WebSocket only to say why it is refused."""
     await accept(scope, receive, send)
     await PetalsSocket(receive, send).fail(error)
-
-
-def is_origin_allowed(scope: Scope, allowed_origins: Collection[str]) -> bool:
-    """Tell whether the page that opens this WebSocket may do so.
-
-    Programs send no Origin. A page of our own has the host that it calls as its origin.
-    """
-    headers = dict(scope["headers"])
-    if b"origin" not in headers:
-        return True
-    origin = headers[b"origin"].decode("latin-1").lower().rstrip("/")
-    host = headers.get(b"host", b"").decode("latin-1").lower()
-    if origin in {allowed.lower().rstrip("/") for allowed in allowed_origins}:
-        return True
-    parts = urlsplit(origin)
-    return parts.scheme in ("http", "https") and bool(host) and parts.netloc == host

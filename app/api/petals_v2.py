@@ -15,17 +15,11 @@ from app.admission import CallerLeftError
 from app.api.answer_frames import parse_event_id
 from app.api.petals_dialogue import ConversationReplies, read_opening
 from app.api.petals_fields import OpenMessage
-from app.api.petals_socket import (
-    CLOSE_NORMAL,
-    PetalsSocket,
-    accept,
-    is_origin_allowed,
-    refuse_socket,
-)
+from app.api.petals_socket import CLOSE_NORMAL, PetalsSocket, accept
 from app.api.petals_talk import open_talk, revive_talk
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of, request_id_of
-from app.errors import CLOSE_RESTART, ForeignOriginError, HandedOverError
+from app.errors import CLOSE_RESTART, HandedOverError
 from app.inference.requests import RequestId
 from app.journals.entries import Closed, ConversationBegun, Entry, Failed
 from app.journals.following import follow
@@ -41,11 +35,6 @@ async def petals_v2(websocket: WebSocket) -> None:
     """Serve one connection until the caller leaves or something goes wrong."""
     scope, receive, send = websocket.scope, websocket.receive, websocket.send
     context = context_of(scope)
-    if not is_origin_allowed(scope, context.settings.allowed_origins):
-        error = ForeignOriginError()
-        context.metrics.refused.labels(error.code).inc()
-        await refuse_socket(scope, receive, send, error)
-        return
     await accept(scope, receive, send)
     socket = PetalsSocket(receive, send)
     connection = _Connection(context, socket, caller_of(scope), request_id_of(scope))

@@ -18,6 +18,8 @@ _DOOR_CODES: Final = frozenset(
         "invalid_api_key",
         "method_not_allowed",
         "body_too_large",
+        "body_timeout",
+        "foreign_origin",
         "rate_limited",
         "busy",
         "draining",

@@ -8,6 +8,7 @@ new error that callers can meet needs a rule; `docs/reference/errors.md` is gene
 from app.errors.kinds import (
     BadRequestError,
     BinaryMessageError,
+    BodyTimeoutError,
     BodyTooLargeError,
     BusyError,
     DrainingError,
@@ -49,6 +50,7 @@ __all__ = [
     "INTERNAL_CODE",
     "BadRequestError",
     "BinaryMessageError",
+    "BodyTimeoutError",
     "BodyTooLargeError",
     "BudgetExhaustedError",
     "BusyError",

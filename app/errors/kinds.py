@@ -3,11 +3,12 @@
 SwarmError
 ├── BadRequestError           a field, a body or a message is not what the surface takes
 │   └── UnsupportedFieldError     a field that would change the answer, and is not offered
-├── ForeignOriginError        a page of another site opened a WebSocket
+├── ForeignOriginError        a page of another site sent it, or a name that is not ours was used
 ├── InvalidKeyError           the API key is missing or wrong
 ├── RouteNotFoundError        no such path here
 ├── MethodNotAllowedError     the path exists, the method does not
 ├── BodyTooLargeError         the body is over the limit
+├── BodyTimeoutError          the body did not arrive in time
 ├── MessageTooLargeError      a WebSocket message is over the limit
 ├── BinaryMessageError        a WebSocket message is not text
 ├── RateLimitedError          the caller has used up its tokens
@@ -17,6 +18,7 @@ SwarmError
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from swarm_protocol.errors import SwarmError
 
@@ -38,12 +40,12 @@ class UnsupportedFieldError(BadRequestError):
 
 
 class ForeignOriginError(SwarmError):
-    """A page of another site opened a WebSocket."""
+    """A page of another site sent it, or it was sent to a name that may not be ours."""
 
     code = "foreign_origin"
 
     def __init__(self) -> None:
-        super().__init__("this origin is not allowed to connect")
+        super().__init__("this site, or this name of the gateway, is not among SWARMGATE_ORIGINS")
 
 
 class InvalidKeyError(SwarmError):
@@ -80,6 +82,16 @@ class BodyTooLargeError(SwarmError):
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"the body is over the limit of {max_bytes} bytes")
+
+
+class BodyTimeoutError(SwarmError):
+    """The request's body did not arrive in time."""
+
+    code = "body_timeout"
+    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}  # the rest is not read
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"the body did not arrive within {timeout_s:g} s")
 
 
 class MessageTooLargeError(SwarmError):

@@ -116,10 +116,10 @@ class Settings(BaseSettings):
         default=KeySettings(),
         description="Stored keys, as `swarmgate keys` makes them. Durations are in seconds.",
     )
-    allowed_origins: Texts = Field(
+    origins: Texts = Field(
         default=(),
         max_length=256,
-        description="Other sites whose pages may open WebSockets, e.g. https://chat.example.org.",
+        description="Other sites whose pages may call the gateway, e.g. https://chat.example.org.",
     )
     keep_alive_s: float = Field(
         default=15.0, gt=0, le=300, description="Between comments on a silent event stream."

@@ -81,6 +81,9 @@ class LimitSettings(BaseModel):
     max_body_bytes: int = Field(
         default=1_048_576, ge=1024, le=2**30, description="Largest body of an HTTP request."
     )
+    body_timeout_s: float = Field(
+        default=30.0, gt=0, le=3600, description="How long a body may take to arrive."
+    )
     default_new_tokens: int = Field(
         default=1024,
         ge=1,

@@ -225,7 +225,7 @@ async def test_only_our_own_pages_and_listed_sites_may_connect(
     origin: str, is_allowed: bool
 ) -> None:
     """A foreign page is told so, and the connection ends."""
-    settings = Settings(allowed_origins=("https://chat.example.org",))
+    settings = Settings(origins=("https://chat.example.org",))
     async with (
         running_app(ScriptedEngine(), settings) as app,
         SocketCaller(app, {"origin": origin}) as caller,

@@ -1,0 +1,78 @@
+"""Promises about connections: nobody holds one with nothing, or fills the memory through it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from app.web_server import GatewayHttpProtocol
+
+HEAD = b"GET / HTTP/1.1\r\nhost: gateway\r\n"
+
+
+class _HastyProtocol(GatewayHttpProtocol):
+    head_timeout_s = 0.1
+
+
+async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+@asynccontextmanager
+async def _connection(
+    protocol: type[GatewayHttpProtocol],
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Serve a tiny app with the gateway's protocol, and connect to it."""
+    config = uvicorn.Config(_answer, http=protocol, lifespan="off", log_config=None)
+    config.load()
+    state = uvicorn.server.ServerState()
+    loop = asyncio.get_running_loop()
+
+    def serve() -> asyncio.Protocol:
+        return protocol(config=config, server_state=state, app_state={}, _loop=loop)
+
+    server = await loop.create_server(serve, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        server.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET", HEAD, b"\r\n"])
+async def test_head_that_does_not_end_in_time_ends_the_connection(sent: bytes) -> None:
+    """Slowloris: many connections that are never complete would hold all places."""
+    async with _connection(_HastyProtocol) as (reader, writer):
+        writer.write(sent)
+
+        assert await reader.read() == b""
+
+
+@pytest.mark.parametrize("line", [b"x-many: 1\r\n", b"a"])
+async def test_head_without_end_is_refused(line: bytes) -> None:
+    """Many headers, or one that goes on and on."""
+    async with _connection(GatewayHttpProtocol) as (reader, writer):
+        writer.write(HEAD + (b"" if line.endswith(b"\n") else b"x-long: "))
+        writer.write(line * (140_000 // len(line)))
+
+        rest = b""
+        with suppress(ConnectionResetError):  # what we sent too much was never read
+            rest = await reader.read()
+
+        assert not rest or rest.startswith(b"HTTP/1.1 400")
+
+
+async def test_complete_heads_are_answered_one_after_the_other() -> None:
+    """The time for a head begins anew with each request of a connection."""
+    async with _connection(_HastyProtocol) as (reader, writer):
+        for _ in range(3):
+            writer.write(HEAD + b"\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+
+        writer.write(HEAD)
+        assert await reader.read() == b""
