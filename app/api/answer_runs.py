@@ -143,6 +143,9 @@ async def opened_run(
         choice.request.max_new_tokens - len(choice.request.produced_ids) for choice in choices
     )
     cost += 0 if produced else max(1, begun.num_prompt_tokens)
+    if begun.request.constraint is not None and not produced:
+        model = context.gateway.engine.model(begun.model_id)
+        await model.prepare(begun.request.constraint, caller.tenant)
     await context.admission.reserve(account, caller, begun.model_id, cost)
     async with open_another(choices[0].max_length) as conversation:
         yield AnswerRun(choices, conversation, open_another, account, news)

@@ -4,12 +4,15 @@ from dataclasses import dataclass, field
 
 from app.inference.requests import FinishReason, GenerationEvent, TokenLogprob
 from app.journals.entries import AnswerBegun, Produced
+from app.output.parser import AnswerParser
 from app.output.parts import OutputParser, OutputPart, ReasoningPart, TextPart, ToolCallPart
 
 
 def output_parser(begun: AnswerBegun) -> OutputParser | None:
     """Return a parser for one choice of the answer; None where all of it is plain text."""
-    return None
+    if begun.output is None or begun.output.is_plain:
+        return None
+    return AnswerParser(begun.output, begun.request.request_id)
 
 
 class ChoiceReader:

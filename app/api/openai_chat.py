@@ -1,14 +1,22 @@
 """`POST /v1/chat/completions`."""
 
 from app.api.answer_endpoint import AnswerEndpoint
+from app.api.chat_output import ChatPlan, plan_chat
 from app.api.openai_fields import ChatFields
-from app.api.openai_generation import OpenAIPlanner
+from app.api.openai_generation import OpenAIPlanner, Prompts
 from app.observability.metrics import Surface
 from app.serving import OfferedModel
 
 
-async def _encode(model: OfferedModel, fields: ChatFields) -> list[list[int]]:
-    return [await model.encode_chat([message.to_chat() for message in fields.messages])]
+async def plan_messages(model: OfferedModel, fields: ChatFields) -> ChatPlan:
+    """Return prompt and kind of the answer. Raises as `plan_chat` does."""
+    messages = [message.to_chat() for message in fields.messages]
+    return await plan_chat(model, messages, fields.tool_wishes(), fields.constraint())
+
+
+async def _encode(model: OfferedModel, fields: ChatFields) -> Prompts:
+    plan = await plan_messages(model, fields)
+    return Prompts([plan.prompt_ids], plan.constraint, plan.output, plan.shown_special_ids)
 
 
 def chat_endpoint() -> AnswerEndpoint:

@@ -2,20 +2,21 @@
 
 from app.api.answer_endpoint import AnswerEndpoint
 from app.api.openai_fields import TextFields
-from app.api.openai_generation import OpenAIPlanner
+from app.api.openai_generation import OpenAIPlanner, Prompts
 from app.errors import BadRequestError
 from app.observability.metrics import Surface
 from app.serving import OfferedModel
 
 
-async def _encode(model: OfferedModel, fields: TextFields) -> list[list[int]]:
+async def _encode(model: OfferedModel, fields: TextFields) -> Prompts:
     """A prompt of tokens is taken as it is; a text gets the model's first token."""
-    return [
+    token_ids = [
         await model.encode(prompt, add_special_tokens=True)
         if isinstance(prompt, str)
         else check_tokens(model, prompt, "prompt")
         for prompt in fields.prompt
     ]
+    return Prompts(token_ids, fields.constraint())
 
 
 def check_tokens(model: OfferedModel, token_ids: list[int], param: str) -> list[int]:

@@ -18,6 +18,12 @@ from pydantic import (
     field_validator,
 )
 
+from app.api.openai_structured import (
+    MAX_CALLS,
+    StructuredFields,
+    ToolCallFields,
+    ToolUseFields,
+)
 from app.api.sampling_fields import SamplingFields
 from app.errors import UnsupportedFieldError
 from app.inference.requests import MAX_LOGPROBS, ChatMessage
@@ -31,11 +37,8 @@ _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _UNSUPPORTED: Final[Mapping[str, tuple[object, ...]]] = {
     "echo": (False,),
     "suffix": ("",),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "audio": (),
     "web_search_options": (),
@@ -86,7 +89,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class CompletionFields(SamplingFields):
+class CompletionFields(SamplingFields, StructuredFields):
     """What both dialects say about one generation."""
 
     model: str = Field(max_length=1000)
@@ -133,16 +136,41 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[list[TextPart], BeforeValidator(_text_as_part)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    tool_calls: Annotated[list[ToolCallFields], Field(max_length=MAX_CALLS)] | None = None
+    tool_call_id: str | None = Field(default=None, max_length=200)
+    reasoning_content: str | None = None
+    content: Annotated[list[TextPart] | None, BeforeValidator(_text_as_part)] = Field(
+        default=None, validate_default=True
+    )
+
+    @field_validator("tool_calls")
+    @classmethod
+    def _check_caller(cls, value: object, info: ValidationInfo) -> object:
+        if value and info.data.get("role") != "assistant":
+            raise ValueError("expected calls only of the assistant")
+        return value
+
+    @field_validator("content")
+    @classmethod
+    def _check_content(cls, value: object, info: ValidationInfo) -> object:
+        """Only an assistant that calls tools may have nothing to say."""
+        if value is None and not info.data.get("tool_calls"):
+            raise ValueError("expected a text or a list of parts")
+        return value
 
     def to_chat(self) -> ChatMessage:
         """Return the message as the engine takes it."""
-        role = "system" if self.role == "developer" else self.role
-        return ChatMessage(role, "".join(part.text for part in self.content))
+        return ChatMessage(
+            "system" if self.role == "developer" else self.role,
+            "".join(part.text for part in self.content or ()),
+            tuple(call.to_call() for call in self.tool_calls or ()),
+            self.tool_call_id or "",
+            (self.reasoning_content or "") if self.role == "assistant" else "",
+        )
 
 
-class ChatFields(CompletionFields):
+class ChatFields(CompletionFields, ToolUseFields):
     """The body of `POST /v1/chat/completions`."""
 
     messages: list[Message] = Field(min_length=1, max_length=10_000)

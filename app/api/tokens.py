@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.bodies import parse_json_object, read_body, validate
+from app.api.openai_chat import plan_messages
 from app.api.openai_completions import check_tokens
 from app.api.openai_fields import ChatFields, Message, name_fields
 from app.api.replies import json_response
@@ -82,16 +83,15 @@ async def detokenize(request: Request) -> Response:
 async def render_chat(request: Request) -> Response:
     """Return what `POST /v1/chat/completions` would make of the same body: text and tokens."""
     fields, model = await _read(request, ChatFields)
-    messages = [message.to_chat() for message in fields.messages]
-    token_ids = await model.encode_chat(messages)
+    plan = await plan_messages(model, fields)
     return _answer(
         None,
         {
             "object": "chat.completion.prompt",
             "model": model.id,
-            "prompt": await model.render_chat(messages),
-            "token_ids": token_ids,
-            "count": len(token_ids),
+            "prompt": plan.prompt,
+            "token_ids": plan.prompt_ids,
+            "count": len(plan.prompt_ids),
             "max_model_len": model.facts.max_positions,
         },
     )

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from app.errors import ErrorReply
 from app.inference.requests import FinishReason, GenerationRequest, TokenLogprob
 from app.observability.metrics import Surface
+from app.output.formats import OutputFormat
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_protocol.errors import SwarmError
 
@@ -41,6 +42,7 @@ class AnswerBegun:
             same numbers.
         more_prompts: tokens of further prompts.
         num_choices: of each prompt.
+        output: what to look for in the text; None for nothing.
         details: JSON of what else the surface needs to write the answer down; empty for nothing.
     """
 
@@ -52,6 +54,7 @@ class AnswerBegun:
     more_prompts: tuple[tuple[int, ...], ...] = ()
     num_choices: int = 1
     details: str = ""
+    output: OutputFormat | None = None
     kind: Literal["answer_begun"] = "answer_begun"
 
     @property

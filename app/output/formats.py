@@ -14,12 +14,14 @@ class OutputFormat:
         tool_style: how calls of tools are written; None if the text has none. Hermes' and Qwen's
             `<tool_call>{…}</tool_call>`, the bare JSON of Llama 3, Mistral's `[TOOL_CALLS]`.
         tool_names: of the tools that may be called.
+        is_parallel: whether there may be more than one call; further ones are left out.
         has_reasoning: the text may begin with `<think>…</think>`.
         starts_in_reasoning: the prompt has said `<think>` already.
     """
 
     tool_style: ToolStyle | None = None
     tool_names: tuple[str, ...] = ()
+    is_parallel: bool = True
     has_reasoning: bool = False
     starts_in_reasoning: bool = False
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 from app.output.formats import OutputFormat
-from app.output.parts import OutputPart, TextPart
+from app.output.parts import OutputPart, TextPart, ToolCallPart
 from app.output.reasoning import ReasoningSplitter
 from app.output.tool_calls import ToolCallSplitter
 
@@ -20,6 +20,7 @@ class AnswerParser:
     def __init__(self, output_format: OutputFormat, answer_id: str) -> None:
         self._answer_id = answer_id
         self._style = output_format.tool_style
+        self._is_parallel = output_format.is_parallel
         self._reasoning: ReasoningSplitter | None = None
         self._calls: ToolCallSplitter | None = None
         if output_format.has_reasoning:
@@ -44,7 +45,12 @@ class AnswerParser:
     def _split(self, text: str) -> list[OutputPart]:
         if not text:
             return []
-        return [TextPart(text)] if self._calls is None else self._calls.push(text)
+        return [TextPart(text)] if self._calls is None else self._wanted(self._calls.push(text))
+
+    def _wanted(self, parts: list[OutputPart]) -> list[OutputPart]:
+        if self._is_parallel:
+            return parts
+        return [part for part in parts if not isinstance(part, ToolCallPart) or part.index == 0]
 
     def _call_id(self, index: int) -> str:
         """Mistral's template takes nothing but nine letters and digits."""

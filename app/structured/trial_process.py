@@ -11,6 +11,7 @@ An answer is one line: `{"grammar": text}`, or `{"error": text}`; or the process
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +21,7 @@ from threading import Thread, stack_size
 from typing import Any, BinaryIO, Final
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
-from llguidance.gbnf_to_lark import any_to_lark
+from llguidance.gbnf_to_lark import gbnf_to_lark
 
 # Bounds of one step are some 10 ms; of the states of one generation's lexer, some 40 MB.
 LIBRARY_LIMITS: Final = {
@@ -30,11 +31,12 @@ LIBRARY_LIMITS: Final = {
     "max_grammar_size": 200_000,
     "verbose_errors": False,
 }
+_GBNF_RULE: Final = re.compile(r"^\s*root\s*::=", re.MULTILINE)
 _STACK_BYTES: Final = 1024 * 1024
 _NUM_STEPS: Final = 16
 _CPU_S: Final = 10  # ends it when nobody is left to do so
 # Without a bound, a model that likes blanks may print them for ever.
-_JSON_OPTIONS: Final[Any] = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}"}
+JSON_OPTIONS: Final[Any] = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}"}
 
 
 def library_limits() -> LLParserLimits:
@@ -50,15 +52,16 @@ def to_grammar(kind: str, text: str) -> str:
     """
     match kind:
         case "json_object":
-            return LLMatcher.grammar_from_json_schema('{"type": "object"}', overrides=_JSON_OPTIONS)
+            return LLMatcher.grammar_from_json_schema('{"type": "object"}', overrides=JSON_OPTIONS)
         case "json_schema":
-            return LLMatcher.grammar_from_json_schema(text, overrides=_JSON_OPTIONS)
+            return LLMatcher.grammar_from_json_schema(text, overrides=JSON_OPTIONS)
         case "regex":
             return LLMatcher.grammar_from_regex(text)
         case "choice":
             return LLMatcher.grammar_from_regex("|".join(map(_literal, json.loads(text))))
         case "grammar":
-            return LLMatcher.grammar_from_lark(any_to_lark(text))
+            is_gbnf = _GBNF_RULE.search(text) is not None
+            return LLMatcher.grammar_from_lark(gbnf_to_lark(text) if is_gbnf else text)
     raise ValueError(f"unknown kind {kind}")
 
 

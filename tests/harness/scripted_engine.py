@@ -127,15 +127,15 @@ class ScriptedModel:
         self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
     ) -> list[int]:
         """Return the tokens of all contents, one after the other."""
-        if messages[-1].role == "assistant":
-            raise TemplateError("the last message must not be the assistant's")
-        self.tools = tools
-        return await self.encode("".join(message.content for message in messages))
+        return await self.encode(await self.render_chat(messages, tools))
 
     async def render_chat(
         self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
     ) -> str:
         """Return all contents, one after the other."""
+        if messages[-1].role == "assistant":
+            raise TemplateError("the last message must not be the assistant's")
+        self.tools = tools
         return "".join(message.content for message in messages)
 
     async def decode(self, token_ids: Sequence[int]) -> str:

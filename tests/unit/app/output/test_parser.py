@@ -173,6 +173,15 @@ def test_arguments_come_as_they_are_made() -> None:
     ]
 
 
+def test_calls_after_the_first_are_left_out_if_the_caller_wants_one() -> None:
+    """A caller that cannot run two at once has said so."""
+    text = '<tool_call>{"name": "add"}</tool_call><tool_call>{"name": "add"}</tool_call> So.'
+
+    parts = parse(OutputFormat("hermes", NAMES, is_parallel=False), [text])
+
+    assert [type(part) for part in parts] == [ToolCallPart, TextPart]
+
+
 def test_ids_are_the_same_when_the_text_is_read_again() -> None:
     """A resumed stream must not rename its calls; two calls have two ids."""
     text = '<tool_call>{"name": "add"}</tool_call><tool_call>{"name": "add"}</tool_call>'
@@ -219,7 +228,7 @@ def test_how_the_text_is_cut_does_not_matter(
 ) -> None:
     """Any deltas of one text give the same parts, and so does one character at a time."""
     text = "".join(fragments)
-    output_format = OutputFormat(style, NAMES, *thinks)
+    output_format = OutputFormat(style, NAMES, True, *thinks)
     places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
     deltas = [text[start:end] for start, end in pairwise(places)]
 
