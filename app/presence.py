@@ -97,19 +97,6 @@ class _Beside:
             self._task.cancel()
 
 
-async def run_to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` even when we are cancelled meanwhile; the cancellation is raised after it.
-
-    For closing what must be closed; `work` must be bounded in time.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
-
-
 async def wait_for_disconnect(receive: Receive) -> None:
     """Return never; to be run once the request's body has been read.
 

@@ -24,6 +24,7 @@ from app.admission.errors import CallerLeftError
 from app.admission.open_places import OpenPlaces, Place
 from app.admission.waiting_room import WaitingRoom
 from app.callers import Caller
+from app.closing import run_to_the_end
 from app.errors import INTERNAL_CODE, DrainingError, describe_error
 from app.observability.metrics import Metrics, Outcome, Surface
 from app.settings import LimitSettings
@@ -131,12 +132,14 @@ class Admission:
             raise
         finally:
             account.held.close()
-            if account.reservation is not None:
-                await self._settle(account.reservation, account.used_tokens)
-            self._record(surface, account, error)
-            self._num_open -= 1
-            if self._num_open == 0:
-                self._idle.set()
+            try:
+                if account.reservation is not None:
+                    await self._settle(account.reservation, account.used_tokens)
+            finally:
+                self._record(surface, account, error)
+                self._num_open -= 1
+                if self._num_open == 0:
+                    self._idle.set()
 
     async def reserve(self, account: Account, caller: Caller, model_id: str, cost: int) -> None:
         """Take `cost` tokens from the caller's limits, and then a slot of the model.
@@ -185,8 +188,14 @@ class Admission:
         return reservation
 
     async def _settle(self, reservation: Reservation, used_tokens: int) -> None:
-        """Give back what was not used; a store that is away forgets it by itself."""
+        """Give back what was not used, also when cancelled meanwhile: a caller who leaves behind
+        the last token would pay for all he might have had. A store that is away forgets it by
+        itself.
+        """
         self._held.pop(reservation.id, None)
+        await run_to_the_end(self._give_back(reservation, used_tokens))
+
+    async def _give_back(self, reservation: Reservation, used_tokens: int) -> None:
         try:
             async with asyncio.timeout(_SETTLE_TIMEOUT_S):
                 await self._limiter.settle(reservation, used_tokens)

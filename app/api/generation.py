@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from app.account import Account
 from app.callers import Caller
+from app.closing import run_to_the_end
 from app.context import AppContext
 from app.inference.requests import Conversation, GenerationEvent, GenerationRequest
 from app.journals.journal import Journal
 from app.journals.notices import notice_of
 from app.observability.trace_context import current_request
-from app.presence import run_to_the_end
 from swarm_client.session.events import SessionEvent
 
 

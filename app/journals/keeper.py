@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import structlog
 
+from app.closing import run_to_the_end
 from app.errors import HandedOverError, describe_error
 from app.journals.archive import Archive
 from app.journals.entries import Closed, Entry, Failed, decode_entry
 from app.journals.journal import Journal
-from app.presence import run_to_the_end
 from app.state.journals import JournalPart, JournalStore, Lease, Terms
 from swarm_protocol.errors import SwarmError
 

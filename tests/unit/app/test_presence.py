@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from app.admission import CallerLeftError
-from app.presence import run_beside, run_to_the_end
+from app.closing import run_to_the_end
+from app.presence import run_beside
 
 
 async def _never() -> None:

@@ -1,6 +1,7 @@
 """Slots, limits and accounts."""
 
 import asyncio
+import time
 from contextlib import suppress
 
 import pytest
@@ -13,7 +14,8 @@ from app.inference.requests import FinishReason, GenerationEvent
 from app.observability.metrics import Metrics, Surface
 from app.settings import LimitSettings
 from app.state.memory import MemoryStateStore
-from app.state.rate_limits import LimitState, RateLimit
+from app.state.memory_limiter import MemoryRateLimiter
+from app.state.rate_limits import LimitState, RateLimit, Reservation
 from swarm_client.errors import NoRouteError, SessionClosedError
 
 CALLER = Caller("key", "address")
@@ -112,6 +114,34 @@ async def test_cancelled_request_is_settled_too() -> None:
         await task
 
     assert await _remaining(store) == 100
+
+
+async def test_request_cancelled_while_it_is_settled_is_settled_and_counted() -> None:
+    """A caller may close the connection at the last token, when the store has not answered yet."""
+    store, may_settle, is_settling = MemoryStateStore(), asyncio.Event(), asyncio.Event()
+
+    class FarLimiter(MemoryRateLimiter):
+        async def settle(
+            self, reservation: Reservation, used_tokens: int
+        ) -> tuple[LimitState, ...]:
+            is_settling.set()
+            await may_settle.wait()
+            return await super().settle(reservation, used_tokens)
+
+    store.rate_limiter = FarLimiter(time.time)
+    metrics = Metrics()
+    admission = Admission(store.rate_limiter, LIMITS, metrics)
+    ending = asyncio.create_task(_end_with(admission, None, cost=50, prompt=10))
+    await is_settling.wait()
+    ending.cancel()
+    await asyncio.sleep(0)
+    may_settle.set()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+
+    assert _outcomes(metrics.registry) == {"length": 1}
+    assert await _remaining(store) == 89
+    await admission.drain(60)
 
 
 async def test_used_up_limit_says_when_to_come_back() -> None:
