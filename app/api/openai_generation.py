@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from app.api.answer_endpoint import AnswerPlan
@@ -12,9 +12,10 @@ from app.api.openai_fields import CompletionFields
 from app.callers import Caller
 from app.context import AppContext
 from app.errors import BadRequestError
-from app.inference.requests import RequestId
+from app.inference.requests import OutputConstraint, RequestId
 from app.journals.entries import AnswerBegun
 from app.observability.metrics import Surface
+from app.output.formats import OutputFormat
 from app.serving import OfferedModel
 
 MAX_CHOICES: Final = 128
@@ -23,12 +24,22 @@ Fields = TypeVar("Fields", bound=CompletionFields)
 
 
 @dataclass(frozen=True, slots=True)
+class Prompts:
+    """The tokens of each prompt, one or more, and what all outputs look like."""
+
+    token_ids: list[list[int]]
+    constraint: OutputConstraint | None = None
+    output: OutputFormat | None = None
+    shown_special_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OpenAIPlanner(Generic[Fields]):
-    """`AnswerPlanner` of one dialect; `encode` returns the tokens of each prompt, one or more."""
+    """`AnswerPlanner` of one dialect."""
 
     surface: Surface
     fields: type[Fields]
-    encode: Callable[[OfferedModel, Fields], Awaitable[list[list[int]]]]
+    encode: Callable[[OfferedModel, Fields], Awaitable[Prompts]]
 
     async def plan(
         self, context: AppContext, caller: Caller, request_id: RequestId, body: Mapping[str, Any]
@@ -37,7 +48,8 @@ class OpenAIPlanner(Generic[Fields]):
         fields = validate(self.fields, body)
         ignored = fields.ignored_fields()
         model = context.gateway.engine.model(fields.model)
-        prompts = await self.encode(model, fields)
+        read = await self.encode(model, fields)
+        prompts = read.token_ids
         num_choices = check_choices(fields, len(prompts))
         longest = max(map(len, prompts))
         request = fields.to_request(
@@ -45,6 +57,9 @@ class OpenAIPlanner(Generic[Fields]):
             prompts[0],
             max_new_tokens=fields.max_new_tokens or default_new_tokens(context, model, longest),
             model=model,
+        )
+        request = replace(
+            request, constraint=read.constraint, shown_special_ids=read.shown_special_ids
         )
         begun = AnswerBegun(
             surface=self.surface,
@@ -54,6 +69,7 @@ class OpenAIPlanner(Generic[Fields]):
             request=with_seed(request) if fields.stream else request,
             more_prompts=tuple(map(tuple, prompts[1:])),
             num_choices=num_choices,
+            output=read.output,
         )
         return AnswerPlan(begun, bool(fields.stream), ignored)
 
