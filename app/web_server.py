@@ -46,6 +46,7 @@ async def serve_gateway(
         SwarmError: a part of the gateway cannot be started.
     """
     with listener or _listen(settings.host, settings.port) as bound:
+        _end_stuck_connections(bound, settings.limits.slow_reader_s)
         async with gateway(settings) as parts:
             app = create_app(settings, gateway=lambda _: nullcontext(parts))
             port = bound.getsockname()[1]
@@ -123,6 +124,15 @@ def _keep_collections_short() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTIONS)
+
+
+def _end_stuck_connections(listener: socket.socket, after_s: float) -> None:
+    """Let the kernel end connections whose peers take nothing; what is accepted inherits it.
+
+    Closing one is not enough: what is in its buffers would be kept for as long as the peer lives.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT") and listener.family != socket.AF_UNIX:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(after_s * 1000))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -41,7 +41,8 @@ class AnswerSender:
         self._context, self._caller = context_of(scope), caller_of(scope)
         self._journal_id: str | None = None
         self._frames: AnswerFrames | None = None
-        self.stream = EventStream(send, body=direct_body_of(scope))
+        stall_timeout_s = self._context.settings.limits.slow_reader_s
+        self.stream = EventStream(send, stall_timeout_s, body=direct_body_of(scope))
 
     async def send_new(self, journal: Journal, headers: Mapping[str, str]) -> None:
         """Send an answer whose run has just been started, from its beginning."""

@@ -1,8 +1,10 @@
 """A WebSocket of the Petals dialect: frames in and out, origins, refusals. Knows no engine."""
 
 import asyncio
+from time import monotonic
 from typing import Final
 
+import structlog
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
@@ -10,6 +12,8 @@ from app.admission import CallerLeftError
 from app.api.replies import petals_error
 from app.errors import BadRequestError, BinaryMessageError, ErrorReply, describe_error
 from swarm_protocol.errors import SwarmError
+
+log = structlog.get_logger(__name__)
 
 CLOSE_NORMAL: Final = 1000
 _GOODBYES: Final = frozenset({1000, 1001, 1005})  # closed, page left, closed without a code
@@ -22,13 +26,19 @@ class PetalsSocket:
 
     `read` must run beside whatever works on the messages, so that a caller who leaves is noticed.
 
+    Args:
+        stall_timeout_s: a caller who takes no reply for so long counts as gone; `check_reader`
+            looks.
+
     Attributes:
         has_said_goodbye: the caller has closed the connection; it did not break.
     """
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, stall_timeout_s: float = 30.0) -> None:
         self._receive = receive
         self._send = send
+        self._stall_timeout_s = stall_timeout_s
+        self._sending_since: float | None = None
         # One more than may wait, for the error that says so.
         self._inbox: asyncio.Queue[str | SwarmError] = asyncio.Queue(_MAX_WAITING + 1)
         self._is_refusing = False
@@ -91,11 +101,25 @@ class PetalsSocket:
         """Close the connection."""
         await self._deliver({"type": "websocket.close", "code": code})
 
+    async def check_reader(self) -> None:
+        """Look whether replies are taken; to be called now and then.
+
+        Raises:
+            CallerLeftError: one has been waiting for `stall_timeout_s`.
+        """
+        since = self._sending_since
+        if since is not None and monotonic() - since >= self._stall_timeout_s:
+            log.info("slow_reader_left", after_s=self._stall_timeout_s)
+            raise CallerLeftError
+
     async def _deliver(self, message: Message) -> None:
+        self._sending_since = monotonic()
         try:
             await self._send(message)
         except (OSError, WebSocketDisconnect) as error:
             raise CallerLeftError from error
+        finally:
+            self._sending_since = None
 
     def _put(self, text: str | None) -> None:
         if text is None:

@@ -36,11 +36,17 @@ async def petals_v2(websocket: WebSocket) -> None:
     scope, receive, send = websocket.scope, websocket.receive, websocket.send
     context = context_of(scope)
     await accept(scope, receive, send)
-    socket = PetalsSocket(receive, send)
+    stall_timeout_s = context.settings.limits.slow_reader_s
+    socket = PetalsSocket(receive, send, stall_timeout_s)
     connection = _Connection(context, socket, caller_of(scope), request_id_of(scope))
     with suppress(CallerLeftError):
         try:
-            await run_beside(socket.read(), connection.serve())
+            await run_beside(
+                socket.read(),
+                connection.serve(),
+                on_silence=socket.check_reader,
+                period_s=stall_timeout_s / 4,
+            )
         finally:
             await connection.leave()
 

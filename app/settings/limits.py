@@ -78,6 +78,13 @@ class LimitSettings(BaseModel):
     max_conversations: int = Field(
         default=256, ge=1, le=100_000, description="WebSocket conversations open at once."
     )
+    slow_reader_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="How long a caller may take nothing of what is there for it; then it is cut "
+        "off. Up to 64 tokens, and what the sockets hold, are kept for it meanwhile.",
+    )
     max_body_bytes: int = Field(
         default=1_048_576, ge=1024, le=2**30, description="Largest body of an HTTP request."
     )

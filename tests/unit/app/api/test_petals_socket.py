@@ -60,3 +60,23 @@ async def test_nothing_is_taken_in_after_a_wrong_frame() -> None:
         await socket.next_text(1)
     with pytest.raises(CallerLeftError):
         await socket.next_text(0.001)
+
+
+async def test_caller_who_takes_no_reply_is_noticed() -> None:
+    """Once it has been waited for long enough, and not before it has something to take."""
+    wire, is_reading = _Wire(), asyncio.Event()
+
+    async def send_slowly(message: Message) -> None:
+        await is_reading.wait()
+        await wire.send(message)
+
+    socket = PetalsSocket(wire.incoming.get, send_slowly, stall_timeout_s=0)
+    await socket.check_reader()
+    sending = asyncio.create_task(socket.send_text("x"))
+    await asyncio.sleep(0)
+
+    with pytest.raises(CallerLeftError):
+        await socket.check_reader()
+    is_reading.set()
+    await sending
+    await socket.check_reader()
