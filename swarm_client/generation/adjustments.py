@@ -40,7 +40,7 @@ def _add_biases(scores: Tensor, rows: Sequence[SamplerRow]) -> None:
             values.append(row.biases.values)
     if places:
         place = _join(places, scores.device)
-        scores.view(-1)[place] += _join(values, scores.device)
+        scores.view(-1).index_add_(0, place, _join(values, scores.device))
 
 
 def _penalize(scores: Tensor, rows: Sequence[SamplerRow]) -> None:
@@ -66,13 +66,15 @@ def _penalize(scores: Tensor, rows: Sequence[SamplerRow]) -> None:
     if not places:
         return
     sizes = [len(place) for place in places]
-    columns = np.repeat(np.array(factors, np.float32), sizes, axis=0).T
-    repetition, frequency, presence = torch.from_numpy(columns).to(scores.device)
+    repetition, frequency, presence = (
+        torch.from_numpy(np.repeat(np.array(column, np.float32), sizes)).to(scores.device)
+        for column in zip(*factors, strict=True)
+    )
     count = _join(counts, scores.device)
     flat, place = scores.view(-1), _join(places, scores.device)
-    old = flat[place]
+    old = flat.index_select(0, place)
     new = torch.where(old < 0, old * repetition, old / repetition)
-    flat[place] = new - count * frequency - (count > 0) * presence
+    flat.index_copy_(0, place, new - count * frequency - (count > 0) * presence)
 
 
 def _mask(scores: Tensor, rows: Sequence[SamplerRow]) -> None:

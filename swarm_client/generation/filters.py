@@ -14,9 +14,11 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from swarm_client.generation.candidates import likeliest_tokens
+from swarm_client.generation.draws import draw, total_mass
 from swarm_client.generation.parameters import SamplingParameters
 
-_MIN_CANDIDATES: Final = 64
+_MIN_CANDIDATES: Final = 128
 _MAX_CANDIDATES: Final = 1024
 _MIN_TEMPERATURE: Final = 1e-6  # float32 cannot divide by much less
 
@@ -66,8 +68,11 @@ class FilterColumns:
         """How many of the likeliest tokens are worth a try: one more than the largest small k."""
         small = self.top_k[self.top_k < _MAX_CANDIDATES]
         largest = int(small.max()) if len(small) else 0
-        has_other = bool((self.top_k == self.vocab_size).any())
-        wanted = _MAX_CANDIDATES if has_other else max(_MIN_CANDIDATES, largest + 1)
+        return min(max(_MIN_CANDIDATES, largest + 1), self.vocab_size)
+
+    def more_candidates(self, num_candidates: int) -> int:
+        """Return how many to try when those were not enough for a row; in the end all."""
+        wanted = _MAX_CANDIDATES if num_candidates < _MAX_CANDIDATES else self.vocab_size
         return min(wanted, self.vocab_size)
 
     def of_rows(self, indexes: Tensor) -> "FilterColumns":
@@ -88,23 +93,6 @@ class Drawn(NamedTuple):
     is_settled: Tensor
 
 
-def draw(weights: Tensor, uniforms: Tensor) -> Tensor:
-    """Return one index per row, with probability in proportion to its weight.
-
-    Args:
-        weights: float64 `[num_rows, num_choices]`, not negative, not all zero.
-        uniforms: float64 `[num_rows]` in [0, 1); decides the row's choice.
-    """
-    cumulative = weights.cumsum(dim=-1)
-    total = cumulative[:, -1:].contiguous()
-    target = uniforms.unsqueeze(1) * total
-    # Weights of zero make flat stretches; "right" steps over them to the next real choice, and a
-    # target that was rounded up to the whole mass still means the last real one.
-    choice = torch.searchsorted(cumulative, target, right=True)
-    last = torch.searchsorted(cumulative, total)
-    return torch.minimum(choice, last).squeeze(1)
-
-
 def draw_filtered(
     scaled: Tensor, columns: FilterColumns, uniforms: Tensor, num_candidates: int
 ) -> Drawn:
@@ -116,7 +104,7 @@ def draw_filtered(
         columns: of the same rows.
         num_candidates: how many of the likeliest tokens to look at.
     """
-    scores, token_ids = _likeliest(scaled, num_candidates)
+    scores, token_ids = likeliest_tokens(scaled, num_candidates)
     weights = scores.double().exp()
     keeps = scores >= scores.gather(1, (columns.top_k - 1).clamp(max=num_candidates - 1))
     kept_mass = (weights * keeps).sum(dim=-1, keepdim=True)
@@ -136,23 +124,9 @@ def draw_filtered(
     return Drawn(token_ids.gather(1, choice.unsqueeze(1)).squeeze(1), is_settled.squeeze(1))
 
 
-def _likeliest(scaled: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:
-    """Return scores and ids, `[num_rows, num_candidates]`, by falling score, then rising id.
-
-    A fixed order of equals makes a row's choice independent of how many candidates there are.
-    """
-    if num_candidates == scaled.shape[1]:
-        scores, token_ids = scaled.sort(dim=-1, descending=True, stable=True)
-        return scores, token_ids
-    _, token_ids = scaled.topk(num_candidates, dim=-1, sorted=False)
-    token_ids = token_ids.sort(dim=-1).values
-    scores, order = scaled.gather(1, token_ids).sort(dim=-1, descending=True, stable=True)
-    return scores, token_ids.gather(1, order)
-
-
 def _total_mass(scaled: Tensor, columns: FilterColumns) -> Tensor:
     """Return the mass of the whole vocabulary, `[num_rows, 1]`, if any row's top-p needs it."""
     needs_it = (columns.top_k == columns.vocab_size) & columns.top_p.isfinite()
     if not bool(needs_it.any()):
         return torch.ones_like(columns.top_p)
-    return scaled.exp().sum(dim=-1, keepdim=True, dtype=torch.float64)
+    return total_mass(scaled.exp())

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from swarm_client.generation.adjustments import adjust_scores
-from swarm_client.generation.filters import FilterColumns, draw, draw_filtered
+from swarm_client.generation.candidates import likeliest_token
+from swarm_client.generation.draws import draw_from_all
+from swarm_client.generation.filters import FilterColumns, draw_filtered
 from swarm_client.generation.sampler_row import SamplerRow
 
 _Chooser: TypeAlias = Callable[[Tensor, Sequence[SamplerRow]], list[int]]
@@ -51,10 +53,7 @@ def _split(
 
 
 def _likeliest(scores: Tensor) -> list[int]:
-    """Return the token with the largest score of each row; the first of several."""
-    if scores.device.type == "cpu":  # numpy's search is vectorised: 0.14 ms for 32 x 32000, not 2
-        return _to_list(torch.from_numpy(scores.numpy().argmax(axis=-1)))
-    return _to_list(scores.argmax(dim=-1))
+    return _to_list(likeliest_token(scores))
 
 
 def _sample(scores: Tensor, rows: Sequence[SamplerRow]) -> list[int]:
@@ -63,22 +62,28 @@ def _sample(scores: Tensor, rows: Sequence[SamplerRow]) -> list[int]:
     uniforms = torch.tensor(
         [row.random.random() for row in rows], dtype=torch.float64, device=scores.device
     )
-    # In this scale the likeliest token is at 0, and no temperature overflows.
-    scaled = (scores - scores.amax(dim=-1, keepdim=True)) / columns.temperature
+    # In this scale the likeliest token is at 0, and no temperature overflows. Dividing in place
+    # takes a fifth of the time: new memory of this size comes from the system.
+    scaled = (scores - scores.amax(dim=-1, keepdim=True)).div_(columns.temperature)
     tokens = torch.empty(len(rows), dtype=torch.int64, device=scores.device)
     free = columns.keeps_all.nonzero().squeeze(1)
     if len(free):
-        tokens[free] = draw(scaled[free].double().exp(), uniforms[free])
+        tokens[free] = draw_from_all(_take(scaled, free).exp(), uniforms[free])
     pending = (~columns.keeps_all).nonzero().squeeze(1)
     num_candidates = columns.of_rows(pending).num_candidates
     while len(pending):
         drawn = draw_filtered(
-            scaled[pending], columns.of_rows(pending), uniforms[pending], num_candidates
+            _take(scaled, pending), columns.of_rows(pending), uniforms[pending], num_candidates
         )
         tokens[pending] = drawn.tokens
         pending = pending[~drawn.is_settled]
-        num_candidates = scores.shape[1]
+        num_candidates = columns.more_candidates(num_candidates)
     return _to_list(tokens)
+
+
+def _take(scores: Tensor, indexes: Tensor) -> Tensor:
+    """Return some rows, without a copy if they are all."""
+    return scores if len(indexes) == len(scores) else scores[indexes]
 
 
 def _to_list(tokens: Tensor) -> list[int]:

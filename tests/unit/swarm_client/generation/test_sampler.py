@@ -18,7 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from swarm_client.generation.filters import draw
+from swarm_client.generation.draws import draw
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_client.generation.sampler import sample_tokens
 from swarm_client.generation.sampler_row import SamplerRow
