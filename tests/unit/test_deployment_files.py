@@ -53,8 +53,8 @@ def substitute(text: str, variables: dict[str, str]) -> str:
 
 
 def test_compose_has_every_part_of_a_swarm(compose: dict[str, Any]) -> None:
-    """Redis, a bootstrap, two servers and the gateway."""
-    assert set(compose["services"]) == {"redis", *PEERS}
+    """Redis, a bootstrap, two servers and the gateway; and what watches them."""
+    assert set(compose["services"]) == {"redis", *PEERS, "prometheus", "grafana"}
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -84,12 +84,13 @@ def test_every_service_runs_without_privileges(compose: dict[str, Any]) -> None:
         assert service["read_only"] is True
 
 
-def test_only_the_gateway_is_published_and_only_on_loopback(compose: dict[str, Any]) -> None:
+def test_only_gateway_and_dashboard_are_published_and_only_on_loopback(compose: dict[str, Any]) -> None:
     """Whoever wants more must write it down."""
     ports = {name: s["ports"] for name, s in compose["services"].items() if "ports" in s}
 
     assert {name: [substitute(port, {}) for port in p] for name, p in ports.items()} == {
-        "gateway": ["127.0.0.1:8000:8000"]
+        "gateway": ["127.0.0.1:8000:8000"],
+        "grafana": ["127.0.0.1:3000:3000"],
     }
 
 
@@ -114,7 +115,8 @@ def test_every_volume_is_declared_and_each_identity_has_its_own(compose: dict[st
     mounts = {name: s["volumes"] for name, s in compose["services"].items()}
 
     states = [m.split(":")[0] for mount in mounts.values() for m in mount if "/srv/state" in m]
-    assert {m.split(":")[0] for mount in mounts.values() for m in mount} == set(compose["volumes"])
+    named = {m.split(":")[0] for mount in mounts.values() for m in mount if m[0] != "."}
+    assert named == set(compose["volumes"])
     assert len(states) == len(set(states)) == len(PEERS)
 
 
