@@ -70,8 +70,7 @@ class Archive:
         if journal.lease is None:
             journal.note_stored(0)
             if monotonic() >= self._away_until:
-                async with self._storing:
-                    await self._try([record])
+                await self._try([record])  # no batch has it yet, so none can overtake this
         self._records[journal.id] = record
 
     def find_whole(self, journal_id: str, owner: str) -> Journal | None:
@@ -120,18 +119,24 @@ class Archive:
     async def _try(self, records: Sequence[_Record]) -> None:
         """Store what is new; when the store is away, a later call sends it again."""
         try:
-            for record in records:
-                if record.journal.lease is None:
-                    await self._create(record)
-            leased = [record for record in records if record.journal.lease is not None]
-            if leased:
-                await self._extend(leased)
+            lost = await self._store_once(records)
+            await self._store_once(lost)  # what the store has lost is put there again at once
         except StateUnavailableError as error:
             self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
             self._away_until = monotonic() + self._pause_s
             log.warning("journals_not_stored", num=len(records), reason=error.reason)
         else:
             self._pause_s = self._away_until = 0.0
+
+    async def _store_once(self, records: Sequence[_Record]) -> list[_Record]:
+        """Put there what the store does not have, extend the rest; return what it has lost."""
+        new = [record for record in records if record.journal.lease is None]
+        for record in new:
+            await self._create(record)
+        behind = [record for record in records if _needs_extension(record, is_new=record in new)]
+        if behind:
+            await self._extend(behind)
+        return [r for r in behind if r.journal.is_kept and r.journal.lease is None]
 
     async def _create(self, record: _Record) -> None:
         journal = record.journal
@@ -172,7 +177,6 @@ class Archive:
             log.warning("journal_lost_by_store")
             journal.lease = None
             journal.note_stored(0)
-            self.has_changes.set()  # it is put there again
         else:
             self._lose(record, outcome.holding)
 
@@ -193,6 +197,14 @@ class Archive:
             if index < num_over or now - record.ended_at > self._terms.keep_s:
                 log.warning("journal_dropped", num_entries=len(record.journal.entries))
                 self.forget(record.journal)
+
+
+def _needs_extension(record: _Record, *, is_new: bool) -> bool:
+    """Tell whether the store lacks entries, an end, or a sign of life of what it had before."""
+    journal = record.journal
+    if journal.lease is None:
+        return False
+    return not is_new or journal.has_pending or record.ended_at is not None
 
 
 def _is_due(record: _Record, now: float) -> bool:
