@@ -1,12 +1,12 @@
 """All settings of the gateway, checked as a whole."""
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.settings.checks import problems_of
 from app.settings.keys import KeySettings
 from app.settings.limits import LimitSettings
 from app.settings.lists import Secrets, Texts
@@ -163,51 +163,8 @@ class Settings(BaseSettings):
         return bool(self.api_keys) or self.keys.file is not None
 
     @model_validator(mode="after")
-    def _check_public_bind(self) -> Self:
-        if not self.needs_keys and not _is_loopback(self.host):
-            raise ValueError(
-                f"listening on {self.host} would open the gateway to everybody: set "
-                "SWARMGATE_API_KEYS or SWARMGATE_KEYS__REQUIRED, or listen on 127.0.0.1"
-            )
+    def _check_together(self) -> Self:
+        problems = problems_of(self)
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
-
-    @model_validator(mode="after")
-    def _check_keys(self) -> Self:
-        has_keys = bool(self.api_keys) or self.keys.file is not None
-        if self.keys.required is False and has_keys:
-            raise ValueError("SWARMGATE_KEYS__REQUIRED is false, but there are keys")
-        if self.needs_keys and not has_keys and self.redis_url is None:
-            raise ValueError(
-                "keys are required, but there are none: set SWARMGATE_API_KEYS, "
-                "SWARMGATE_KEYS__FILE or SWARMGATE_REDIS_URL"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_workers(self) -> Self:
-        if self.workers > 1 and self.redis_url is None:
-            raise ValueError(
-                f"{self.workers} workers share streams, conversations and limits through Redis: "
-                "set SWARMGATE_REDIS_URL, or run one worker"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_dht_prefix(self) -> Self:
-        if self.dht_prefix is not None and len(self.models) > 1:
-            raise ValueError("SWARMGATE_DHT_PREFIX can be set only when one model is offered")
-        return self
-
-    @model_validator(mode="after")
-    def _check_api_keys(self) -> Self:
-        for name, keys in (("API_KEYS", self.api_keys), ("ADMIN_KEYS", self.admin_keys)):
-            if any(len(key.get_secret_value()) < 8 for key in keys):
-                raise ValueError(f"an API key in SWARMGATE_{name} has fewer than 8 characters")
-        return self
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

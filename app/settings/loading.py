@@ -1,19 +1,26 @@
-"""Reads the settings from the environment, and says what is wrong with them."""
+"""Reads the settings from the environment, and says everything that is wrong with them at once."""
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
+from app.settings.checks import problems_of
 from app.settings.gateway import ENV_PREFIX, Settings
 from swarm_protocol.errors import SwarmError
 
 
 class SettingsError(SwarmError):
-    """The settings do not fit; the message has one sentence per problem."""
+    """The settings do not fit; `problems` has a sentence each, and the message has all of them."""
 
     code = "bad_settings"
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        is_one = len(self.problems) == 1
+        heading = () if is_one else (f"{len(self.problems)} settings do not fit:",)
+        super().__init__("\n  ".join((*heading, *self.problems)))
 
 
 def load_settings(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
@@ -24,15 +31,22 @@ def load_settings(environ: Mapping[str, str] = os.environ, **given: Any) -> Sett
         given: as parsed from a command line; `Any`, because they are checked here.
 
     Raises:
-        SettingsError: a value does not fit, or a `SWARMGATE_…` name is none of ours.
+        SettingsError: values do not fit, alone or together, or names are none of ours.
     """
-    unknown = unknown_names(environ)
-    if unknown:
-        raise SettingsError(f"unknown settings: {', '.join(unknown)}")
+    problems = [f"{name} is no setting of this gateway" for name in unknown_names(environ)]
     try:
-        return Settings(**given)
-    except (ValidationError, ValueError) as error:
-        raise SettingsError(_sentences(error)) from error
+        settings = _read(given)
+    except ValidationError as error:
+        wrong = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
+        problems += _sentences(error)
+        problems += _problems_besides(given, wrong)
+    except ValueError as error:  # a value that should be JSON
+        problems.append(str(error))
+    else:
+        problems += problems_of(settings)
+    if problems:
+        raise SettingsError(problems)
+    return Settings(**given)
 
 
 def unknown_names(names: Iterable[str]) -> list[str]:
@@ -47,13 +61,33 @@ def unknown_names(names: Iterable[str]) -> list[str]:
     )
 
 
-def _sentences(error: Exception) -> str:
+class _Unchecked(Settings):
+    """Settings each of which fits by itself."""
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        return self
+
+
+def _read(given: Mapping[str, Any]) -> Settings:
+    return _Unchecked(**given)
+
+
+def _problems_besides(given: Mapping[str, Any], wrong: set[str]) -> list[str]:
+    """Return what is wrong with the others together, with defaults in place of wrong ones."""
+    fields = Settings.model_fields
+    defaults = {name: fields[name].get_default() for name in wrong if name in fields}
+    try:
+        return problems_of(_read({**given, **defaults}), wrong=wrong)
+    except ValueError:  # a name that is no field: it has its sentence already
+        return []
+
+
+def _sentences(error: ValidationError) -> list[str]:
     """Name each setting with what was expected. Values stay out: one may be a secret."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    parts = []
+    sentences = []
     for problem in error.errors(include_url=False, include_input=False):
         place = "__".join(str(step) for step in problem["loc"] if isinstance(step, str))
         name = f"{ENV_PREFIX}{place.upper()}: " if place else ""
-        parts.append(f"{name}{problem['msg'].removeprefix('Value error, ')}")
-    return "; ".join(parts)
+        sentences.append(f"{name}{problem['msg'].removeprefix('Value error, ')}")
+    return sentences

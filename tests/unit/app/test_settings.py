@@ -1,7 +1,9 @@
 """Settings: where they come from, and what is refused."""
 
+import re
+
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from app.settings import Settings, SettingsError, load_settings, unknown_names
 
@@ -45,7 +47,7 @@ def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch
 
 def test_unknown_names_refuse_to_start_and_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A typing error must not be a default."""
-    with pytest.raises(SettingsError, match="unknown settings: SWARMGATE_PROT"):
+    with pytest.raises(SettingsError, match="SWARMGATE_PROT is no setting"):
         load_settings({"SWARMGATE_PROT": "1", "HOME": "/"})
 
     _set(monkeypatch, LIMITS__MAX="1")
@@ -118,3 +120,59 @@ def test_several_workers_need_a_redis() -> None:
         load_settings(workers=2)
 
     assert load_settings(workers=2, redis_url="redis://127.0.0.1:1").workers == 2
+
+
+def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody wants to start a gateway five times to hear of five mistakes."""
+    _set(monkeypatch, PORT="70000", LIMITS__MAX_GENERATIONS="0", ORIGINS="chat.example.org")
+
+    with pytest.raises(SettingsError) as raised:
+        load_settings(
+            {"SWARMGATE_PROT": "1"}, host="0.0.0.0", workers=2, models="a,b", dht_prefix="p"
+        )
+
+    told = [problem.partition(" ")[0].rstrip(":") for problem in raised.value.problems]
+    assert told == [
+        "SWARMGATE_PROT",
+        "SWARMGATE_PORT",
+        "SWARMGATE_LIMITS__MAX_GENERATIONS",
+        "listening",
+        "2",
+        "SWARMGATE_DHT_PREFIX",
+        "SWARMGATE_ORIGINS",
+    ]
+    assert str(raised.value).startswith("7 settings do not fit:\n  SWARMGATE_PROT")
+
+
+def test_setting_that_is_wrong_by_itself_is_not_blamed_twice() -> None:
+    """What depends on it cannot be known."""
+    with pytest.raises(SettingsError) as raised:
+        load_settings({}, host="0.0.0.0", api_keys=5)
+
+    assert [problem.partition(":")[0] for problem in raised.value.problems] == [
+        "SWARMGATE_API_KEYS"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"origins": "chat.example.org"}, "SWARMGATE_ORIGINS: expected e.g. https"),
+        ({"origins": "*"}, "SWARMGATE_ORIGINS"),
+        ({"origins": "https://a.example/path"}, "SWARMGATE_ORIGINS"),
+        ({"models": "a/b,a/b"}, "names a/b 2 times"),
+        ({"initial_peers": "10.0.0.1:31337"}, "SWARMGATE_INITIAL_PEERS: a multiaddr"),
+        ({"redis_url": "localhost:6379"}, "SWARMGATE_REDIS_URL must begin with"),
+        ({"tracing": {"endpoint": "collector:4318"}}, "SWARMGATE_TRACING__ENDPOINT"),
+    ],
+)
+def test_texts_with_a_form_are_looked_at(given: dict[str, object], sentence: str) -> None:
+    """Better at start than at the first request."""
+    with pytest.raises(SettingsError, match=re.escape(sentence)):
+        load_settings({}, **given)
+
+
+def test_settings_made_in_code_are_checked_as_well() -> None:
+    """Whoever builds an app without `load_settings` is told, too."""
+    with pytest.raises(ValidationError, match="would open the gateway to everybody"):
+        Settings(host="0.0.0.0")
