@@ -107,11 +107,9 @@ def draw_filtered(
     scores, token_ids = likeliest_tokens(scaled, num_candidates)
     weights = scores.double().exp()
     keeps = scores >= scores.gather(1, (columns.top_k - 1).clamp(max=num_candidates - 1))
-    kept_mass = (weights * keeps).sum(dim=-1, keepdim=True)
-    if num_candidates < columns.vocab_size:
-        kept_mass = torch.where(
-            columns.top_k < columns.vocab_size, kept_mass, _total_mass(scaled, columns)
-        )
+    has_top_k = columns.top_k < columns.vocab_size
+    mass_of_k = (weights * keeps).sum(dim=-1, keepdim=True)
+    kept_mass = torch.where(has_top_k, mass_of_k, _total_mass(scaled, columns))
     mass_before = weights.cumsum(dim=-1) - weights
     keeps &= mass_before < columns.top_p * kept_mass
     keeps &= scores >= columns.min_score
