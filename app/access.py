@@ -29,6 +29,7 @@ _EXACT: Final = {
     "/": _PUBLIC,
     "/health/live": _PUBLIC,
     "/health/ready": _PUBLIC,
+    "/openapi.json": _PUBLIC,
     "/metrics": Access(surface=KeySurface.STATUS),
     "/api/v1/swarm": Access(surface=KeySurface.STATUS),
     "/api/v1/generate": Access(surface=KeySurface.PETALS),

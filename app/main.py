@@ -18,6 +18,7 @@ from app.api.anthropic.errors import MESSAGES_PATH
 from app.api.openai_chat import chat_endpoint
 from app.api.openai_completions import completions_endpoint
 from app.api.openai_embeddings import Embeddings
+from app.api.openapi import document
 from app.api.pages import STATIC_DIRECTORY, Pages
 from app.api.petals_v1 import PetalsV1
 from app.api.petals_v2 import petals_v2
@@ -137,6 +138,7 @@ def _add_routes(app: FastAPI, pages: Pages) -> None:
         tokens.router,
         messages.router,
         stored.router,
+        document.router,
     ):
         app.include_router(router)
     app.add_api_websocket_route(PETALS_V2_PATH, petals_v2)

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/api/v1/admin/keys")
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Rotation(BaseModel):
+class KeyRotation(BaseModel):
     """How a key is replaced."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +53,7 @@ async def revoke_key(request: Request, key_id: str) -> Response:
 @router.post("/{key_id}/rotate")
 async def rotate_key(request: Request, key_id: str) -> Response:
     """Give a key a new secret; the answer has its text."""
-    rotation = await _read(request, _Rotation)
+    rotation = await _read(request, KeyRotation)
     new = await _registry(request).rotate(key_id, grace_s=rotation.grace_s)
     return json_response(new_key_facts(new))
 

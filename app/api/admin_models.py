@@ -16,7 +16,7 @@ from app.workers.offer import SharedOffer
 router = APIRouter(prefix="/api/v1/admin/models")
 
 
-class _Addition(BaseModel):
+class ModelAddition(BaseModel):
     """A model to offer: a directory, or `organization/name@revision` of the hub."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +43,7 @@ async def list_models(request: Request) -> Response:
 @router.post("")
 async def add_model(request: Request) -> Response:
     """Load a model; this worker offers it from the answer on, the others a little later."""
-    addition = validate(_Addition, parse_json_object(await request.body()))
+    addition = validate(ModelAddition, parse_json_object(await request.body()))
     offer = _offer(request)
     model = await offer.add(addition.source, addition.dht_prefix)
     return json_response(_facts(offer, model), status=201)

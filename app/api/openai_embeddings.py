@@ -3,17 +3,17 @@
 from base64 import b64encode
 from collections.abc import Mapping
 from struct import pack
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
 from app.admission import CallerLeftError
 from app.api.bodies import parse_json_object, read_body, validate
 from app.api.generation import SwarmNews
 from app.api.openai_completions import check_tokens
-from app.api.openai_fields import name_fields, read_prompts
+from app.api.openai_fields import PromptInput, name_fields
 from app.api.replies import send_error, send_json
 from app.context import caller_of, context_of
 from app.errors import BadRequestError, UnsupportedFieldError
@@ -30,7 +30,7 @@ class EmbeddingFields(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     model: str = Field(max_length=1000)
-    input: Annotated[list[str | list[int]], PlainValidator(read_prompts)]
+    input: PromptInput
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
 

@@ -77,6 +77,14 @@ def read_prompts(value: object) -> list[str | list[int]]:
     )
 
 
+PromptInput = Annotated[
+    list[str | list[int]],
+    PlainValidator(
+        read_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]
+    ),
+]
+
+
 Count = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 NumLogprobs = Annotated[int, Field(ge=0, le=MAX_LOGPROBS)]
 
@@ -199,7 +207,7 @@ class ChatFields(CompletionFields, ToolUseFields):
 class TextFields(CompletionFields):
     """The body of `POST /v1/completions`. `prompt` is one text, the tokens of one, or several."""
 
-    prompt: Annotated[list[str | list[int]], PlainValidator(read_prompts)]
+    prompt: PromptInput
     logprobs: NumLogprobs | None = None
 
     @property

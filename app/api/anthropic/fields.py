@@ -51,7 +51,9 @@ def _read_block(block: object) -> str:
     return text
 
 
-Content = Annotated[str, PlainValidator(_read_content)]
+Content = Annotated[
+    str, PlainValidator(_read_content, json_schema_input_type=str | list[dict[str, Any]])
+]
 
 
 class Turn(BaseModel):

@@ -1,7 +1,7 @@
 """Fields of the Responses dialect, and their translation into what the engine takes."""
 
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
@@ -32,6 +32,9 @@ _UNSUPPORTED: Final[Mapping[str, tuple[object, ...]]] = {
     "context_management": ([],),
     "modalities": (["text"],),
 }
+
+
+_Input = str | Annotated[list[dict[str, Any]], Field(min_length=1)]
 
 
 def _read_input(value: object) -> list[ChatMessage]:
@@ -78,7 +81,7 @@ class ResponseFields(SamplingFields):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
     model: str = Field(max_length=1000)
-    input: Annotated[list[ChatMessage], PlainValidator(_read_input)]
+    input: Annotated[list[ChatMessage], PlainValidator(_read_input, json_schema_input_type=_Input)]
     instructions: str | None = None
     previous_response_id: str | None = Field(default=None, max_length=100)
     max_output_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None

@@ -12,7 +12,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.harness.asgi_callers import RequestCaller, SocketCaller
 
-PUBLIC = {"/", "/health/live", "/health/ready", "/static/{path:path}"}
+PUBLIC = {"/", "/health/live", "/health/ready", "/openapi.json", "/static/{path:path}"}
 SETTINGS = Settings(api_keys=(SecretStr("a-long-key"),))
 
 
