@@ -15,6 +15,8 @@ from app.main import create_app
 from app.settings import Settings
 from app.state.memory import MemoryStateStore
 from app.web_server import serve_gateway
+from app.workers.colleagues import Colleagues
+from app.workers.offer import SharedOffer
 from tests.integration.app.inference.swarm import Swarm, swarm_of
 
 
@@ -75,5 +77,8 @@ async def listening_gateway(
 async def _parts_of(model: Path) -> AsyncIterator[tuple[Gateway, Swarm]]:
     async with swarm_of(model) as swarm:
         node = swarm.network.node("address-of-the-gateway")
-        yield Gateway(node, swarm.engine, MemoryStateStore()), swarm
+        store = MemoryStateStore()
+        offer = SharedOffer(swarm.engine, Colleagues(store.board), drain_s=5)
+        async with offer.following():
+            yield Gateway(node, swarm.engine, store, offer), swarm
         await node.close()
