@@ -109,7 +109,8 @@ class ScriptedModel:
     chat_defaults: SamplingParameters = field(default_factory=SamplingParameters)
     canary: ScriptedCanary = field(default_factory=ScriptedCanary)
     chat_style: ChatStyle = field(default_factory=ChatStyle)
-    tools: Sequence[ChatTool] = ()  # of the last chat
+    messages: Sequence[ChatMessage] = ()  # of the last chat, and its tools
+    tools: Sequence[ChatTool] = ()
     constraints: list[tuple[OutputConstraint, str]] = field(default_factory=list)  # with tenants
 
     async def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
@@ -135,7 +136,7 @@ class ScriptedModel:
         """Return all contents, one after the other."""
         if messages[-1].role == "assistant":
             raise TemplateError("the last message must not be the assistant's")
-        self.tools = tools
+        self.messages, self.tools = messages, tools
         return "".join(message.content for message in messages)
 
     async def decode(self, token_ids: Sequence[int]) -> str:
