@@ -10,7 +10,7 @@ from swarm_protocol.identifiers import BlockRange
 from tests.harness.churn_client import ChurnClient
 from tests.harness.churn_gaps import quantile
 from tests.harness.churn_swarm import ChurnSwarm
-from tests.harness.churn_trials import run_trial
+from tests.harness.churn_trials import run_trial, run_undisturbed
 from tests.harness.killing import AfterTokens, Force, Kill, Trial, Victim
 
 _NUM_TOKENS = 16
@@ -30,9 +30,10 @@ async def measure_history(
             kill = Kill(stage, Victim.ACTIVE, Force.BOTH, _STRIKE)
             trial = Trial(number, False, (kill,))
             prefills[length].append(await prefill_s(client, swarm.spans[stage], length))
-            outcome = await run_trial(
-                swarm, client, trial, prompt_tokens=prompt_tokens, num_tokens=_NUM_TOKENS
+            usual = await run_undisturbed(
+                client, trial, prompt_tokens=prompt_tokens, num_tokens=_NUM_TOKENS
             )
+            outcome = await run_trial(swarm, client, trial, usual, prompt_tokens=prompt_tokens)
             assert outcome.is_recovered, outcome
             gaps[length].append(outcome.gap_s)
             await asyncio.to_thread(swarm.restore)

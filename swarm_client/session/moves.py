@@ -11,7 +11,8 @@ Nothing is lost when it fails: the session goes on where it is.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -148,6 +149,7 @@ class Moves:
         self._run = run
         self._move: _Move | None = None
         self._next_look_at = 0.0
+        self._num_tries: Counter[Hop] = Counter()
 
     @property
     def is_under_way(self) -> bool:
@@ -159,11 +161,13 @@ class Moves:
         if now < self._next_look_at or self._move is not None:
             return
         self._next_look_at = now + self._look_s
-        for hop in hops:
-            reason = self._reason_to_leave(hop, num_rows, now)
-            if reason is not None:
-                self._move = _Move(hop, reason, num_rows, self._replay, self._run)
-                return
+        movable = [hop for hop in hops if _can_be_moved(hop)]
+        if (hop := self._leaving(movable)) is not None:
+            self._num_tries[hop.session.hop] += 1
+            self._move = _Move(hop, "leaving", num_rows, self._replay, self._run)
+        elif (hop := self._slow(movable, num_rows, now)) is not None:
+            self._slow_hops.left(hop.session.hop, now)
+            self._move = _Move(hop, "slow", num_rows, self._replay, self._run)
 
     async def take(self, hops: SessionHops, num_rows: int) -> Moved | None:
         """Before a step: return the hop to be replaced, and by whom, if others are ready."""
@@ -184,19 +188,19 @@ class Moves:
                 self._elsewhere.release_move()
             await move.drop()
 
-    def _reason_to_leave(self, hop: SessionHop, num_rows: int, now: float) -> Reason | None:
-        """Return why a hop must be moved now.
+    def _leaving(self, hops: Iterable[SessionHop]) -> SessionHop | None:
+        """Return a hop whose server is about to stop: each in turn, if others are not to be had.
 
-        A server that stops is left by all sessions at once, a slow one by one after the other.
+        All sessions leave it at once.
         """
-        if not hop.is_usable or not hop.history.is_complete or hop.history.num_steps == 0:
-            return None
-        one = hop.session.hop
-        if self._elsewhere.is_leaving(one.peer):
-            return "leaving"  # others may be known only when they are looked up
-        if self._is_slow(hop, num_rows, now) and self._elsewhere.claim_move():
-            self._slow_hops.left(one, now)
-            return "slow"
+        leaving = [hop for hop in hops if self._elsewhere.is_leaving(hop.session.hop.peer)]
+        return min(leaving, key=lambda hop: self._num_tries[hop.session.hop], default=None)
+
+    def _slow(self, hops: Iterable[SessionHop], num_rows: int, now: float) -> SessionHop | None:
+        """Return a hop whose server is slow, if no other session leaves one just now."""
+        for hop in hops:
+            if self._is_slow(hop, num_rows, now) and self._elsewhere.claim_move():
+                return hop
         return None
 
     def _is_slow(self, hop: SessionHop, num_rows: int, now: float) -> bool:
@@ -205,3 +209,8 @@ class Moves:
             return False
         elsewhere_s = self._elsewhere.time_elsewhere_s(hop.session.hop, num_rows)
         return self._slow_hops.is_to_be_left(hop.session.hop, usual_s, elsewhere_s, now)
+
+
+def _can_be_moved(hop: SessionHop) -> bool:
+    """Tell whether others can be brought to where a hop is."""
+    return hop.is_usable and hop.history.is_complete and hop.history.num_steps > 0

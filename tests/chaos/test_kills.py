@@ -5,7 +5,7 @@ import torch
 
 from tests.harness.churn_client import churn_client
 from tests.harness.churn_swarm import ChurnSwarm
-from tests.harness.churn_trials import run_trial
+from tests.harness.churn_trials import run_trial, run_undisturbed
 from tests.harness.killing import Trial, plan_trials
 from tests.harness.programs import DEMO_MODEL
 
@@ -24,7 +24,8 @@ async def test_no_token_changes_whoever_is_killed_in_whatever_moment(
 ) -> None:
     """Six seeded kills; greedy and sampled; and nobody waits for the end of a step's time."""
     async with churn_client(DEMO_MODEL, swarm.maddr, dtype=torch.float32) as client:
-        outcome = await run_trial(swarm, client, trial, prompt_tokens=100, num_tokens=NUM_TOKENS)
+        usual = await run_undisturbed(client, trial, prompt_tokens=100, num_tokens=NUM_TOKENS)
+        outcome = await run_trial(swarm, client, trial, usual, prompt_tokens=100)
 
     assert outcome.num_struck == len(trial.kills)
     assert outcome.is_recovered, outcome

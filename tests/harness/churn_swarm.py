@@ -116,6 +116,11 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
             if replica.stage == stage and replica.peer not in self.struck | {active}
         )
 
+    @property
+    def stages_short(self) -> set[int]:
+        """Stages of which a server was struck."""
+        return {one.stage for one in self.replicas.values() if one.peer in self.struck}
+
     def strike(self, replica: Replica, force: Force) -> None:
         """Kill a server; returns at once."""
         self.struck.add(replica.peer)

@@ -99,13 +99,24 @@ class Executioner:
         return next(hop.peer for hop in self._session.route if first_block in hop.blocks)
 
 
+async def run_undisturbed(
+    client: ChurnClient, trial: Trial, *, prompt_tokens: int, num_tokens: int
+) -> Generation:
+    """Make the tokens of a trial, in which nobody is killed."""
+    prompt = client.prompt(trial.seed, prompt_tokens)
+    return await client.generate(prompt, num_tokens, seed=trial.seed if trial.do_sample else None)
+
+
 async def run_trial(
-    swarm: ChurnSwarm, client: ChurnClient, trial: Trial, *, prompt_tokens: int, num_tokens: int
+    swarm: ChurnSwarm, client: ChurnClient, trial: Trial, usual: Generation, *, prompt_tokens: int
 ) -> Outcome:
-    """Carry out one trial; all servers must be there. Those it has struck are not restored."""
+    """Carry out one trial, and compare it with the undisturbed run.
+
+    All servers must be there of the stages that it strikes; those it has struck are not restored.
+    """
     prompt = client.prompt(trial.seed, prompt_tokens)
     seed = trial.seed if trial.do_sample else None
-    usual = await client.generate(prompt, num_tokens, seed=seed)
+    num_tokens = len(usual.tokens)
     executioner = Executioner(swarm, trial, usual)
     made = Generation((), ())
     error = None

@@ -11,6 +11,8 @@ from typing import Final, TypeAlias
 
 _MAX_PREFILL_FRACTION: Final = 1.2
 _MAX_DELAY_MS: Final = 150.0
+_NUM_SEEDS: Final = 5
+"""Of prompts and samplings: trials with the same one share an undisturbed run."""
 
 
 class Victim(Enum):
@@ -124,7 +126,7 @@ def plan_trials(seed: int, *, num_kills: int, num_stages: int, num_tokens: int) 
             Kill(stage, Victim.ACTIVE, _force(random), AfterKill(random.uniform(0, _MAX_DELAY_MS)))
             for stage in stages[1:]
         ]
-        trials.append(Trial(len(trials), random.random() < 0.5, tuple(kills)))
+        trials.append(Trial(len(trials) % _NUM_SEEDS, random.random() < 0.5, tuple(kills)))
         num_left -= num_here
     return trials
 

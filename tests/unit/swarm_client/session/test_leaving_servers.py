@@ -53,6 +53,14 @@ async def test_two_servers_that_leave_at_once_are_left_one_after_the_other() -> 
     assert used == ["s1", "s3"]
 
 
+async def test_a_server_that_has_no_replica_holds_up_no_other_move() -> None:
+    """Whoever has one is left, and the other is used to its end."""
+    events, used = await run_steps({"s0", "s1"}, ("0:2", "2:5", "2:5"), num_steps=20)
+
+    assert [one.peer for one in events if isinstance(one, HopLost)] == ["s1"]
+    assert used == ["s0", "s2"]
+
+
 async def test_nobody_moves_while_nobody_leaves() -> None:
     """There are others, but no reason."""
     events, used = await run_steps({"s1"})
