@@ -13,7 +13,7 @@ from app.api.openai_chat import plan_messages
 from app.api.openai_completions import check_tokens
 from app.api.openai_fields import ChatFields, Message, name_fields
 from app.api.replies import json_response
-from app.context import context_of
+from app.context import caller_of, context_of
 from app.errors import BadRequestError
 from app.serving import OfferedModel
 
@@ -100,6 +100,7 @@ async def render_chat(request: Request) -> Response:
 async def _read(request: Request, fields: type[Fields]) -> tuple[Fields, OfferedModel]:
     """Return the body and the model it names. Raises SwarmError, as all of this module."""
     body = validate(fields, parse_json_object(await read_body(request.receive)))
+    caller_of(request.scope).check_model(body.model)
     return body, context_of(request.scope).gateway.engine.model(body.model)
 
 

@@ -1,7 +1,12 @@
 """Prompts as the model sees them, without a generation."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from pydantic import SecretStr
+
+from app.settings import Settings
+from app.settings.keys import KeySettings
 from tests.harness.scripted_engine import ScriptedEngine, http_client
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}]}
@@ -43,6 +48,20 @@ async def test_tokens_become_text_again() -> None:
 
     assert answer.json() == {"prompt": "\x01Hi"}
     assert answer.headers["x-swarmgate-ignored"] == "skip"
+
+
+async def test_a_key_for_other_models_sees_no_prompts_of_this_one(tmp_path: Path) -> None:
+    """Chat templates belong to the model."""
+    settings = Settings(
+        admin_keys=(SecretStr("master-key"),), keys=KeySettings(file=tmp_path / "keys.json")
+    )
+    draft = {"name": "app", "scopes": {"models": ["other"]}}
+    async with http_client(ScriptedEngine(), settings) as client:
+        admin = {"authorization": "Bearer master-key"}
+        key = (await client.post("/api/v1/admin/keys", json=draft, headers=admin)).json()["key"]
+        answer = await client.post("/tokenize", json=CHAT, headers={"x-api-key": key})
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "out_of_scope")
 
 
 @pytest.mark.parametrize(
