@@ -75,6 +75,7 @@ bench: $(INSTALLED) ## every benchmark, JSON on stdout
 	@$(BIN)/python -W ignore -m benchmarks.gateway_load
 	@for what in kills history goodput rolling; do $(BIN)/python -W ignore -m benchmarks.churn $$what || exit 1; done
 	@$(BIN)/python -W ignore -m benchmarks.links
+	@$(BIN)/python -W ignore -m benchmarks.sampler
 	@$(BIN)/python -W ignore -m benchmarks.limiter
 
 docs: $(INSTALLED) ## write the generated pages and .env.example anew
