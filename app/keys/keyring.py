@@ -16,12 +16,15 @@ from app.keys.errors import KeysUnreadableError
 from app.keys.grants import ALL_SCOPES, KeyScopes
 from app.keys.records import KeyRecord, digest_of, key_id_of
 from app.keys.store import KeyStore
+from app.state.backoff import Backoff
 from app.state.errors import StateUnavailableError
 from app.state.expiring_table import ExpiringTable
 
 log = structlog.get_logger(__name__)
 
 _MAX_KNOWN: Final = 10_000
+_FIRST_WAIT_S: Final = 0.25
+_MAX_WAIT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class StoredKeys:
         self._grace_s = max(cache_s, grace_s)
         self._clock = clock
         self._known = ExpiringTable[str, _Known](_MAX_KNOWN)
+        self._backoff = Backoff(_FIRST_WAIT_S, _MAX_WAIT_S)
 
     async def find(self, key_id: str) -> KeyRecord | None:
         """Return the record of a key.
@@ -67,14 +71,26 @@ class StoredKeys:
         if known is not None and now - known.asked_at < self._cache_s:
             return known.record
         try:
-            record = await self._store.find(key_id)
+            record = await self._ask(key_id, now)
         except (StateUnavailableError, KeysUnreadableError):
             if known is None or known.record is None:
                 raise
-            log.warning("key_not_confirmed", asked_s_ago=round(now - known.asked_at))
             return known.record
         keep_s = self._cache_s if record is None else self._grace_s
         self._known.put(key_id, _Known(record, now), expires_at=now + keep_s, now=now)
+        return record
+
+    async def _ask(self, key_id: str, now: float) -> KeyRecord | None:
+        """Ask the store, but not again and again while it does not answer."""
+        if not self._backoff.may_try(now):
+            raise StateUnavailableError("asked again later")
+        try:
+            record = await self._store.find(key_id)
+        except (StateUnavailableError, KeysUnreadableError) as error:
+            self._backoff.failed(now)
+            log.warning("keys_are_away", error=error.code)
+            raise
+        self._backoff.succeeded()
         return record
 
 

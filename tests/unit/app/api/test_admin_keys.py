@@ -79,6 +79,8 @@ async def test_key_confined_to_one_surface_and_model(client: httpx2.AsyncClient)
     assert (metrics.status_code, metrics.json()["error"]["code"]) == (403, "out_of_scope")
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "out_of_scope")
     assert await _status(client, key, KEYS) == 403
+    assert (await client.get("/v1/models", headers=headers)).json()["data"] == []
+    assert await _status(client, key, "/v1/models/demo") == 403
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,21 @@ async def test_nobody_new_is_let_in_while_the_store_is_away(stored: Stored) -> N
         await stored.key_id(new.text)
 
 
+async def test_store_that_is_away_is_not_asked_for_every_request(stored: Stored) -> None:
+    """Each would wait for it; once it answers, keys open again."""
+    new = await stored.registry.create(KeyDraft(name="one"))
+    stored.outage.is_away, stored.outage.num_asked = True, 0
+
+    for _ in range(20):
+        with pytest.raises(StateUnavailableError):
+            await stored.key_id(new.text)
+    stored.outage.is_away = False
+    stored.now += 5
+
+    assert stored.outage.num_asked == 1
+    assert await stored.key_id(new.text)
+
+
 async def test_store_is_asked_once_for_many_requests_of_one_key(stored: Stored) -> None:
     """Wrong ids, too, are remembered for `cache_s`."""
     new = await stored.registry.create(KeyDraft(name="one"))
