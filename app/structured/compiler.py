@@ -10,6 +10,7 @@ from app.inference.requests import OutputConstraint
 from app.structured.errors import (
     GrammarsUnavailableError,
     GrammarTooLargeError,
+    GrammarTooSlowError,
     InvalidGrammarError,
 )
 from app.structured.grammar_cache import RecentlyUsed
@@ -76,6 +77,8 @@ class GrammarCompiler:
         try:
             check_constraint(constraint, self._limits)
             grammar = await self._trials.try_out(constraint, tenant)
+        except GrammarTooSlowError:
+            raise  # it may be in time when it comes again
         except (InvalidGrammarError, GrammarTooLargeError) as error:
             return _Refusal(type(error), str(error))
         return await asyncio.to_thread(self._build, grammar)

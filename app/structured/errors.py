@@ -2,7 +2,8 @@
 
 SwarmError
 ├── InvalidGrammarError         the schema, pattern, choice or grammar is none that can be kept to
-├── GrammarTooLargeError        it is over a bound: bytes, depth, parts, time, memory
+├── GrammarTooLargeError        it is over a bound: bytes, depth, parts, memory
+│   └── GrammarTooSlowError         … or time
 ├── GrammarsUnavailableError    the model's tokenizer is of a kind that cannot be constrained
 ├── GrammarFailedError          it went wrong in the middle of the output
 └── CompilersBusyError          too many new grammars wait for their turn
@@ -21,6 +22,10 @@ class GrammarTooLargeError(SwarmError):
     """The constraint is over a bound; the text names it."""
 
     code = "grammar_too_large"
+
+
+class GrammarTooSlowError(GrammarTooLargeError):
+    """It was not compiled in time; on a machine that is less busy it may be."""
 
 
 class GrammarsUnavailableError(SwarmError):

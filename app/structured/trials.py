@@ -18,6 +18,7 @@ from app.structured.errors import (
     CompilersBusyError,
     GrammarsUnavailableError,
     GrammarTooLargeError,
+    GrammarTooSlowError,
     InvalidGrammarError,
 )
 from app.structured.limits import GrammarLimits
@@ -115,18 +116,11 @@ class _TrialProcess:
             GrammarsUnavailableError: it does not take this tokenizer.
         """
         definition = (await asyncio.to_thread(tokenizer.write)).encode()
-        process = cls(
-            await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                str(Path(trial_process.__file__)),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                limit=_MAX_ANSWER_BYTES,
-                env={},  # our own holds secrets
-            )
-        )
+        try:
+            process = cls(await _start_process())
+        except OSError as error:
+            log.warning("grammar_trial_not_started", reason=error.strerror)
+            raise GrammarsUnavailableError from error
         head = {
             "num_bytes": len(definition),
             "vocab_size": tokenizer.vocab_size,
@@ -158,7 +152,7 @@ class _TrialProcess:
             async with asyncio.timeout(limits.compile_s):
                 answer: dict[str, str] = await self._exchange(json.dumps(request).encode() + b"\n")
         except TimeoutError as error:
-            raise GrammarTooLargeError(
+            raise GrammarTooSlowError(
                 f"the {constraint.kind} takes longer than {limits.compile_s:g} s to compile"
             ) from error
         except (OSError, ValueError) as error:
@@ -181,6 +175,19 @@ class _TrialProcess:
         self._process.stdin.write(request)
         await self._process.stdin.drain()
         return json.loads(await self._process.stdout.readline())
+
+
+async def _start_process() -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        str(Path(trial_process.__file__)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=_MAX_ANSWER_BYTES,
+        env={},  # our own holds secrets
+    )
 
 
 def _sentence(kind: str, error: str) -> str:

@@ -6,21 +6,27 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
+from app.api.anthropic.tools import (
+    ToolChoiceFields,
+    Tools,
+    TurnContent,
+    read_block,
+    read_turn,
+    tool_wishes,
+)
+from app.api.chat_output import ChatPlan, plan_chat
 from app.api.openai_fields import name_fields
 from app.errors import BadRequestError, UnsupportedFieldError
 from app.inference.requests import ChatMessage
+from app.serving import OfferedModel
 from swarm_client.generation.parameters import SamplingParameters
 
 MAX_MESSAGES: Final = 10_000
 MAX_TOKENS: Final = 1_000_000
 _MAX_STOPS: Final = 16
-_SILENT_BLOCKS: Final = ("thinking", "redacted_thinking")
-"""Of earlier answers; a model does not read its own thoughts again."""
 
 # Field -> the values that change nothing.
 _UNSUPPORTED: Final[dict[str, tuple[object, ...]]] = {
-    "tools": ([],),
-    "tool_choice": ({"type": "none"}, {"type": "auto"}),
     "thinking": ({"type": "disabled"},),
     "output_config": ({},),
     "mcp_servers": ([],),
@@ -28,32 +34,18 @@ _UNSUPPORTED: Final[dict[str, tuple[object, ...]]] = {
 }
 
 
-def _read_content(value: object) -> str:
+def _read_system(value: object) -> str:
     """Return the text of a text, or of a list of blocks."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
         raise ValueError("expected a text or a list of content blocks")
-    return "".join(map(_read_block, value))
+    return "".join(map(read_block, value))
 
 
-def _read_block(block: object) -> str:
-    kind = block.get("type") if isinstance(block, dict) else None
-    if not isinstance(block, dict) or not isinstance(kind, str):
-        raise ValueError("expected content blocks with a type")
-    if kind in _SILENT_BLOCKS:
-        return ""
-    if kind != "text":
-        raise ValueError(f"content blocks of type {kind!r:.40} are not supported by this gateway")
-    text = block.get("text")
-    if not isinstance(text, str):
-        raise ValueError("expected a text in a content block of type text")
-    return text
-
-
-Content = Annotated[
-    str, PlainValidator(_read_content, json_schema_input_type=str | list[dict[str, Any]])
-]
+Blocks = str | list[dict[str, Any]]
+System = Annotated[str, PlainValidator(_read_system, json_schema_input_type=Blocks)]
+Content = Annotated[TurnContent, PlainValidator(read_turn, json_schema_input_type=Blocks)]
 
 
 class Turn(BaseModel):
@@ -72,7 +64,9 @@ class PromptFields(BaseModel):
 
     model: str = Field(max_length=1000)
     messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
-    system: Content | None = None
+    system: System | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoiceFields | None = None
 
     def chat(self) -> list[ChatMessage]:
         """Return the messages as the engine takes them; turns of one role in a row are one.
@@ -88,11 +82,20 @@ class PromptFields(BaseModel):
             )
         merged = [ChatMessage("system", self.system)] if self.system else []
         for turn in self.messages:
-            if merged and merged[-1].role == turn.role:
-                merged[-1] = ChatMessage(turn.role, f"{merged[-1].content}\n\n{turn.content}")
+            merged += turn.content.results
+            message = ChatMessage(turn.role, turn.content.text, turn.content.calls)
+            last = merged[-1] if merged else None
+            if not message.content and turn.content.results:
+                continue
+            if last is not None and last.role == turn.role and not last.tool_calls:
+                merged[-1] = replace(message, content=f"{last.content}\n\n{message.content}")
             else:
-                merged.append(ChatMessage(turn.role, turn.content))
+                merged.append(message)
         return merged
+
+    async def plan(self, model: OfferedModel) -> ChatPlan:
+        """Return the prompt, and what the answer looks like. Raises as `plan_chat` does."""
+        return await plan_chat(model, self.chat(), tool_wishes(self.tools, self.tool_choice))
 
     def ignored_fields(self) -> str:
         """Return the names of fields that had no effect, fit for a header.

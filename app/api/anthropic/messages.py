@@ -33,20 +33,23 @@ class MessagePlanner:
         fields = validate(MessageFields, body)
         ignored = fields.ignored_fields()
         model = context.gateway.engine.model(fields.model)
+        plan = await fields.plan(model)
         request = GenerationRequest(
             request_id=request_id,
-            prompt_ids=tuple(await model.encode_chat(fields.chat())),
+            prompt_ids=tuple(plan.prompt_ids),
             max_new_tokens=fields.max_tokens,
             sampling=fields.sampling(model.chat_defaults),
             stop=tuple(fields.stop_sequences),
             keeps_stop=True,  # so that the answer can tell which one it was
         )
+        request = plan.applied(request)
         begun = AnswerBegun(
             surface=self.surface,
             model_id=model.id,
             created_at=int(time.time()),
             includes_usage=True,
             request=with_seed(request) if fields.stream else request,
+            output=plan.output,
         )
         return AnswerPlan(begun, bool(fields.stream), ignored)
 
@@ -62,4 +65,5 @@ async def count_tokens(request: Request) -> Response:
     fields = validate(PromptFields, parse_json_object(await read_body(request.receive)))
     fields.ignored_fields()
     model = context_of(request.scope).gateway.engine.model(fields.model)
-    return json_response({"input_tokens": len(await model.encode_chat(fields.chat()))})
+    plan = await fields.plan(model)
+    return json_response({"input_tokens": len(plan.prompt_ids)})

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from app.api.answer_endpoint import AnswerEndpoint, AnswerPlan
 from app.api.bodies import validate
+from app.api.chat_output import plan_chat
 from app.api.generation import with_seed
 from app.api.openai_generation import default_new_tokens
 from app.api.responses.fields import ResponseDetails, ResponseFields
@@ -40,7 +41,8 @@ class ResponsePlanner:
         if not messages:
             raise BadRequestError("input: expected at least one message", "input")
         system = [ChatMessage("system", fields.instructions)] if fields.instructions else []
-        prompt_ids = await model.encode_chat([*system, *messages])
+        plan = await plan_chat(model, [*system, *messages])
+        prompt_ids = plan.prompt_ids
         max_tokens = fields.max_output_tokens or default_new_tokens(context, model, len(prompt_ids))
         request = fields.to_request(request_id, prompt_ids, max_new_tokens=max_tokens, model=model)
         details = ResponseDetails(
@@ -58,7 +60,8 @@ class ResponsePlanner:
             model_id=model.id,
             created_at=int(time.time()),
             includes_usage=True,
-            request=with_seed(request),
+            request=with_seed(plan.applied(request)),
+            output=plan.output,
             details=details.model_dump_json(),
         )
         return AnswerPlan(

@@ -95,7 +95,8 @@ async def test_sdk_gets_the_call_it_forces(model: Path, choice: Any) -> None:
     found = []
     for answer in (whole, streamed):
         assert answer.choices[0].finish_reason == "tool_calls"
-        (call,) = answer.choices[0].message.tool_calls or ()
+        (call,) = answer.choices[0].message.tool_calls or [None]
+        assert call is not None
         found.append((call.function.name, json.loads(call.function.arguments)))
     assert found[0] == found[1]
     assert found[0][0] == "forecast"

@@ -11,7 +11,7 @@ from tests.unit.app.api.sdk import openai_sdk
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 BODY: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}]}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
-TOOL = {"type": "function", "function": {"name": "add", "parameters": SCHEMA}}
+TOOL: Any = {"type": "function", "function": {"name": "add", "parameters": SCHEMA}}
 CALL = 'So. <tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
 
 
@@ -122,7 +122,8 @@ async def test_sdk_gets_calls_of_tools() -> None:
     choice = answer.choices[0]
     assert choice.finish_reason == "tool_calls"
     assert choice.message.content == "So."
-    (call,) = choice.message.tool_calls or ()
+    (call,) = choice.message.tool_calls or [None]
+    assert call is not None
     assert call.type == "function"
     assert (call.function.name, json.loads(call.function.arguments)) == ("add", {"a": 1})
 
@@ -140,7 +141,9 @@ async def test_sdk_streams_calls_of_tools() -> None:
     assert len(deltas) > 3
     choice = answer.choices[0]
     assert choice.finish_reason == "tool_calls"
-    (call,) = choice.message.tool_calls or ()
+    (call,) = choice.message.tool_calls or [None]
+    assert call is not None
+    assert call.type == "function"
     assert (call.function.name, json.loads(call.function.arguments)) == ("add", {"a": 1})
 
 
