@@ -26,6 +26,7 @@ from benchmarks.random_llama import LlamaShape, save_random_llama
 from benchmarks.report import print_report
 from benchmarks.swarm_processes import RunningSwarm, swarm_processes
 from swarm_client import DistributedLlamaForCausalLM
+from swarm_protocol.checkpoint import choose_dtype
 from tests.harness.programs import Program
 
 
@@ -115,11 +116,13 @@ def measure_library(model: Path, swarm: RunningSwarm, arguments: argparse.Namesp
 
 
 def _dtype_of(server: Program, arguments: argparse.Namespace) -> str:
-    """Return what a server computes in: told, measured, or else the checkpoint's."""
+    """Return what a server computes in: told, measured, or else what suits the processor."""
     if arguments.swarm_dtype != "auto":
         return str(arguments.swarm_dtype)
-    chosen = [json.loads(line)["dtype"] for line in server.lines if "cpu_dtype_chosen" in line]
-    return str(chosen[0] if chosen else arguments.dtype)
+    measured = [json.loads(line)["dtype"] for line in server.lines if "cpu_dtype_chosen" in line]
+    if measured:
+        return str(measured[0])
+    return str(choose_dtype("auto", arguments.dtype, "cpu")).removeprefix("torch.")
 
 
 def describe_servers(swarm: RunningSwarm) -> list[dict[str, Any]]:
