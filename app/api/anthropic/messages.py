@@ -13,7 +13,7 @@ from app.api.bodies import parse_json_object, read_body, validate
 from app.api.generation import with_seed
 from app.api.replies import json_response
 from app.callers import Caller
-from app.context import AppContext, context_of
+from app.context import AppContext, caller_of, context_of
 from app.inference.requests import GenerationRequest, RequestId
 from app.journals.entries import AnswerBegun
 from app.observability.metrics import Surface
@@ -64,6 +64,7 @@ async def count_tokens(request: Request) -> Response:
     """Return how many tokens a prompt has; nothing is generated."""
     fields = validate(PromptFields, parse_json_object(await read_body(request.receive)))
     fields.ignored_fields()
+    caller_of(request.scope).check_model(fields.model)
     model = context_of(request.scope).gateway.engine.model(fields.model)
     plan = await fields.plan(model)
     return json_response({"input_tokens": len(plan.prompt_ids)})

@@ -59,9 +59,13 @@ async def test_a_key_for_other_models_sees_no_prompts_of_this_one(tmp_path: Path
     async with http_client(ScriptedEngine(), settings) as client:
         admin = {"authorization": "Bearer master-key"}
         key = (await client.post("/api/v1/admin/keys", json=draft, headers=admin)).json()["key"]
-        answer = await client.post("/tokenize", json=CHAT, headers={"x-api-key": key})
+        answers = [
+            await client.post(path, json=CHAT, headers={"x-api-key": key})
+            for path in ("/tokenize", "/v1/messages/count_tokens")
+        ]
 
-    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "out_of_scope")
+    codes = [(answer.status_code, answer.json()["error"]["code"]) for answer in answers]
+    assert codes == [(403, "out_of_scope")] * 2
 
 
 @pytest.mark.parametrize(
