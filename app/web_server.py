@@ -23,7 +23,7 @@ _MAX_SOCKET_MESSAGE_BYTES: Final = 1_048_576  # over the dialect's own limit, wh
 _PING_INTERVAL_S: Final = 25.0
 _LEFTOVER_TIMEOUT_S: Final = 2
 _TICK_S: Final = 0.1
-_COLLECTIONS: Final = (5_000, 20, 100)
+_COLLECTIONS: Final = (5_000, 20, 10)
 """Objects until the garbage collector looks at the young, and how much rarer at older ones."""
 
 
