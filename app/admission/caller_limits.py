@@ -86,7 +86,7 @@ def _limits_of_key(key_id: str, caller: Caller, settings: LimitSettings, now: fl
         limits.append(RequestLimit("key_requests", key_id, requests))
     if monthly := own.monthly_tokens or settings.key_monthly_tokens:
         window, ends_at = _month(now)
-        limits.append(Budget("key_budget", key_id, monthly, window, ends_at))
+        limits.append(Budget("month", key_id, monthly, window, ends_at))
     if streams := own.max_streams or settings.key_generations:
         limits.append(PlaceLimit("key_streams", key_id, streams))
     return limits

@@ -73,12 +73,12 @@ class Admission:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Hold on to leased places, while the block runs."""
-        async with asyncio.TaskGroup() as group:
-            renewing = group.create_task(self._renew_all())
-            try:
-                yield
-            finally:
-                renewing.cancel()
+        renewing = asyncio.create_task(self._renew_all(), name="places")
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
 
     @contextmanager
     def place(self, what: Place, caller: Caller) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Settings: where they come from, and what is refused."""
 
 import re
+from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -176,3 +177,33 @@ def test_settings_made_in_code_are_checked_as_well() -> None:
     """Whoever builds an app without `load_settings` is told, too."""
     with pytest.raises(ValidationError, match="would open the gateway to everybody"):
         Settings(host="0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"keys": {"required": True}}, "keys are required, but there are none"),
+        ({"keys": {"required": False}, "api_keys": ("a-long-key",)}, "but there are keys"),
+        ({"keys": {"required": False, "file": "keys.json"}}, "but there are keys"),
+        ({"admin_keys": ("short",)}, "SWARMGATE_ADMIN_KEYS has fewer than 8"),
+    ],
+)
+def test_settings_of_keys_that_contradict_each_other_are_refused(
+    given: dict[str, Any], message: str
+) -> None:
+    """Nobody is let in, or kept out, by mistake."""
+    with pytest.raises(SettingsError, match=message):
+        load_settings({}, **given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"api_keys": ("a-long-key",)},
+        {"keys": {"file": "keys.json"}},
+        {"keys": {"required": True}, "redis_url": "redis://localhost/0"},
+    ],
+)
+def test_gateway_that_asks_for_keys_may_be_public(given: dict[str, Any]) -> None:
+    """Wherever the keys are."""
+    assert load_settings({}, host="0.0.0.0", **given).needs_keys

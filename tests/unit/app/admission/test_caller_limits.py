@@ -50,7 +50,7 @@ def test_limits_of_a_key_win_over_those_of_the_settings() -> None:
     assert limits == (
         RateLimit("key", "k", 7, 7),
         RequestLimit("key_requests", "k", 3),
-        Budget("key_budget", "k", 1000, "2026-11", december),
+        Budget("month", "k", 1000, "2026-11", december),
         PlaceLimit("key_streams", "k", 2),
     )
 
@@ -106,7 +106,7 @@ def test_headers_tell_the_limit_of_each_unit_that_is_closest_to_its_end() -> Non
     [
         (RateLimit("key", "k", 1, 1), RateLimitedError),
         (RequestLimit("key_requests", "k", 1), RateLimitedError),
-        (Budget("key_budget", "k", 1, "w", 1), BudgetExhaustedError),
+        (Budget("month", "k", 1, "w", 1), BudgetExhaustedError),
         (PlaceLimit("key_streams", "k", 1), TooManyOpenError),
     ],
 )

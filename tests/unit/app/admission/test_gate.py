@@ -7,10 +7,18 @@ from contextlib import suppress
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.admission import Admission, CallerLeftError, Place, limit_headers
+from app.admission import Admission, CallerLeftError, Place
 from app.callers import Caller
-from app.errors import BadRequestError, DrainingError, QueueFullError, RateLimitedError
+from app.errors import (
+    BadRequestError,
+    DrainingError,
+    OutOfScopeError,
+    QueueFullError,
+    RateLimitedError,
+    TooManyOpenError,
+)
 from app.inference.requests import FinishReason, GenerationEvent
+from app.keys.grants import KeyScopes
 from app.observability.metrics import Metrics, Surface
 from app.settings import LimitSettings
 from app.state.memory import MemoryStateStore
@@ -221,13 +229,54 @@ async def test_caller_who_leaves_after_the_last_token_is_not_a_cancellation() ->
     assert _outcomes(metrics.registry) == {"stop": 1}
 
 
-def test_headers_tell_the_limit_that_is_closest_to_its_end() -> None:
-    """One of several limits is the one that matters."""
-    states = [LimitState("key", "tokens", 100, 50, 30), LimitState("address", "tokens", 80, 10, 5)]
+async def test_place_of_a_key_is_held_until_its_connection_ends() -> None:
+    """Another one is refused meanwhile."""
+    limits = LIMITS.model_copy(update={"key_connections": 1})
+    admission = _admission(limits=limits)
 
-    assert limit_headers(states) == {
-        "x-ratelimit-limit-tokens": "80",
-        "x-ratelimit-remaining-tokens": "10",
-        "x-ratelimit-reset-tokens": "5s",
-    }
-    assert limit_headers([]) == {}
+    async with admission.connection(CALLER):
+        with pytest.raises(TooManyOpenError):
+            async with admission.connection(CALLER):
+                pass
+
+    async with admission.connection(CALLER):
+        pass
+
+
+async def test_key_for_other_models_takes_nothing() -> None:
+    """Neither tokens nor a slot."""
+    store = MemoryStateStore()
+    admission = _admission(store)
+    caller = Caller("key", "address", KeyScopes(models=("other",)))
+
+    with pytest.raises(OutOfScopeError):
+        async with admission.admit(Surface.CHAT) as account:
+            await admission.reserve(account, caller, "demo", 90)
+
+    assert await _remaining(store) == 100
+    await _end_with(admission, None, prompt=1)
+
+
+async def test_request_refused_by_the_queue_gives_its_tokens_back() -> None:
+    """They were reserved before it asked for a turn."""
+    store = MemoryStateStore()
+    admission = _admission(store)
+
+    async with admission.admit(Surface.CHAT) as account:
+        await admission.reserve(account, CALLER, "demo", 10)
+        with pytest.raises(QueueFullError):
+            await _end_with(admission, None, cost=80)
+
+        assert await _remaining(store) == 90
+
+
+async def test_models_have_slots_of_their_own() -> None:
+    """One that is full does not keep another waiting."""
+    admission = _admission()
+
+    async with (
+        admission.admit(Surface.CHAT) as one,
+        admission.admit(Surface.CHAT) as two,
+    ):
+        await admission.reserve(one, CALLER, "demo", 1)
+        await admission.reserve(two, CALLER, "other", 1)
