@@ -1,0 +1,143 @@
+"""The official SDKs of OpenAI and Anthropic against the running product, surface by surface."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+from anthropic import Anthropic
+from openai import OpenAI
+
+from tests.harness.product import Product
+
+pytestmark = pytest.mark.timeout(90)
+
+QUESTION: Final = "What is the capital of Japan?"
+CHAT: Final[Any] = {"model": "demo", "messages": [{"role": "user", "content": QUESTION}]}
+
+
+@pytest.fixture
+def sdk(product: Product) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{product.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def claude(product: Product) -> Iterator[Anthropic]:
+    with Anthropic(base_url=product.url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+def text_of(message: Any) -> str:
+    """Return the text of a message that has one block; streams have classes of their own."""
+    (block,) = message.content
+    return str(block.text)
+
+
+def test_anthropic_message_is_the_same_whole_and_streamed(claude: Anthropic) -> None:
+    """And its prompt has as many tokens as were counted before."""
+    body = {**CHAT, "max_tokens": 40, "extra_body": {"temperature": 0}}
+    count = claude.messages.count_tokens(**CHAT)
+    whole = claude.messages.create(**body)
+    with claude.messages.stream(**body) as stream:
+        streamed = stream.get_final_message()
+
+    assert "Tokyo" in text_of(whole)
+    assert text_of(streamed) == text_of(whole)
+    assert (whole.stop_reason, streamed.stop_reason) == ("end_turn", "end_turn")
+    assert whole.usage.input_tokens == streamed.usage.input_tokens == count.input_tokens
+
+
+def test_anthropic_stop_sequence_is_named(claude: Anthropic) -> None:
+    """It is found across tokens, cut off, and told."""
+    body = {**CHAT, "max_tokens": 40, "extra_body": {"temperature": 0}, "stop_sequences": ["okyo"]}
+    whole = claude.messages.create(**body)
+    with claude.messages.stream(**body) as stream:
+        streamed = stream.get_final_message()
+
+    assert text_of(whole).endswith("T")
+    assert text_of(streamed) == text_of(whole)
+    assert whole.stop_sequence == streamed.stop_sequence == "okyo"
+
+
+def test_response_is_streamed_stored_and_continued(sdk: OpenAI) -> None:
+    """What the events add up to is what is kept, in Redis."""
+    deltas, last = [], None
+    for event in sdk.responses.create(model="demo", input=QUESTION, temperature=0, stream=True):
+        deltas += [event.delta] if event.type == "response.output_text.delta" else []
+        last = event
+    assert last is not None
+    assert last.type == "response.completed"
+    kept = sdk.responses.retrieve(last.response.id)
+    more = sdk.responses.create(
+        model="demo", input="And of France?", previous_response_id=kept.id, max_output_tokens=5
+    )
+
+    assert "".join(deltas) == kept.output_text == last.response.output_text
+    assert "Tokyo" in kept.output_text
+    assert more.usage is not None
+    assert kept.usage is not None
+    assert more.usage.input_tokens > kept.usage.total_tokens
+
+
+def test_background_response_comes_without_a_reader(sdk: OpenAI) -> None:
+    """The caller asks until it is there."""
+    response = sdk.responses.create(model="demo", input=QUESTION, temperature=0, background=True)
+    deadline = time.monotonic() + 30
+    while response.status == "in_progress":
+        assert time.monotonic() < deadline
+        response = sdk.responses.retrieve(response.id)
+
+    assert response.status == "completed"
+    assert "Tokyo" in response.output_text
+
+
+def test_choices_and_prompts_are_those_of_single_requests(sdk: OpenAI) -> None:
+    """The same seeds draw the same tokens, whatever runs beside them."""
+    options: Any = {"model": "demo", "max_tokens": 8, "temperature": 1.0}
+    prompts = ["Once upon a time", "The cat"]
+    together = sdk.completions.create(prompt=prompts, n=2, seed=5, **options)
+    alone = [
+        sdk.completions.create(prompt=prompt, seed=seed, **options).choices[0].text
+        for prompt in prompts
+        for seed in (5, 6)
+    ]
+
+    assert [choice.text for choice in together.choices] == alone
+
+
+def test_logprobs_come_with_the_tokens_of_the_text(sdk: OpenAI) -> None:
+    """Their bytes together are the text."""
+    answer = sdk.chat.completions.create(
+        **CHAT, temperature=0, max_tokens=6, logprobs=True, top_logprobs=2
+    )
+
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    data = b"".join(bytes(token.bytes or ()) for token in logprobs.content)
+    assert data.decode().startswith((answer.choices[0].message.content or "?").rstrip())
+    assert all(len(token.top_logprobs) == 2 for token in logprobs.content)
+    assert all(token.logprob <= 0 for token in logprobs.content)
+
+
+def test_equal_texts_have_equal_embeddings(sdk: OpenAI) -> None:
+    """And others have others."""
+    answer = sdk.embeddings.create(model="demo", input=["a cat", "a cat", "the capital of Japan"])
+    one, same, other = (each.embedding for each in answer.data)
+
+    assert one == same
+    assert one != other
+
+
+def test_the_prompt_of_a_chat_is_shown_exactly(product: Product, sdk: OpenAI) -> None:
+    """Its tokens are those that the usage counts, and they read as its text."""
+    _, prompt = product.post("/v1/chat/completions/render", CHAT)
+    tokens = {"model": "demo", "tokens": prompt["token_ids"]}
+    _, text = product.post("/detokenize", tokens)
+    answer = sdk.chat.completions.create(**CHAT, max_tokens=1)
+
+    assert QUESTION in prompt["prompt"]
+    assert text["prompt"] == prompt["prompt"]
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == prompt["count"]
