@@ -16,19 +16,15 @@ from torch.nn.functional import embedding
 from swarm_client.generation.sampler_row import SamplerRow
 
 
-def adjust_scores(logits: Tensor, rows: Sequence[SamplerRow]) -> Tensor:
-    """Return the logits with what the rows want done to them, in transformers' order.
+def adjust_scores(scores: Tensor, rows: Sequence[SamplerRow]) -> None:
+    """Do to the logits what the rows want, in transformers' order and in place.
 
     Args:
-        logits: float32 `[num_rows, vocab_size]`, left as it is; returned if no row wants anything.
+        scores: float32 `[num_rows, vocab_size]`, contiguous.
     """
-    if not any(row.is_adjusted for row in rows):
-        return logits
-    scores = logits.clone(memory_format=torch.contiguous_format)
     _add_biases(scores, rows)
     _penalize(scores, rows)
     _mask(scores, rows)
-    return scores
 
 
 def _add_biases(scores: Tensor, rows: Sequence[SamplerRow]) -> None:

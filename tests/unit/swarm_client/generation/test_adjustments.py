@@ -33,6 +33,12 @@ def row_of(
     return SamplerRow(wanted, ids, random.Random(0), num_prompt=num_prompt, mask=mask)
 
 
+def adjusted(logits: Tensor, rows: list[SamplerRow]) -> Tensor:
+    scores = logits.clone()
+    adjust_scores(scores, rows)
+    return scores
+
+
 def mask_of(allowed: set[int], vocab_size: int = VOCAB_SIZE) -> Tensor:
     words = [0] * -(-vocab_size // 32)
     for token_id in allowed:
@@ -57,7 +63,7 @@ def test_penalties_follow_the_published_formulas(
         repetition_penalty=repetition, frequency_penalty=frequency, presence_penalty=presence
     )
 
-    scores = adjust_scores(logits, [row_of(wanted, prompt + output, len(prompt))])
+    scores = adjusted(logits, [row_of(wanted, prompt + output, len(prompt))])
 
     ids = torch.tensor([prompt + output], dtype=torch.int64)
     processors = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(repetition)])
@@ -82,11 +88,11 @@ def test_penalties_counted_token_by_token_equal_those_counted_at_once(
     row = row_of(wanted, grown, len(prompt))
 
     for token_id in output:
-        adjust_scores(logits, [row])
+        adjusted(logits, [row])
         grown.append(token_id)
 
     at_once = row_of(wanted, prompt + output, len(prompt))
-    assert adjust_scores(logits, [row]).equal(adjust_scores(logits, [at_once]))
+    assert adjusted(logits, [row]).equal(adjusted(logits, [at_once]))
 
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -141,7 +147,7 @@ def test_only_tokens_of_the_mask_are_chosen(
 
     assert token in allowed
     if not do_sample:
-        biased = adjust_scores(logits, [row_of(wanted)])[0]
+        biased = adjusted(logits, [row_of(wanted)])[0]
         assert biased[token] == max(biased[other] for other in allowed)
 
 
@@ -159,12 +165,12 @@ def test_few_allowed_tokens_of_a_large_vocabulary_are_drawn_in_proportion(vocab_
     assert 0.65 < drawn.count(4999) / 400 < 0.81  # e / (e + 1) = 0.73, four standard deviations
 
 
-def test_rows_that_want_nothing_share_the_tensor_they_were_given() -> None:
-    """No copy is made for them."""
-    logits = random_logits(0, 2)
+def test_rows_that_want_nothing_count_nothing() -> None:
+    """Nor do they leave the batch's one search for the likeliest tokens."""
+    row = row_of(SamplingParameters(repetition_penalty=1.0), [1])
 
-    assert adjust_scores(logits, [row_of(SamplingParameters())] * 2) is logits
-    assert SamplerRow(SamplingParameters(), [1], random.Random(0)).history is None
+    assert row.history is None
+    assert not row.is_adjusted
 
 
 def test_the_callers_logits_stay_as_they_are() -> None:
