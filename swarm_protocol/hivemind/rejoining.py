@@ -42,6 +42,7 @@ class Rejoining:
         initial: dict[PeerId, list[str]] = {}
         for maddr in initial_peers:
             initial.setdefault(PeerId(Multiaddr(maddr)["p2p"]), []).append(maddr)
+        initial.pop(PeerId(dht.peer_id.to_base58()), None)  # all peers of a swarm may get one list
         self._acquaintances = Acquaintances(initial, self._loop.time(), Random())
         self._calling = asyncio.Semaphore(_MAX_CALLS)
         self._task = asyncio.create_task(self._run())
