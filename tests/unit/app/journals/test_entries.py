@@ -31,6 +31,7 @@ from app.journals.entries import (
     is_end,
 )
 from app.observability.metrics import Surface
+from app.output.formats import OutputFormat
 from swarm_client.generation.parameters import SamplingParameters
 
 REQUEST = GenerationRequest(
@@ -59,6 +60,7 @@ BEGUN = AnswerBegun(
     more_prompts=((4,), (5, 6)),
     num_choices=2,
     details='{"a": 1}',
+    output=OutputFormat("hermes", ("add", "sub"), is_parallel=False, has_reasoning=True),
 )
 ENTRIES: list[Entry] = [
     BEGUN,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from tokenizers import Tokenizer
 
 from app.inference.requests import OutputConstraint
 from app.structured import GrammarCompiler, GrammarLimits, TokenizerDefinition
@@ -97,6 +98,23 @@ async def test_any_output_fits_the_schema(compiler: GrammarCompiler, seed: int) 
     text = random_output(await compiler.matcher(schema(PERSON)), seed)
 
     Draft202012Validator(PERSON).validate(json.loads(text))
+
+
+async def test_any_output_of_the_demo_model_fits_the_schema() -> None:
+    """Its tokens are words and pieces of words, which cross the borders of the grammar's parts."""
+    tokenizer = Tokenizer.from_file("models/demo/tokenizer.json")
+    compiler = GrammarCompiler(TokenizerDefinition(tokenizer.to_str, 4096, (EOS,)))
+    for seed in range(8):
+        matcher, chance, ids = (
+            await compiler.matcher(schema(PERSON)),
+            random.Random(seed),
+            list[int](),
+        )
+        while not matcher.is_finished and len(ids) < 2000:
+            ids.append(chance.choice(allowed(matcher, 4096)))
+            matcher.accept(ids[-1])
+        Draft202012Validator(PERSON).validate(json.loads(tokenizer.decode(ids)))
+    await compiler.close()
 
 
 @pytest.mark.parametrize("seed", range(4))
