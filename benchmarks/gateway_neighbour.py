@@ -34,6 +34,10 @@ _NUM_TOKENS: Final = 500
 _NAMES_NOT_PASSED_ON: Final = ("PROXY", "OTEL", "DATABASE")
 
 
+class NeighbourError(Exception):
+    """The proxy does not run here."""
+
+
 class Provider(asyncio.Protocol):
     """Answers every request with as many tokens as it asks for, each in a write of its own."""
 
@@ -189,12 +193,14 @@ def _proxy(provider_port: int) -> Iterator[tuple[int, psutil.Process]]:
             _wait_alive(port, process)
             yield port, psutil.Process(process.pid)
         finally:
-            for part in reversed(_family(psutil.Process(process.pid))):
-                part.terminate()
-            process.wait(20)
+            if process.poll() is None:
+                for part in reversed(_family(psutil.Process(process.pid))):
+                    part.terminate()
+                process.wait(20)
 
 
 def _wait_alive(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait for the proxy; a `NeighbourError` says that it has ended, or takes too long."""
     deadline = time.monotonic() + _START_S
     while process.poll() is None:
         try:
@@ -204,7 +210,7 @@ def _wait_alive(port: int, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.2)
         if time.monotonic() > deadline:
             break
-    raise RuntimeError("the proxy did not start")
+    raise NeighbourError("the proxy did not start")
 
 
 def _version() -> str:
