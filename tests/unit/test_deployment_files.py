@@ -84,7 +84,9 @@ def test_every_service_runs_without_privileges(compose: dict[str, Any]) -> None:
         assert service["read_only"] is True
 
 
-def test_only_gateway_and_dashboard_are_published_and_only_on_loopback(compose: dict[str, Any]) -> None:
+def test_only_gateway_and_dashboard_are_published_and_only_on_loopback(
+    compose: dict[str, Any],
+) -> None:
     """Whoever wants more must write it down."""
     ports = {name: s["ports"] for name, s in compose["services"].items() if "ports" in s}
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 
 from app.inference.requests import FinishReason, OutputConstraint
 from app.structured.errors import GrammarTooLargeError, InvalidGrammarError

@@ -122,8 +122,7 @@ async def test_sdk_gets_calls_of_tools() -> None:
     choice = answer.choices[0]
     assert choice.finish_reason == "tool_calls"
     assert choice.message.content == "So."
-    (call,) = choice.message.tool_calls or [None]
-    assert call is not None
+    (call,) = choice.message.tool_calls or []
     assert call.type == "function"
     assert (call.function.name, json.loads(call.function.arguments)) == ("add", {"a": 1})
 
@@ -141,8 +140,7 @@ async def test_sdk_streams_calls_of_tools() -> None:
     assert len(deltas) > 3
     choice = answer.choices[0]
     assert choice.finish_reason == "tool_calls"
-    (call,) = choice.message.tool_calls or [None]
-    assert call is not None
+    (call,) = choice.message.tool_calls or []
     assert call.type == "function"
     assert (call.function.name, json.loads(call.function.arguments)) == ("add", {"a": 1})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 from tokenizers import Tokenizer
 
 from app.inference.requests import OutputConstraint

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 
 from app.inference.chat_templates import ChatStyle
 from app.inference.requests import ChatTool, OutputConstraint

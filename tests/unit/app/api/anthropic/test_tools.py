@@ -25,7 +25,8 @@ async def test_sdk_gets_calls_of_tools() -> None:
         async with client.messages.stream(**BODY, tools=[TOOL]) as stream:
             streamed = await stream.get_final_message()
 
-    for message in (whole, streamed):
+    messages: list[Any] = [whole, streamed]  # the SDK has a class for each
+    for message in messages:
         assert message.stop_reason in ("tool_use", "max_tokens")
         text, call = message.content
         assert (text.type, getattr(text, "text", "")) == ("text", "So.")
