@@ -114,7 +114,8 @@ class AnswerEndpoint:
             if plan.journal_id is not None:
                 entries: list[Entry] = [begun, *produced, Closed()]
                 await context.keeper.keep(plan.journal_id, caller.tenant, entries)
-            return _Answer(_write_whole(context, begun, produced), headers)
+            timing = {"server-timing": account.times().server_timing()}
+            return _Answer(_write_whole(context, begun, produced), {**headers, **timing})
         journal = await context.keeper.create(caller.tenant, begun, plan.journal_id)
         writing = write_answer(journal, stack.pop_all(), run, num_prompt=begun.num_prompt_tokens)
         patience_s = _BACKGROUND_S if plan.is_background else None
