@@ -205,4 +205,5 @@ def test_open_conversation_is_in_redis_and_a_closed_one_is_not(
         assert redis.exists(f"swarmgate:journal:{{{journal_id}}}:entries")
 
         socket.close()
-        wait_until(lambda: not list(redis.scan_iter(f"swarmgate:journal:*{journal_id}*")))
+        mark = f"swarmgate:journal:{{{journal_id}}}:deleted".encode()  # that it was; for a minute
+        wait_until(lambda: set(redis.scan_iter(f"swarmgate:journal:*{journal_id}*")) <= {mark})
