@@ -24,7 +24,9 @@ pytestmark = [
 ]
 
 PREFIX = "tiny"
-TOLERANCE = 1e-3  # of the mean value: two implementations of the same float32 layers
+TOLERANCE = 3e-3
+"""Of the mean value: two implementations of the same float32 layers, and the largest difference of
+400,000 numbers. It depends on the processor; 1.1e-3 is the most that was seen."""
 
 
 @pytest.fixture(scope="module")
