@@ -160,6 +160,8 @@ async def ask_at_rate(
 
 
 def in_ms(seconds: Sequence[float]) -> dict[str, float]:
-    """Return the quantiles of durations, in milliseconds."""
+    """Return the quantiles of durations, in milliseconds; none of fewer than two."""
+    if len(seconds) < 2:
+        return {}
     cuts = quantiles(seconds, n=1000)
     return {f"p{name}_ms": round(cuts[at] * 1000, 2) for name, at in (("50", 499), ("99", 989))}
