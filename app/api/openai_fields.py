@@ -1,11 +1,5 @@
-"""Fields of the OpenAI dialects, and their translation into what the engine takes.
+"""Fields of the OpenAI dialects, and their translation into what the engine takes."""
 
-Fields that would change the answer and are not offered are refused; all others are ignored, and
-named in the answer's `x-swarmgate-ignored` header.
-"""
-
-import re
-from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, Literal
 
 from pydantic import (
@@ -25,16 +19,15 @@ from app.api.openai_structured import (
     ToolUseFields,
 )
 from app.api.sampling_fields import SamplingFields
+from app.api.unknown_fields import HarmlessValues, ignore_fields
 from app.errors import UnsupportedFieldError
 from app.inference.requests import MAX_LOGPROBS, ChatMessage
 
 MAX_TOKENS: Final = 1_000_000
 MAX_PROMPTS: Final = 128
-_MAX_NAMED: Final = 20
-_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 # Field -> the values that change nothing.
-_UNSUPPORTED: Final[Mapping[str, tuple[object, ...]]] = {
+_UNSUPPORTED: Final[HarmlessValues] = {
     "echo": (False,),
     "suffix": ("",),
     "functions": ([],),
@@ -125,9 +118,7 @@ class CompletionFields(SamplingFields, StructuredFields):
         """
         if self.best_of not in (None, self.n or 1):
             raise UnsupportedFieldError("best_of must equal n: nothing is ranked", "best_of")
-        extra = self.model_extra or {}
-        check_unsupported(extra)
-        return name_fields(name for name in extra if name not in _UNSUPPORTED)
+        return ignore_fields(self.model_extra, _UNSUPPORTED)
 
 
 class TextPart(BaseModel):
@@ -214,20 +205,3 @@ class TextFields(CompletionFields):
     def num_logprobs(self) -> int | None:
         """Alternatives to name beside each token; this dialect gives their number right away."""
         return self.logprobs
-
-
-def check_unsupported(fields: Mapping[str, object]) -> None:
-    """Refuse fields that would change the answer.
-
-    Raises:
-        UnsupportedFieldError: names the first of them.
-    """
-    for name, value in fields.items():
-        harmless = _UNSUPPORTED.get(name)
-        if harmless is not None and value is not None and value not in harmless:
-            raise UnsupportedFieldError(f"{name} is not supported by this gateway", name)
-
-
-def name_fields(names: Iterable[str]) -> str:
-    """Return names for a header: what could break it is left out, and so are very many."""
-    return ", ".join([name for name in sorted(names) if _SAFE_NAME.fullmatch(name)][:_MAX_NAMED])

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.bodies import parse_json_object, read_body, validate
 from app.api.openai_chat import plan_messages
 from app.api.openai_completions import check_tokens
-from app.api.openai_fields import ChatFields, Message, name_fields
+from app.api.openai_fields import ChatFields, Message
 from app.api.replies import json_response
+from app.api.unknown_fields import name_fields
 from app.context import caller_of, context_of
 from app.errors import BadRequestError
 from app.serving import OfferedModel

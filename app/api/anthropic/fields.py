@@ -15,8 +15,8 @@ from app.api.anthropic.tools import (
     tool_wishes,
 )
 from app.api.chat_output import ChatPlan, plan_chat
-from app.api.openai_fields import name_fields
-from app.errors import BadRequestError, UnsupportedFieldError
+from app.api.unknown_fields import HarmlessValues, ignore_fields
+from app.errors import BadRequestError
 from app.inference.requests import ChatMessage
 from app.serving import OfferedModel
 from swarm_client.generation.parameters import SamplingParameters
@@ -26,7 +26,7 @@ MAX_TOKENS: Final = 1_000_000
 _MAX_STOPS: Final = 16
 
 # Field -> the values that change nothing.
-_UNSUPPORTED: Final[dict[str, tuple[object, ...]]] = {
+_UNSUPPORTED: Final[HarmlessValues] = {
     "thinking": ({"type": "disabled"},),
     "output_config": ({},),
     "mcp_servers": ([],),
@@ -103,12 +103,7 @@ class PromptFields(BaseModel):
         Raises:
             UnsupportedFieldError: one would have changed the answer.
         """
-        extra = self.model_extra or {}
-        for name, value in extra.items():
-            harmless = _UNSUPPORTED.get(name)
-            if harmless is not None and value is not None and value not in harmless:
-                raise UnsupportedFieldError(f"{name} is not supported by this gateway", name)
-        return name_fields(name for name in extra if name not in _UNSUPPORTED)
+        return ignore_fields(self.model_extra, _UNSUPPORTED)
 
 
 def _none_is_empty(value: object) -> object:

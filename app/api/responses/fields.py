@@ -1,12 +1,11 @@
 """Fields of the Responses dialect, and their translation into what the engine takes."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
-from app.api.openai_fields import name_fields
 from app.api.sampling_fields import SamplingFields
+from app.api.unknown_fields import HarmlessValues, ignore_fields
 from app.errors import UnsupportedFieldError
 from app.inference.requests import ChatMessage
 
@@ -22,7 +21,7 @@ _ROLES: Final = {
 _TEXT_TYPES: Final = ("input_text", "output_text", "text")
 
 # Field -> the values that change nothing.
-_UNSUPPORTED: Final[Mapping[str, tuple[object, ...]]] = {
+_UNSUPPORTED: Final[HarmlessValues] = {
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "text": ({"format": {"type": "text"}}, {}),
@@ -112,12 +111,7 @@ class ResponseFields(SamplingFields):
         """
         if self.background and not self.is_stored:
             raise UnsupportedFieldError("background: needs a response that is stored", "background")
-        extra = self.model_extra or {}
-        for name, value in extra.items():
-            harmless = _UNSUPPORTED.get(name)
-            if harmless is not None and value is not None and value not in harmless:
-                raise UnsupportedFieldError(f"{name} is not supported by this gateway", name)
-        return name_fields(name for name in extra if name not in _UNSUPPORTED)
+        return ignore_fields(self.model_extra, _UNSUPPORTED)
 
 
 class ResponseDetails(BaseModel):
