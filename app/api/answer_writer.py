@@ -12,14 +12,6 @@ TokenBytes: TypeAlias = Callable[[int], bytes]
 """Returns the bytes that a token stands for; they need not be whole characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Numbers of tokens of one answer."""
-
-    prompt_tokens: int
-    completion_tokens: int
-
-
 class AnswerWriter(Protocol):
     """Writes one stream of one answer, entry by entry, as server-sent events.
 

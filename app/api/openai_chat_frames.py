@@ -5,14 +5,14 @@ from typing import assert_never
 
 import orjson
 
-from app.api.answer_writer import TokenBytes, Usage
+from app.api.answer_writer import TokenBytes
 from app.api.choices import ChoiceReader, WholeChoice
 from app.api.openai_frames import (
     DONE_FRAME,
     MARK,
+    FrameStream,
     Json,
     answer_facts,
-    data_frame,
     error_frame,
     finish_reason,
     frame_around,
@@ -28,13 +28,14 @@ class ChatWriter:
     """`AnswerWriter` of a chat: frames without names, then `[DONE]`."""
 
     def __init__(self, begun: AnswerBegun, token_bytes: TokenBytes) -> None:
-        self._begun = begun
         self._token_bytes = token_bytes
-        self._facts = {**answer_facts("chatcmpl-", begun), "object": "chat.completion.chunk"}
-        self._usage: Json = {"usage": None} if begun.includes_usage else {}
-        numbers = range(begun.total_choices)
-        self._readers = [ChoiceReader(begun) for _ in numbers]
-        self._around = [frame_around(self._frame(index, {"content": MARK})) for index in numbers]
+        facts: Json = {**answer_facts("chatcmpl-", begun), "object": "chat.completion.chunk"}
+        self._stream = FrameStream(begun, facts)
+        self._readers = self._stream.readers
+        self._around = [
+            frame_around(self._frame(index, {"content": MARK}))
+            for index in range(len(self._readers))
+        ]
 
     def begin(self) -> bytes:
         """Return the role of each choice."""
@@ -58,11 +59,7 @@ class ChatWriter:
             self._frame(index, {}, reason=finish_reason(reader))
             for index, reader in enumerate(self._readers)
         ]
-        if self._begun.includes_usage:
-            num_tokens = sum(reader.num_tokens for reader in self._readers)
-            usage = usage_json(Usage(self._begun.num_prompt_tokens, num_tokens))
-            frames.append(data_frame({**self._facts, "choices": [], "usage": usage}))
-        return b"".join(frames) + DONE_FRAME
+        return b"".join(frames) + self._stream.end()
 
     def fail(self, reply: ErrorReply) -> bytes:
         """Return the error and the end."""
@@ -88,14 +85,13 @@ class ChatWriter:
         self, index: int, delta: Json, *, logprobs: Json | None = None, reason: str | None = None
     ) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
-        return data_frame({**self._facts, "choices": [choice], **self._usage})
+        return self._stream.frame(choice)
 
 
 def whole_chat(
     begun: AnswerBegun, choices: Sequence[WholeChoice], token_bytes: TokenBytes
 ) -> bytes:
     """Return the answer as one JSON body."""
-    usage = Usage(begun.num_prompt_tokens, sum(choice.reader.num_tokens for choice in choices))
     return orjson.dumps(
         {
             **answer_facts("chatcmpl-", begun),
@@ -109,7 +105,7 @@ def whole_chat(
                 }
                 for index, choice in enumerate(choices)
             ],
-            "usage": usage_json(usage),
+            "usage": usage_json(begun, [choice.reader for choice in choices]),
         }
     )
 

@@ -1,10 +1,10 @@
 """What the answers of both older OpenAI dialects have in common, as bytes. Pure."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import orjson
 
-from app.api.answer_writer import Usage
 from app.api.choices import ChoiceReader
 from app.errors import ErrorReply
 from app.inference.requests import FinishReason
@@ -53,12 +53,13 @@ def answer_facts(prefix: str, begun: AnswerBegun) -> Json:
     }
 
 
-def usage_json(usage: Usage) -> Json:
-    """Return what OpenAI calls `usage`."""
+def usage_json(begun: AnswerBegun, readers: Iterable[ChoiceReader]) -> Json:
+    """Return what OpenAI calls `usage`, of all choices."""
+    num_prompt, num_new = begun.num_prompt_tokens, sum(reader.num_tokens for reader in readers)
     return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens": num_prompt,
+        "completion_tokens": num_new,
+        "total_tokens": num_prompt + num_new,
     }
 
 
@@ -66,3 +67,29 @@ def finish_reason(reader: ChoiceReader) -> str:
     """Return why a choice has ended, in OpenAI's words."""
     reason = reader.finish_reason or FinishReason.STOP
     return "tool_calls" if reader.num_tool_calls and reason is FinishReason.STOP else reason
+
+
+class FrameStream:
+    """A stream of frames without names, which ends with `[DONE]`; the part of an `AnswerWriter`
+    that does not depend on what choices look like.
+
+    Attributes:
+        readers: one for each choice.
+    """
+
+    def __init__(self, begun: AnswerBegun, facts: Json) -> None:
+        self.readers = [ChoiceReader(begun) for _ in range(begun.total_choices)]
+        self._begun = begun
+        self._facts = facts
+        self._usage: Json = {"usage": None} if begun.includes_usage else {}
+
+    def frame(self, choice: Json) -> bytes:
+        """Return the frame of something new in a choice."""
+        return data_frame({**self._facts, "choices": [choice], **self._usage})
+
+    def end(self) -> bytes:
+        """Return the usage, if it is wanted, in a frame without choices, and the end."""
+        if not self._begun.includes_usage:
+            return DONE_FRAME
+        usage = usage_json(self._begun, self.readers)
+        return data_frame({**self._facts, "choices": [], "usage": usage}) + DONE_FRAME

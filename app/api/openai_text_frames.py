@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import orjson
 
-from app.api.answer_writer import TokenBytes, Usage
-from app.api.choices import ChoiceReader, WholeChoice
+from app.api.answer_writer import TokenBytes
+from app.api.choices import WholeChoice
 from app.api.openai_frames import (
     DONE_FRAME,
     MARK,
+    FrameStream,
     Json,
     answer_facts,
-    data_frame,
     error_frame,
     finish_reason,
     frame_around,
@@ -26,13 +26,13 @@ class TextWriter:
     """`AnswerWriter` of a completion: frames without names, then `[DONE]`."""
 
     def __init__(self, begun: AnswerBegun, token_bytes: TokenBytes) -> None:
-        self._begun = begun
-        self._facts = _facts(begun)
-        self._usage: Json = {"usage": None} if begun.includes_usage else {}
-        numbers = range(begun.total_choices)
-        self._readers = [ChoiceReader(begun) for _ in numbers]
-        self._logprobs = [TextLogprobs(token_bytes) for _ in numbers]
-        self._around = [frame_around(self._frame(_choice(index, MARK))) for index in numbers]
+        self._stream = FrameStream(begun, _facts(begun))
+        self._readers = self._stream.readers
+        self._logprobs = [TextLogprobs(token_bytes) for _ in self._readers]
+        self._around = [
+            frame_around(self._stream.frame(_choice(index, MARK)))
+            for index in range(len(self._readers))
+        ]
 
     def begin(self) -> bytes:
         """Return nothing: there is no role to tell."""
@@ -43,7 +43,7 @@ class TextWriter:
         self._readers[entry.choice].note(entry)
         if entry.logprobs:
             logprobs = self._logprobs[entry.choice].write(entry.logprobs)
-            return self._frame(_choice(entry.choice, entry.text, logprobs=logprobs))
+            return self._stream.frame(_choice(entry.choice, entry.text, logprobs=logprobs))
         if not entry.text:
             return b""
         head, tail = self._around[entry.choice]
@@ -52,14 +52,10 @@ class TextWriter:
     def finish(self) -> bytes:
         """Return why each choice has ended, and the usage if it is wanted; it has no choices."""
         frames = [
-            self._frame(_choice(index, "", reason=finish_reason(reader)))
+            self._stream.frame(_choice(index, "", reason=finish_reason(reader)))
             for index, reader in enumerate(self._readers)
         ]
-        if self._begun.includes_usage:
-            num_tokens = sum(reader.num_tokens for reader in self._readers)
-            usage = usage_json(Usage(self._begun.num_prompt_tokens, num_tokens))
-            frames.append(data_frame({**self._facts, "choices": [], "usage": usage}))
-        return b"".join(frames) + DONE_FRAME
+        return b"".join(frames) + self._stream.end()
 
     def fail(self, reply: ErrorReply) -> bytes:
         """Return the error and the end."""
@@ -69,15 +65,11 @@ class TextWriter:
         """Return the error alone."""
         return error_frame(reply)
 
-    def _frame(self, choice: Json) -> bytes:
-        return data_frame({**self._facts, "choices": [choice], **self._usage})
-
 
 def whole_text(
     begun: AnswerBegun, choices: Sequence[WholeChoice], token_bytes: TokenBytes
 ) -> bytes:
     """Return the answer as one JSON body."""
-    usage = Usage(begun.num_prompt_tokens, sum(choice.reader.num_tokens for choice in choices))
     return orjson.dumps(
         {
             **_facts(begun),
@@ -90,7 +82,7 @@ def whole_text(
                 )
                 for index, choice in enumerate(choices)
             ],
-            "usage": usage_json(usage),
+            "usage": usage_json(begun, [choice.reader for choice in choices]),
         }
     )
 
