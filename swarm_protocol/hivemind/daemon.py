@@ -23,6 +23,7 @@ from hivemind.proto.p2pd_pb2 import ConnectRequest, Request, Response, StreamOpe
 from hivemind.utils.multiaddr import Multiaddr
 
 from swarm_protocol.errors import NodeError
+from swarm_protocol.hivemind.frames import STREAM_BUFFER_BYTES
 from swarm_protocol.identifiers import PeerId
 from swarm_protocol.logs import get_logger
 from swarm_protocol.node import MAX_UNARY_BYTES
@@ -32,7 +33,6 @@ log = get_logger(__name__)
 
 _IDLE_TIMEOUT_S: Final = 30
 _STOP_TIMEOUT_S: Final = 3.0
-_STREAM_BUFFER_BYTES: Final = 1024 * 1024  # a prefill chunk arrives in few wake-ups
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class Daemon:
     async def _ask(self, request: Request) -> tuple[Response, StreamReader, StreamWriter]:
         """Return the answer to a request, and the ends of its socket, which become the caller's."""
         path = self._control_maddr.removeprefix("/unix")
-        reader, writer = await asyncio.open_unix_connection(path, limit=_STREAM_BUFFER_BYTES)
+        reader, writer = await asyncio.open_unix_connection(path, limit=STREAM_BUFFER_BYTES)
         try:
             await write_pbmsg(writer, request)
             response = Response()

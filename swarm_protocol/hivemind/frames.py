@@ -22,6 +22,9 @@ from swarm_protocol.errors import (
 from swarm_protocol.identifiers import PeerId
 from swarm_protocol.node import MAX_FRAME_BYTES
 
+STREAM_BUFFER_BYTES: Final = 1024 * 1024
+"""For readers of streams: a prefill chunk arrives in few wake-ups."""
+
 _HEADER: Final = Struct(">BQ")
 _MESSAGE: Final = 0
 _END_OR_ERROR: Final = 1

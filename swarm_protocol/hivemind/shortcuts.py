@@ -23,13 +23,12 @@ from contextlib import suppress
 from typing import Final
 
 from swarm_protocol.errors import MalformedMessageError
-from swarm_protocol.hivemind.frames import read_frame, write_frame
+from swarm_protocol.hivemind.frames import STREAM_BUFFER_BYTES, read_frame, write_frame
 from swarm_protocol.identifiers import PeerId, parse_peer_id
 from swarm_protocol.logs import get_logger
 
 log = get_logger(__name__)
 
-_BUFFER_BYTES: Final = 1024 * 1024
 _MAX_OPENING_BYTES: Final = 512
 _OPENING_TIMEOUT_S: Final = 5.0
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid; SO_PEERCRED of unix(7)
@@ -72,7 +71,7 @@ class Shortcuts:
             end.connect(_address(peer))
             if not _is_own_user(end):
                 raise PermissionError
-            reader, writer = await asyncio.open_unix_connection(sock=end, limit=_BUFFER_BYTES)
+            reader, writer = await asyncio.open_unix_connection(sock=end, limit=STREAM_BUFFER_BYTES)
         except OSError:
             end.close()
             return None
@@ -105,7 +104,7 @@ class Shortcuts:
             end.setblocking(False)
             end.bind(_address(self._peer_id))
             self._server = await asyncio.start_unix_server(
-                self._answer, sock=end, limit=_BUFFER_BYTES
+                self._answer, sock=end, limit=STREAM_BUFFER_BYTES
             )
         except BaseException:
             end.close()
