@@ -63,6 +63,14 @@ def _get(path: str, summary: str, tag: str, reply: str) -> Operation:
     return Operation(method="get", path=path, summary=summary, tag=tag, reply=reply)
 
 
+def _delete(
+    path: str, summary: str, tag: str, reply: str | None, *, status: int = 200
+) -> Operation:
+    return Operation(
+        method="delete", path=path, summary=summary, tag=tag, reply=reply, status=status
+    )
+
+
 _KEY_PATH: Final = "/api/v1/admin/keys"
 _MODEL_PATH: Final = "/api/v1/admin/models"
 _RESPONSE: Final = "/v1/responses/{response_id}"
@@ -89,13 +97,7 @@ _OPENAI: Final = (
         streams=True,
     ),
     _get(_RESPONSE, "Return a kept response.", "OpenAI", "Response"),
-    Operation(
-        method="delete",
-        path=_RESPONSE,
-        summary="Forget a response.",
-        tag="OpenAI",
-        reply="DeletedResponse",
-    ),
+    _delete(_RESPONSE, "Forget a response.", "OpenAI", "DeletedResponse"),
     Operation(
         method="post",
         path=_RESPONSE + "/cancel",
@@ -136,14 +138,7 @@ _STREAMS: Final = (
         is_streamed=True,
         media_type="text/event-stream",
     ),
-    Operation(
-        method="delete",
-        path=_STREAM,
-        summary="End a stream.",
-        tag="Streams",
-        reply=None,
-        status=204,
-    ),
+    _delete(_STREAM, "End a stream.", "Streams", None, status=204),
 )
 _PETALS: Final = (
     Operation(
@@ -183,13 +178,7 @@ _ADMIN: Final = (
         body_is_optional=True,
     ),
     _get(_KEY_PATH + "/{key_id}", "Describe a key.", "Admin", "Object"),
-    Operation(
-        method="delete",
-        path=_KEY_PATH + "/{key_id}",
-        summary="End a key.",
-        tag="Admin",
-        reply="Object",
-    ),
+    _delete(_KEY_PATH + "/{key_id}", "End a key.", "Admin", "Object"),
     Operation(
         method="post",
         path=_KEY_PATH + "/{key_id}/rotate",
@@ -209,14 +198,7 @@ _ADMIN: Final = (
         reply="Object",
         status=201,
     ),
-    Operation(
-        method="delete",
-        path=_MODEL_PATH + "/{model_id}",
-        summary="Offer a model no more.",
-        tag="Admin",
-        reply="Object",
-        status=202,
-    ),
+    _delete(_MODEL_PATH + "/{model_id}", "Offer a model no more.", "Admin", "Object", status=202),
 )
 
 OPERATIONS: Final = (*_OPENAI, *_TOKENS, *_ANTHROPIC, *_STREAMS, *_PETALS, *_OPERATION, *_ADMIN)
