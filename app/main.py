@@ -12,16 +12,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.admission import Admission
-from app.api import admin_keys, admin_models, health, openai_models, swarm, tokens
+from app.api import health, swarm, tokens
+from app.api.admin import keys as admin_keys
+from app.api.admin import models as admin_models
 from app.api.anthropic import messages
 from app.api.anthropic.errors import MESSAGES_PATH
-from app.api.openai_chat import chat_endpoint
-from app.api.openai_completions import completions_endpoint
-from app.api.openai_embeddings import Embeddings
+from app.api.openai import models as openai_models
+from app.api.openai.chat import chat_endpoint
+from app.api.openai.completions import completions_endpoint
+from app.api.openai.embeddings import Embeddings
 from app.api.openapi import document
 from app.api.pages import STATIC_DIRECTORY, Pages
-from app.api.petals_v1 import PetalsV1
-from app.api.petals_v2 import petals_v2
+from app.api.petals.v1 import PetalsV1
+from app.api.petals.v2 import petals_v2
 from app.api.replies import PETALS_V1_PATH, PETALS_V2_PATH, error_response
 from app.api.responses import stored
 from app.api.responses.create import responses_endpoint

@@ -1,5 +1,9 @@
-"""The public surfaces: one module each, and what they share.
+"""The public surfaces: a folder per dialect, and what they share.
+
+    openai  responses  anthropic  petals    dialects; none knows another's endpoints
+    answers                                 one answer per request: its run, its journal, its stream
+    admin  openapi  health  swarm  tokens   facts and work on the gateway itself
 
 A surface reads what a caller sent, asks the engine, and answers in its own dialect. None knows
-another; none knows tensors.
+tensors.
 """

@@ -23,8 +23,8 @@ async def live() -> Response:
 async def ready(request: Request) -> Response:
     """Answer 200 when a token of each model could be made now, else 503 and why not.
 
-    That is: a canary token came back lately, no block is missing, the state store answers, and
-    the gateway is not about to stop.
+    That is: a canary token came back lately, no block is missing, and the gateway is not about to
+    stop. A state store that does not answer is a warning beside it.
     """
     readiness = await _readiness(context_of(request.scope))
     return json_response(readiness.to_json(), status=503 if readiness.reasons() else 200)
@@ -32,17 +32,23 @@ async def ready(request: Request) -> Response:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Return the metrics in Prometheus' text format."""
-    body = await asyncio.to_thread(context_of(request.scope).metrics.exposition)
+    """Return the metrics in Prometheus' text format; the state store is asked for a sign of life."""
+    context = context_of(request.scope)
+    context.metrics.store.set(await _has_store(context))
+    body = await asyncio.to_thread(context.metrics.exposition)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 
 async def _readiness(context: AppContext) -> Readiness:
-    gateway = context.gateway
-    try:
-        await gateway.store.check()
-        has_store = True
-    except StateUnavailableError:
-        has_store = False
-    models = {model.id: ModelReadiness.of(model) for model in gateway.engine.models.values()}
+    has_store = await _has_store(context)
+    offered = context.gateway.engine.models
+    models = {model.id: ModelReadiness.of(model) for model in offered.values()}
     return Readiness(context.admission.is_draining, has_store, models)
+
+
+async def _has_store(context: AppContext) -> bool:
+    try:
+        await context.gateway.store.check()
+    except StateUnavailableError:
+        return False
+    return True

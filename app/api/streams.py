@@ -7,8 +7,8 @@ number nor `Last-Event-ID`, GET begins at the beginning.
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from app.api.answer_frames import parse_event_id
-from app.api.answers import resume_answer
+from app.api.answers.frames import parse_event_id
+from app.api.answers.streamed import resume_answer
 from app.api.replies import send_empty, send_error
 from app.context import caller_of, context_of
 from swarm_protocol.errors import SwarmError

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.bodies import parse_json_object, read_body, validate
-from app.api.openai_chat import plan_messages
-from app.api.openai_completions import check_tokens
-from app.api.openai_fields import ChatFields, Message
+from app.api.openai.chat import plan_messages
+from app.api.openai.completions import check_tokens
+from app.api.openai.fields import ChatFields, Message
 from app.api.replies import json_response
 from app.api.unknown_fields import name_fields
 from app.context import caller_of, context_of

@@ -5,7 +5,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access import access_to
-from app.api.petals_socket import refuse_socket
+from app.api.petals.socket import refuse_socket
 from app.api.replies import send_error
 from app.errors import describe_error
 from app.keys.keyring import Keyring

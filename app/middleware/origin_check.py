@@ -4,7 +4,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.petals_socket import refuse_socket
+from app.api.petals.socket import refuse_socket
 from app.api.replies import send_error
 from app.errors import ForeignOriginError
 from app.observability.metrics import Metrics

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
+from app.api.answers.chat_output import ChatPlan, plan_chat
 from app.api.anthropic.tools import (
     ToolChoiceFields,
     Tools,
@@ -14,7 +15,6 @@ from app.api.anthropic.tools import (
     read_turn,
     tool_wishes,
 )
-from app.api.chat_output import ChatPlan, plan_chat
 from app.api.unknown_fields import HarmlessValues, ignore_fields
 from app.errors import BadRequestError
 from app.inference.requests import ChatMessage

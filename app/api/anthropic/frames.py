@@ -13,9 +13,9 @@ from typing import Final, assert_never
 
 import orjson
 
-from app.api.answer_writer import TokenBytes
+from app.api.answers.choices import ChoiceReader, WholeChoice
+from app.api.answers.writer import TokenBytes
 from app.api.anthropic.errors import error_json
-from app.api.choices import ChoiceReader, WholeChoice
 from app.errors import ErrorReply
 from app.inference.requests import FinishReason
 from app.journals.entries import AnswerBegun, Produced

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.api.answer_endpoint import AnswerEndpoint, AnswerPlan
+from app.api.answers.endpoint import AnswerEndpoint, AnswerPlan
 from app.api.anthropic.errors import MESSAGES_PATH
 from app.api.anthropic.fields import MessageFields, PromptFields
 from app.api.bodies import parse_json_object, read_body, validate

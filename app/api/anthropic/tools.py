@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.chat_output import ToolWishes
-from app.api.openai_structured import MAX_TOOLS, ToolName
+from app.api.answers.chat_output import ToolWishes
+from app.api.openai.structured import MAX_TOOLS, ToolName
 from app.errors import BadRequestError
 from app.inference.requests import ChatMessage, ChatTool, ChatToolCall
 

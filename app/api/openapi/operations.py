@@ -5,13 +5,13 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
-from app.api.admin_keys import KeyRotation
-from app.api.admin_models import ModelAddition
+from app.api.admin.keys import KeyRotation
+from app.api.admin.models import ModelAddition
 from app.api.anthropic.errors import MESSAGES_PATH
 from app.api.anthropic.fields import MessageFields, PromptFields
-from app.api.openai_embeddings import EmbeddingFields
-from app.api.openai_fields import ChatFields, TextFields
-from app.api.petals_fields import GenerateForm
+from app.api.openai.embeddings import EmbeddingFields
+from app.api.openai.fields import ChatFields, TextFields
+from app.api.petals.fields import GenerateForm
 from app.api.replies import PETALS_V1_PATH
 from app.api.responses.fields import ResponseFields
 from app.api.tokens import DetokenizeFields, TokenizeFields

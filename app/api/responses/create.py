@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from app.api.answer_endpoint import AnswerEndpoint, AnswerPlan
+from app.api.answers.chat_output import plan_chat
+from app.api.answers.endpoint import AnswerEndpoint, AnswerPlan
 from app.api.bodies import validate
-from app.api.chat_output import plan_chat
 from app.api.generation import with_seed
-from app.api.openai_generation import default_new_tokens
+from app.api.openai.generation import default_new_tokens
 from app.api.responses.fields import ResponseDetails, ResponseFields
 from app.api.responses.stored import read_dialogue
 from app.callers import Caller

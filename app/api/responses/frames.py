@@ -10,8 +10,8 @@ from typing import Final, Literal
 
 import orjson
 
-from app.api.answer_writer import TokenBytes
-from app.api.choices import ChoiceReader
+from app.api.answers.choices import ChoiceReader
+from app.api.answers.writer import TokenBytes
 from app.api.responses.items import (
     call_item,
     item_id,

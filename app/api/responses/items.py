@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import orjson
 
-from app.api.answer_writer import TokenBytes
-from app.api.choices import ChoiceReader, WholeChoice
-from app.api.openai_logprobs import chat_logprobs
+from app.api.answers.choices import ChoiceReader, WholeChoice
+from app.api.answers.writer import TokenBytes
+from app.api.openai.logprobs import chat_logprobs
 from app.api.responses.fields import ResponseDetails
 from app.errors import ErrorReply
 from app.inference.requests import FinishReason, TokenLogprob

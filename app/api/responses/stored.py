@@ -12,8 +12,8 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-from app.api.answers import revive_answer
-from app.api.choices import ChoiceReader, WholeChoice
+from app.api.answers.choices import ChoiceReader, WholeChoice
+from app.api.answers.streamed import revive_answer
 from app.api.replies import json_response
 from app.api.responses.items import CANCELLED, Json, details_of, output_of, response_json
 from app.callers import Caller

@@ -27,17 +27,28 @@ async def test_ready_when_a_token_of_each_model_came_back_lately() -> None:
 
 
 async def test_not_ready_says_why() -> None:
-    """Each model and the store are named."""
+    """Each model is named."""
     engine = ScriptedEngine()
     engine.demo.canary.ok, engine.demo.canary.reason = False, "no_route"
-    async with http_client(engine, store=RedisStateStore("redis://127.0.0.1:1")) as client:
+    async with http_client(engine) as client:
         answer = await client.get("/health/ready")
 
     assert answer.status_code == 503
-    assert answer.json()["reasons"] == [
-        "model demo: no token came back lately (no_route)",
-        "the state store does not answer",
-    ]
+    assert answer.json()["reasons"] == ["model demo: no token came back lately (no_route)"]
+
+
+async def test_a_lost_store_is_a_warning_and_takes_no_gateway_out() -> None:
+    """All gateways share it, and each can go on by the policy of each feature."""
+    async with http_client(
+        ScriptedEngine(), store=RedisStateStore("redis://127.0.0.1:1")
+    ) as client:
+        answer = await client.get("/health/ready")
+        metrics = (await client.get("/metrics")).text
+
+    assert answer.status_code == 200
+    assert answer.json()["reasons"] == []
+    assert answer.json()["warnings"] == ["the state store does not answer"]
+    assert "swarmgate_state_store_ok 0.0" in metrics
 
 
 async def test_not_ready_while_blocks_are_missing() -> None:

@@ -20,7 +20,7 @@ from app.api.generation import (
     opened_conversation,
     with_seed,
 )
-from app.api.petals_dialogue import check_end, plan_turn, read_generate
+from app.api.petals.dialogue import check_end, plan_turn, read_generate
 from app.callers import Caller
 from app.context import AppContext
 from app.errors import DrainingError, HandedOverError

@@ -7,11 +7,11 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.admission import CallerLeftError
-from app.api.answer_dialects import ANSWER_DIALECTS
-from app.api.answer_frames import AnswerFrames, parse_event_id
-from app.api.answer_runs import AnswerRun, opened_run, unfinished_choices
-from app.api.answer_writer import AnswerWriter
-from app.api.event_stream import EventStream
+from app.api.answers.dialects import ANSWER_DIALECTS
+from app.api.answers.event_stream import EventStream
+from app.api.answers.frames import AnswerFrames, parse_event_id
+from app.api.answers.runs import AnswerRun, opened_run, unfinished_choices
+from app.api.answers.writer import AnswerWriter
 from app.api.replies import send_empty, send_error
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from app.api.choices import WholeChoice
+from app.api.answers.choices import WholeChoice
 from app.errors import ErrorReply
 from app.journals.entries import AnswerBegun, Produced
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.petals_dialogue import (
+from app.api.petals.dialogue import (
     MAX_MESSAGE_BYTES,
     ConversationReplies,
     check_end,
@@ -16,7 +16,7 @@ from app.api.petals_dialogue import (
     read_generate,
     read_opening,
 )
-from app.api.petals_fields import GenerateMessage
+from app.api.petals.fields import GenerateMessage
 from app.errors import BadRequestError, MessageTooLargeError
 from app.inference.requests import FinishReason, GenerationRequest, RequestId
 from app.journals.entries import ConversationBegun, Entry, Produced, TurnBegun, TurnPlan

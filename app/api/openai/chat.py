@@ -1,9 +1,9 @@
 """`POST /v1/chat/completions`."""
 
-from app.api.answer_endpoint import AnswerEndpoint
-from app.api.chat_output import ChatPlan, plan_chat
-from app.api.openai_fields import ChatFields
-from app.api.openai_generation import OpenAIPlanner, Prompts
+from app.api.answers.chat_output import ChatPlan, plan_chat
+from app.api.answers.endpoint import AnswerEndpoint
+from app.api.openai.fields import ChatFields
+from app.api.openai.generation import OpenAIPlanner, Prompts
 from app.observability.metrics import Surface
 from app.serving import OfferedModel
 

@@ -5,9 +5,9 @@ from typing import assert_never
 
 import orjson
 
-from app.api.answer_writer import TokenBytes
-from app.api.choices import ChoiceReader, WholeChoice
-from app.api.openai_frames import (
+from app.api.answers.choices import ChoiceReader, WholeChoice
+from app.api.answers.writer import TokenBytes
+from app.api.openai.frames import (
     DONE_FRAME,
     MARK,
     FrameStream,
@@ -18,7 +18,7 @@ from app.api.openai_frames import (
     frame_around,
     usage_json,
 )
-from app.api.openai_logprobs import chat_logprobs
+from app.api.openai.logprobs import chat_logprobs
 from app.errors import ErrorReply
 from app.journals.entries import AnswerBegun, Produced
 from app.output.parts import OutputPart, ReasoningPart, TextPart, ToolCallPart

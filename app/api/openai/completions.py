@@ -1,8 +1,8 @@
 """`POST /v1/completions`: texts in, their continuations out."""
 
-from app.api.answer_endpoint import AnswerEndpoint
-from app.api.openai_fields import TextFields
-from app.api.openai_generation import OpenAIPlanner, Prompts
+from app.api.answers.endpoint import AnswerEndpoint
+from app.api.openai.fields import TextFields
+from app.api.openai.generation import OpenAIPlanner, Prompts
 from app.errors import BadRequestError
 from app.observability.metrics import Surface
 from app.serving import OfferedModel

@@ -6,7 +6,7 @@ import pytest
 from starlette.types import Message
 
 from app.admission import CallerLeftError
-from app.api.event_stream import KEEP_ALIVE_FRAME, EventStream
+from app.api.answers.event_stream import KEEP_ALIVE_FRAME, EventStream
 
 
 class _Reader:

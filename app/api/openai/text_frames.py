@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import orjson
 
-from app.api.answer_writer import TokenBytes
-from app.api.choices import WholeChoice
-from app.api.openai_frames import (
+from app.api.answers.choices import WholeChoice
+from app.api.answers.writer import TokenBytes
+from app.api.openai.frames import (
     DONE_FRAME,
     MARK,
     FrameStream,
@@ -17,7 +17,7 @@ from app.api.openai_frames import (
     frame_around,
     usage_json,
 )
-from app.api.openai_logprobs import TextLogprobs
+from app.api.openai.logprobs import TextLogprobs
 from app.errors import ErrorReply
 from app.journals.entries import AnswerBegun, Produced
 

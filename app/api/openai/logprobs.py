@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from app.api.answer_writer import TokenBytes
+from app.api.answers.writer import TokenBytes
 from app.inference.requests import TokenLogprob
 
 Json = dict[str, object]

@@ -21,7 +21,7 @@ from app.api.generation import (
     context_size,
     reserved_conversation,
 )
-from app.api.petals_fields import GenerateForm
+from app.api.petals.fields import GenerateForm
 from app.api.replies import send_error, send_json
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of, request_id_of

@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from app.api.answer_writer import AnswerWriter
+from app.api.answers.writer import AnswerWriter
 from app.errors import BadRequestError, ErrorReply
 from app.journals.entries import AnswerBegun, Closed, Entry, Failed, Produced
 from app.journals.journal import Reading

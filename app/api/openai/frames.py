@@ -5,7 +5,7 @@ from typing import Final
 
 import orjson
 
-from app.api.choices import ChoiceReader
+from app.api.answers.choices import ChoiceReader
 from app.errors import ErrorReply
 from app.inference.requests import FinishReason
 from app.journals.entries import AnswerBegun

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
-from app.api.answer_writer import AnswerDialect
+from app.api.answers.writer import AnswerDialect
 from app.api.anthropic.frames import MessageWriter, whole_message
-from app.api.openai_chat_frames import ChatWriter, whole_chat
-from app.api.openai_text_frames import TextWriter, whole_text
+from app.api.openai.chat_frames import ChatWriter, whole_chat
+from app.api.openai.text_frames import TextWriter, whole_text
 from app.api.responses.frames import ResponseWriter
 from app.api.responses.items import whole_response
 from app.observability.metrics import Surface

@@ -9,11 +9,11 @@ from starlette.types import Receive, Scope, Send
 
 from app.account import Account
 from app.admission import CallerLeftError
-from app.api.answer_dialects import ANSWER_DIALECTS
-from app.api.answer_runs import AnswerRun, opened_run
-from app.api.answers import AnswerSender, produced_of, resume_answer, write_answer
+from app.api.answers.choices import ChoiceReader, WholeChoice
+from app.api.answers.dialects import ANSWER_DIALECTS
+from app.api.answers.runs import AnswerRun, opened_run
+from app.api.answers.streamed import AnswerSender, produced_of, resume_answer, write_answer
 from app.api.bodies import parse_json_object, read_body
-from app.api.choices import ChoiceReader, WholeChoice
 from app.api.replies import send_json
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of, request_id_of

@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 from app.admission import CallerLeftError
 from app.api.bodies import parse_json_object, read_body, validate
 from app.api.generation import SwarmNews
-from app.api.openai_completions import check_tokens
-from app.api.openai_fields import PromptInput
+from app.api.openai.completions import check_tokens
+from app.api.openai.fields import PromptInput
 from app.api.replies import send_error, send_json
 from app.api.unknown_fields import name_fields
 from app.context import caller_of, context_of

@@ -21,7 +21,7 @@ from typing import Any, Final
 import orjson
 
 from app.api.bodies import parse_json_object, validate
-from app.api.petals_fields import GenerateMessage, OpenMessage
+from app.api.petals.fields import GenerateMessage, OpenMessage
 from app.errors import BadRequestError, MessageTooLargeError
 from app.inference.requests import FinishReason
 from app.journals.entries import ConversationBegun, Entry, Produced, TurnBegun, TurnPlan

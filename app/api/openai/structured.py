@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.api.chat_output import ToolWishes
+from app.api.answers.chat_output import ToolWishes
 from app.errors import BadRequestError
 from app.inference.requests import ChatTool, ChatToolCall, OutputConstraint
 

@@ -1,8 +1,8 @@
 """`WS /api/v2/generate`: conversations in the Petals dialect, token by token.
 
 One connection: it passes the caller's messages on to the run of its conversation, and what the run
-writes back to the caller. The run is in `petals_talk`, the rules are in `petals_dialogue`, the
-frames in `petals_socket`.
+writes back to the caller. The run is in `talk`, the rules are in `dialogue`, the frames in
+`socket`.
 """
 
 from contextlib import AsyncExitStack, aclosing, suppress
@@ -12,11 +12,11 @@ import structlog
 from starlette.websockets import WebSocket
 
 from app.admission import CallerLeftError
-from app.api.answer_frames import parse_event_id
-from app.api.petals_dialogue import ConversationReplies, read_opening
-from app.api.petals_fields import OpenMessage
-from app.api.petals_socket import CLOSE_NORMAL, PetalsSocket, accept
-from app.api.petals_talk import open_talk, revive_talk
+from app.api.answers.frames import parse_event_id
+from app.api.petals.dialogue import ConversationReplies, read_opening
+from app.api.petals.fields import OpenMessage
+from app.api.petals.socket import CLOSE_NORMAL, PetalsSocket, accept
+from app.api.petals.talk import open_talk, revive_talk
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of, request_id_of
 from app.errors import CLOSE_RESTART, HandedOverError

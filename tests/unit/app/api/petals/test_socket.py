@@ -6,7 +6,7 @@ import pytest
 from starlette.types import Message
 
 from app.admission import CallerLeftError
-from app.api.petals_socket import CLOSE_NORMAL, PetalsSocket
+from app.api.petals.socket import CLOSE_NORMAL, PetalsSocket
 from app.errors import BinaryMessageError
 
 

@@ -12,7 +12,7 @@ from pydantic import (
     field_validator,
 )
 
-from app.api.openai_structured import (
+from app.api.openai.structured import (
     MAX_CALLS,
     StructuredFields,
     ToolCallFields,

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
-from app.api.answer_endpoint import AnswerPlan
+from app.api.answers.endpoint import AnswerPlan
 from app.api.bodies import validate
 from app.api.generation import with_seed
-from app.api.openai_fields import CompletionFields
+from app.api.openai.fields import CompletionFields
 from app.callers import Caller
 from app.context import AppContext
 from app.errors import BadRequestError
