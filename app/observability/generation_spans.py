@@ -2,7 +2,8 @@
 that the session measured, one behind the other.
 """
 
-from time import time_ns
+from collections.abc import Callable
+from time import monotonic_ns, time_ns
 
 from opentelemetry.trace import Span, SpanKind, Tracer, set_span_in_context
 
@@ -11,17 +12,32 @@ from app.observability.time_spent import TimeSpent
 from swarm_client.session.timings import HopTiming
 
 
+def steady_clock() -> Callable[[], int]:
+    """Return a clock of Unix nanoseconds that never goes back, as the machine's own may."""
+    offset_ns = time_ns() - monotonic_ns()
+    return lambda: offset_ns + monotonic_ns()
+
+
 class GenerationSpans:
     """A `GenerationTrace` of OpenTelemetry.
 
     Args:
         parent: of the request.
         max_steps: steps behind the prefill with a span of their own.
+        clock: Unix time in nanoseconds; must not go back.
     """
 
-    def __init__(self, tracer: Tracer, parent: Span, *, max_steps: int) -> None:
+    def __init__(
+        self,
+        tracer: Tracer,
+        parent: Span,
+        *,
+        max_steps: int,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
         self._tracer = tracer
         self._max_steps = max_steps
+        self._clock = clock or steady_clock()
         self.span = tracer.start_span("generation", set_span_in_context(parent))
         self._context = set_span_in_context(self.span)
         self._admission = tracer.start_span("admission", self._context)
@@ -30,14 +46,14 @@ class GenerationSpans:
 
     def started(self, model_id: str, prompt_tokens: int) -> None:
         """The prompt is on its way through the blocks."""
-        self._step_began_ns = time_ns()
+        self._step_began_ns = self._clock()
         self._admission.end()
         self.span.set_attribute("gen_ai.request.model", model_id)
         self.span.set_attribute("gen_ai.usage.input_tokens", prompt_tokens)
 
     def step_finished(self, timings: TokenTimings) -> None:
         """Draw a step, unless enough have been drawn."""
-        ended_ns = time_ns()
+        ended_ns = self._clock()
         if self._num_steps <= self._max_steps:
             self._draw_step("step" if self._num_steps else "prefill", timings, ended_ns)
         self._num_steps += 1

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from time import time_ns
 
 import httpx2
 import pytest
@@ -13,6 +14,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from app.inference.requests import TokenTimings
 from app.main import create_app
+from app.observability.generation_spans import GenerationSpans, steady_clock
 from app.observability.trace_context import begin_generation
 from app.observability.tracing import Tracing
 from app.settings import Settings
@@ -173,20 +175,57 @@ def test_hops_are_drawn_one_behind_the_other_and_end_before_the_head() -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     parent = provider.get_tracer("test").start_span("request")
-    spans = Tracing(provider).generation(parent)
+    clock = iter([1_000_000_000, 1_009_000_000])
+    spans = GenerationSpans(
+        provider.get_tracer("test"), parent, max_steps=2, clock=lambda: next(clock)
+    )
+
+    spans.started("demo", 3)
+    spans.step_finished(TokenTimings(queue_ms=0.5, hops=HOPS, head_ms=1.0))
+
+    first, second, head, step = exporter.get_finished_spans()[-4:]
+    drawn_ms = {
+        span.name: ((span.start_time or 0) / 1e6 - 1000, (span.end_time or 0) / 1e6 - 1000)
+        for span in (first, second, head, step)
+    }
+    assert drawn_ms == {
+        "hop 0:4": (0.5, 4.5),
+        "hop 4:8": (4.5, 7.5),
+        "head": (8.0, 9.0),
+        "prefill": (0.0, 9.0),
+    }
+    assert "swarm.compute_ms" in (first.attributes or {})
+    assert "swarm.compute_ms" not in (second.attributes or {})
+
+
+def test_hops_that_took_longer_than_their_step_are_drawn_within_it() -> None:
+    """The chunks of a prompt run at several hops at once."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("test")
+    clock = iter([1_000_000_000, 1_003_500_000])
+    spans = GenerationSpans(
+        tracer, tracer.start_span("request"), max_steps=2, clock=lambda: next(clock)
+    )
 
     spans.started("demo", 3)
     spans.step_finished(TokenTimings(queue_ms=0.0, hops=HOPS, head_ms=0.0))
 
-    first, second, head, step = exporter.get_finished_spans()[-4:]
-    assert [span.name for span in (first, second, head, step)] == [
-        *("hop 0:4", "hop 4:8", "head", "prefill")
-    ]
-    assert (step.start_time or 0) <= (first.start_time or 0)
-    assert first.end_time == second.start_time
-    assert (second.end_time or 0) <= (head.end_time or 0) == step.end_time
-    assert "swarm.compute_ms" in (first.attributes or {})
-    assert "swarm.compute_ms" not in (second.attributes or {})
+    first, second, _, step = exporter.get_finished_spans()[-4:]
+    assert first.start_time == step.start_time == 1_000_000_000
+    assert first.end_time == second.start_time == 1_002_000_000
+    assert second.end_time == step.end_time == 1_003_500_000
+
+
+def test_clock_of_steps_is_unix_time_that_never_goes_back() -> None:
+    """The machine's own is set now and then, and a step would end before it begins."""
+    clock = steady_clock()
+
+    readings = [clock() for _ in range(100)]
+
+    assert readings == sorted(readings)
+    assert abs(readings[0] - time_ns()) < 60e9
 
 
 def test_request_that_is_not_sampled_has_no_trace() -> None:
