@@ -83,6 +83,7 @@ class Account:
             if event.timings is not None and num_tokens == 1:
                 model.overhead.observe(max(0.0, gap_s - named_ms / 1000))
         self.generated_tokens += num_tokens
+        self.spent.num_tokens += num_tokens
         self._last_token_at = now
         if event.finish_reason is not None:
             self.outcome = _OUTCOMES[event.finish_reason]

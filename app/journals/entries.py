@@ -1,6 +1,6 @@
 """What is written into a journal, as values and as bytes. Pure.
 
-An answer:        AnswerBegun  Produced … Produced  Closed
+An answer:        AnswerBegun  Produced … Produced  [ Timed ]  Closed
 A conversation:   ConversationBegun  ( TurnBegun  Produced … Produced  TurnEnded ) …  Closed
 
 `Failed` may end either at any place. The place of an entry is its number, which callers see; so
@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from app.errors import ErrorReply
 from app.inference.requests import FinishReason, GenerationRequest, TokenLogprob
 from app.observability.metrics import Surface
+from app.observability.time_spent import Timings
 from app.output.formats import OutputFormat
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_protocol.errors import SwarmError
@@ -43,6 +44,7 @@ class AnswerBegun:
         more_prompts: tokens of further prompts.
         num_choices: of each prompt.
         output: what to look for in the text; None for nothing.
+        includes_timings: whether the answer tells where its time went.
         details: JSON of what else the surface needs to write the answer down; empty for nothing.
     """
 
@@ -55,6 +57,7 @@ class AnswerBegun:
     num_choices: int = 1
     details: str = ""
     output: OutputFormat | None = None
+    includes_timings: bool = False
     kind: Literal["answer_begun"] = "answer_begun"
 
     @property
@@ -130,6 +133,14 @@ class Produced:
 
 
 @dataclass(frozen=True, slots=True)
+class Timed:
+    """Where the time of an answer went, of the run that made its last tokens."""
+
+    timings: Timings
+    kind: Literal["timed"] = "timed"
+
+
+@dataclass(frozen=True, slots=True)
 class TurnEnded:
     """`context_ids` are all tokens that the turn has added to the conversation."""
 
@@ -152,7 +163,7 @@ class Closed:
     kind: Literal["closed"] = "closed"
 
 
-Entry = AnswerBegun | ConversationBegun | TurnBegun | Produced | TurnEnded | Failed | Closed
+Entry = AnswerBegun | ConversationBegun | TurnBegun | Produced | Timed | TurnEnded | Failed | Closed
 
 _REASONS: Final = {
     reason: b',"finish_reason":"%b"' % reason.value.encode() for reason in FinishReason

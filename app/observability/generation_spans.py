@@ -65,7 +65,7 @@ class GenerationSpans:
             self._admission.end()
         self.span.set_attribute("swarmgate.outcome", outcome)
         self.span.set_attribute("gen_ai.usage.output_tokens", generated_tokens)
-        for name, value in spent.to_json().items():
+        for name, value in spent.parts().items():
             self.span.set_attribute(f"swarmgate.{name}", value)
         self.span.end()
 

@@ -1,8 +1,13 @@
 """Where the time of one generation went: sums, and how callers are told of them. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from app.inference.requests import TokenTimings
+
+Timings: TypeAlias = Mapping[str, float]
+"""What callers see as `usage.timings`; see `TimeSpent.to_json`."""
 
 
 @dataclass(slots=True)
@@ -17,6 +22,7 @@ class TimeSpent:
 
     Attributes:
         queue_ms: waiting for a slot.
+        num_tokens: that came within prefill and decode, of one choice.
         head_queue_ms: tokens waiting for a replica.
         head_ms: LM head, sampler and embedding, of the batches the tokens were in.
         hops_ms: hops, thereof `hops_queue_ms` waiting at servers and `hops_compute_ms` in their
@@ -27,6 +33,7 @@ class TimeSpent:
     prefill_ms: float = 0.0
     decode_ms: float = 0.0
     total_ms: float = 0.0
+    num_tokens: int = 0
     num_steps: int = 0
     num_hop_visits: int = 0
     hops_ms: float = 0.0
@@ -54,8 +61,25 @@ class TimeSpent:
         self.head_ms += timings.head_ms
         return step_ms + timings.queue_ms + timings.head_ms
 
+    @property
+    def tokens_per_s(self) -> float:
+        """The pace of the tokens behind the first; 0 while there are none."""
+        return (self.num_tokens - 1) * 1e3 / self.decode_ms if self.decode_ms > 0 else 0.0
+
     def to_json(self) -> dict[str, float]:
-        """Return what callers see as `usage.timings`."""
+        """Return what callers see as `usage.timings`: the parts of the time, and what they hold."""
+        return {
+            **self.parts(),
+            "tokens_per_s": round(self.tokens_per_s, 2),
+            "num_steps": self.num_steps,
+            "num_hop_visits": self.num_hop_visits,
+            "hops_queue_ms": round(self.hops_queue_ms, 2),
+            "hops_compute_ms": round(self.hops_compute_ms, 2),
+            "hops_network_ms": round(self.hops_network_ms, 2),
+        }
+
+    def parts(self) -> dict[str, float]:
+        """Return the parts of the time, in milliseconds."""
         return {
             "queue_ms": round(self.queue_ms, 2),
             "prefill_ms": round(self.prefill_ms, 2),
@@ -66,6 +90,6 @@ class TimeSpent:
         }
 
     def server_timing(self) -> str:
-        """Return the same as the header `Server-Timing` (W3C), which browsers' tools show."""
-        facts = self.to_json().items()
+        """Return the parts as the header `Server-Timing` (W3C), which browsers' tools show."""
+        facts = self.parts().items()
         return ", ".join(f"{name.removesuffix('_ms')};dur={value}" for name, value in facts)

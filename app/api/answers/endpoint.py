@@ -18,7 +18,7 @@ from app.api.replies import send_json
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of, request_id_of
 from app.inference.requests import GenerationEvent, RequestId
-from app.journals.entries import AnswerBegun, Closed, Entry, Produced
+from app.journals.entries import AnswerBegun, Closed, Entry, Produced, Timed
 from app.observability.metrics import Surface
 from app.presence import run_beside, wait_for_disconnect
 
@@ -111,11 +111,13 @@ class AnswerEndpoint:
         headers = {**account.headers, **ignored}
         if not plan.is_streamed and not plan.is_background:
             produced = await _whole_answer(begun, run)
+            timed = [Timed(run.timings())] if begun.includes_timings else []
             if plan.journal_id is not None:
-                entries: list[Entry] = [begun, *produced, Closed()]
+                entries: list[Entry] = [begun, *produced, *timed, Closed()]
                 await context.keeper.keep(plan.journal_id, caller.tenant, entries)
             timing = {"server-timing": account.times().server_timing()}
-            return _Answer(_write_whole(context, begun, produced), {**headers, **timing})
+            body = _write_whole(context, begun, produced, *timed)
+            return _Answer(body, {**headers, **timing})
         journal = await context.keeper.create(caller.tenant, begun, plan.journal_id)
         writing = write_answer(journal, stack.pop_all(), run, num_prompt=begun.num_prompt_tokens)
         patience_s = _BACKGROUND_S if plan.is_background else None
@@ -144,9 +146,15 @@ async def _whole_answer(begun: AnswerBegun, run: AnswerRun) -> list[Produced]:
     return produced
 
 
-def _write_whole(context: AppContext, begun: AnswerBegun, produced: Sequence[Produced]) -> bytes:
+def _write_whole(
+    context: AppContext,
+    begun: AnswerBegun,
+    produced: Sequence[Produced],
+    timed: Timed | None = None,
+) -> bytes:
     choices = [WholeChoice(ChoiceReader(begun)) for _ in range(begun.total_choices)]
     for entry in produced:
         choices[entry.choice].add(entry)
     model = context.gateway.engine.model(begun.model_id)
-    return ANSWER_DIALECTS[begun.surface].whole(begun, choices, model.token_bytes)
+    timings = None if timed is None else timed.timings
+    return ANSWER_DIALECTS[begun.surface].whole(begun, choices, model.token_bytes, timings)

@@ -13,9 +13,10 @@ import orjson
 
 from app.api.answers.writer import AnswerWriter
 from app.errors import BadRequestError, ErrorReply
-from app.journals.entries import AnswerBegun, Closed, Entry, Failed, Produced
+from app.journals.entries import AnswerBegun, Closed, Entry, Failed, Produced, Timed
 from app.journals.journal import Reading
 from app.journals.notices import Notice
+from app.observability.time_spent import Timings
 
 _EVENT_ID: Final = re.compile(r"([0-9a-f]{32})(?:-(\d{1,9}))?")
 
@@ -52,6 +53,7 @@ class AnswerFrames:
         self._id = b"id: " + journal_id.encode() + b"-" if has_ids else b""
         self._open_writer = open_writer
         self._seen = seen
+        self._timings: Timings | None = None
         self._writer: AnswerWriter  # there from the first entry on
 
     def frames(self, reading: Reading) -> bytes:
@@ -73,8 +75,10 @@ class AnswerFrames:
             case AnswerBegun():
                 self._writer = self._open_writer(entry)
                 frame = self._writer.begin()
+            case Timed():
+                self._timings, frame = entry.timings, b""
             case Closed():
-                frame = self._writer.finish()
+                frame = self._writer.finish(self._timings)
             case Failed():
                 frame = self._writer.fail(entry.reply)
             case _:

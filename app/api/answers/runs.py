@@ -15,6 +15,7 @@ from app.callers import Caller
 from app.context import AppContext
 from app.inference.requests import Conversation, GenerationEvent, GenerationRequest
 from app.journals.entries import AnswerBegun, Produced
+from app.observability.time_spent import Timings
 
 _MAX_ABREAST: Final = 4
 """Choices of one answer that are made at the same time."""
@@ -86,6 +87,10 @@ class AnswerRun:
                     group.create_task(self._generate_one(choice, sink))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
+
+    def timings(self) -> Timings:
+        """Return where the time went; of further choices, only that they took some."""
+        return self._account.times().to_json()
 
     async def _generate_one(self, choice: UnfinishedChoice, sink: Sink) -> None:
         """The first choice of a prompt goes ahead: servers then know the prompt of the others."""

@@ -18,7 +18,7 @@ from app.context import AppContext, caller_of, context_of
 from app.direct_writes import direct_body_of
 from app.errors import DrainingError, describe_error
 from app.inference.requests import GenerationEvent
-from app.journals.entries import AnswerBegun, Produced, is_end
+from app.journals.entries import AnswerBegun, Produced, Timed, is_end
 from app.journals.following import follow
 from app.journals.journal import Journal, Reading
 from app.presence import run_beside, wait_for_disconnect
@@ -125,6 +125,9 @@ async def write_answer(
     run.news.journal = journal
     async with resources:
         await run.generate(write, num_prompt=num_prompt)
+        begun = journal.entries[0]
+        if isinstance(begun, AnswerBegun) and begun.includes_timings:
+            journal.append(Timed(run.timings()))
 
 
 def produced_of(choice: int, event: GenerationEvent) -> Produced:

@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 from app.api.answers.choices import WholeChoice
 from app.errors import ErrorReply
 from app.journals.entries import AnswerBegun, Produced
+from app.observability.time_spent import Timings
 
 TokenBytes: TypeAlias = Callable[[int], bytes]
 """Returns the bytes that a token stands for; they need not be whole characters."""
@@ -25,7 +26,7 @@ class AnswerWriter(Protocol):
     def write(self, entry: Produced) -> bytes:
         """Return the events of some new tokens; may be empty."""
 
-    def finish(self) -> bytes:
+    def finish(self, timings: Timings | None) -> bytes:
         """Return what follows the last token, at least one event."""
 
     def fail(self, reply: ErrorReply) -> bytes:
@@ -36,7 +37,9 @@ class AnswerWriter(Protocol):
 
 
 WriterFactory: TypeAlias = Callable[[AnswerBegun, TokenBytes], AnswerWriter]
-WholeAnswer: TypeAlias = Callable[[AnswerBegun, Sequence[WholeChoice], TokenBytes], bytes]
+WholeAnswer: TypeAlias = Callable[
+    [AnswerBegun, Sequence[WholeChoice], TokenBytes, Timings | None], bytes
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,7 @@ class MessageFields(PromptFields):
     temperature: float | None = Field(default=None, ge=0, le=1)
     top_p: float | None = None
     top_k: Annotated[int | None, Field(ge=0)] = None
+    include_timings: bool | None = None
 
     def sampling(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the sampling numbers: the caller's, else the model's; temperature 0 is greedy.

@@ -19,6 +19,7 @@ from app.api.anthropic.errors import error_json
 from app.errors import ErrorReply
 from app.inference.requests import FinishReason
 from app.journals.entries import AnswerBegun, Produced
+from app.observability.time_spent import Timings
 from app.output.parts import OutputPart, ReasoningPart, TextPart, ToolCallPart
 
 Json = dict[str, object]
@@ -55,13 +56,13 @@ class MessageWriter:
         head, tail = self._around
         return head + orjson.dumps(entry.text) + tail
 
-    def finish(self) -> bytes:
+    def finish(self, timings: Timings | None) -> bytes:
         """Return the end of the block, why the message ends, and the numbers of tokens."""
         delta: Json = {
             "stop_reason": stop_reason(self._reader, self._stop_text),
             "stop_sequence": self._stop_text,
         }
-        usage: Json = {"output_tokens": self._reader.num_tokens}
+        usage: Json = {"output_tokens": self._reader.num_tokens, **_timed(timings)}
         return (
             self._close_block()
             + _event("message_delta", {"delta": delta, "usage": usage})
@@ -125,7 +126,10 @@ class MessageWriter:
 
 
 def whole_message(
-    begun: AnswerBegun, choices: Sequence[WholeChoice], token_bytes: TokenBytes
+    begun: AnswerBegun,
+    choices: Sequence[WholeChoice],
+    token_bytes: TokenBytes,
+    timings: Timings | None,
 ) -> bytes:
     """Return the answer as one JSON body."""
     (choice,) = choices
@@ -138,7 +142,7 @@ def whole_message(
     for call in choice.tool_calls:
         arguments = _parse_arguments(call.arguments)
         content.append({"type": "tool_use", "id": call.id, "name": call.name, "input": arguments})
-    message = _message(begun, content, output_tokens=choice.reader.num_tokens)
+    message = _message(begun, content, output_tokens=choice.reader.num_tokens, timings=timings)
     message["stop_reason"] = stop_reason(choice.reader, stop_text)
     message["stop_sequence"] = stop_text
     return orjson.dumps(message)
@@ -167,7 +171,13 @@ def stop_reason(reader: ChoiceReader, stop_text: str | None) -> str:
     return "tool_use" if reader.num_tool_calls else "end_turn"
 
 
-def _message(begun: AnswerBegun, content: list[Json], *, output_tokens: int) -> Json:
+def _message(
+    begun: AnswerBegun,
+    content: list[Json],
+    *,
+    output_tokens: int,
+    timings: Timings | None = None,
+) -> Json:
     return {
         "id": "msg_" + begun.request.request_id,
         "type": "message",
@@ -176,8 +186,17 @@ def _message(begun: AnswerBegun, content: list[Json], *, output_tokens: int) -> 
         "content": content,
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": {"input_tokens": begun.num_prompt_tokens, "output_tokens": output_tokens},
+        "usage": {
+            "input_tokens": begun.num_prompt_tokens,
+            "output_tokens": output_tokens,
+            **_timed(timings),
+        },
     }
+
+
+def _timed(timings: Timings | None) -> Json:
+    """What `usage` has more than Anthropic's."""
+    return {} if timings is None else {"timings": timings}
 
 
 def _parse_arguments(text: str) -> object:

@@ -48,6 +48,7 @@ class MessagePlanner:
             model_id=model.id,
             created_at=int(time.time()),
             includes_usage=True,
+            includes_timings=fields.include_timings is True,
             request=with_seed(request) if fields.stream else request,
             output=plan.output,
         )

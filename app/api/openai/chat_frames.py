@@ -21,6 +21,7 @@ from app.api.openai.frames import (
 from app.api.openai.logprobs import chat_logprobs
 from app.errors import ErrorReply
 from app.journals.entries import AnswerBegun, Produced
+from app.observability.time_spent import Timings
 from app.output.parts import OutputPart, ReasoningPart, TextPart, ToolCallPart
 
 
@@ -53,13 +54,13 @@ class ChatWriter:
         head, tail = self._around[entry.choice]
         return head + orjson.dumps(entry.text) + tail
 
-    def finish(self) -> bytes:
+    def finish(self, timings: Timings | None) -> bytes:
         """Return why each choice has ended, and the usage if it is wanted; it has no choices."""
         frames = [
             self._frame(index, {}, reason=finish_reason(reader))
             for index, reader in enumerate(self._readers)
         ]
-        return b"".join(frames) + self._stream.end()
+        return b"".join(frames) + self._stream.end(timings)
 
     def fail(self, reply: ErrorReply) -> bytes:
         """Return the error and the end."""
@@ -89,7 +90,10 @@ class ChatWriter:
 
 
 def whole_chat(
-    begun: AnswerBegun, choices: Sequence[WholeChoice], token_bytes: TokenBytes
+    begun: AnswerBegun,
+    choices: Sequence[WholeChoice],
+    token_bytes: TokenBytes,
+    timings: Timings | None,
 ) -> bytes:
     """Return the answer as one JSON body."""
     return orjson.dumps(
@@ -105,7 +109,7 @@ def whole_chat(
                 }
                 for index, choice in enumerate(choices)
             ],
-            "usage": usage_json(begun, [choice.reader for choice in choices]),
+            "usage": usage_json(begun, [choice.reader for choice in choices], timings),
         }
     )
 

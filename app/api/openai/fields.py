@@ -91,7 +91,9 @@ class StreamOptions(BaseModel):
 
 
 class CompletionFields(SamplingFields, StructuredFields):
-    """What both dialects say about one generation."""
+    """What both dialects say about one generation. `include_timings`, in all of ours, adds
+    `timings` to the answer's `usage`.
+    """
 
     model: str = Field(max_length=1000)
     max_tokens: Count | None = None
@@ -99,6 +101,7 @@ class CompletionFields(SamplingFields, StructuredFields):
     stream_options: StreamOptions | None = None
     n: Annotated[int | None, Field(ge=1, le=MAX_PROMPTS)] = None
     best_of: int | None = None
+    include_timings: bool | None = None
 
     @property
     def max_new_tokens(self) -> int | None:
@@ -107,8 +110,9 @@ class CompletionFields(SamplingFields, StructuredFields):
 
     @property
     def includes_usage(self) -> bool:
-        """Whether the stream ends with the numbers of tokens."""
-        return self.stream_options is not None and self.stream_options.include_usage
+        """Whether the stream ends with the numbers of tokens; the timings are among them."""
+        options = self.stream_options
+        return self.include_timings is True or (options is not None and options.include_usage)
 
     def ignored_fields(self) -> str:
         """Return the names of fields that had no effect, fit for a header.

@@ -9,6 +9,7 @@ from app.api.answers.choices import ChoiceReader
 from app.errors import ErrorReply
 from app.inference.requests import FinishReason
 from app.journals.entries import AnswerBegun
+from app.observability.time_spent import Timings
 
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 MARK: Final = "\0"  # in no model's name
@@ -53,13 +54,16 @@ def answer_facts(prefix: str, begun: AnswerBegun) -> Json:
     }
 
 
-def usage_json(begun: AnswerBegun, readers: Iterable[ChoiceReader]) -> Json:
-    """Return what OpenAI calls `usage`, of all choices."""
+def usage_json(
+    begun: AnswerBegun, readers: Iterable[ChoiceReader], timings: Timings | None
+) -> Json:
+    """Return what OpenAI calls `usage`, of all choices; `timings` in it is ours."""
     num_prompt, num_new = begun.num_prompt_tokens, sum(reader.num_tokens for reader in readers)
     return {
         "prompt_tokens": num_prompt,
         "completion_tokens": num_new,
         "total_tokens": num_prompt + num_new,
+        **({} if timings is None else {"timings": timings}),
     }
 
 
@@ -87,9 +91,9 @@ class FrameStream:
         """Return the frame of something new in a choice."""
         return data_frame({**self._facts, "choices": [choice], **self._usage})
 
-    def end(self) -> bytes:
+    def end(self, timings: Timings | None) -> bytes:
         """Return the usage, if it is wanted, in a frame without choices, and the end."""
         if not self._begun.includes_usage:
             return DONE_FRAME
-        usage = usage_json(self._begun, self.readers)
+        usage = usage_json(self._begun, self.readers, timings)
         return data_frame({**self._facts, "choices": [], "usage": usage}) + DONE_FRAME

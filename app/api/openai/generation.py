@@ -66,6 +66,7 @@ class OpenAIPlanner(Generic[Fields]):
             model_id=model.id,
             created_at=int(time.time()),
             includes_usage=fields.includes_usage,
+            includes_timings=fields.include_timings is True,
             request=with_seed(request) if fields.stream else request,
             more_prompts=tuple(map(tuple, prompts[1:])),
             num_choices=num_choices,

@@ -20,6 +20,7 @@ from app.api.openai.frames import (
 from app.api.openai.logprobs import TextLogprobs
 from app.errors import ErrorReply
 from app.journals.entries import AnswerBegun, Produced
+from app.observability.time_spent import Timings
 
 
 class TextWriter:
@@ -49,13 +50,13 @@ class TextWriter:
         head, tail = self._around[entry.choice]
         return head + orjson.dumps(entry.text) + tail
 
-    def finish(self) -> bytes:
+    def finish(self, timings: Timings | None) -> bytes:
         """Return why each choice has ended, and the usage if it is wanted; it has no choices."""
         frames = [
             self._stream.frame(_choice(index, "", reason=finish_reason(reader)))
             for index, reader in enumerate(self._readers)
         ]
-        return b"".join(frames) + self._stream.end()
+        return b"".join(frames) + self._stream.end(timings)
 
     def fail(self, reply: ErrorReply) -> bytes:
         """Return the error and the end."""
@@ -67,7 +68,10 @@ class TextWriter:
 
 
 def whole_text(
-    begun: AnswerBegun, choices: Sequence[WholeChoice], token_bytes: TokenBytes
+    begun: AnswerBegun,
+    choices: Sequence[WholeChoice],
+    token_bytes: TokenBytes,
+    timings: Timings | None,
 ) -> bytes:
     """Return the answer as one JSON body."""
     return orjson.dumps(
@@ -82,7 +86,7 @@ def whole_text(
                 )
                 for index, choice in enumerate(choices)
             ],
-            "usage": usage_json(begun, [choice.reader for choice in choices]),
+            "usage": usage_json(begun, [choice.reader for choice in choices], timings),
         }
     )
 

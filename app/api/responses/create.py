@@ -60,6 +60,7 @@ class ResponsePlanner:
             model_id=model.id,
             created_at=int(time.time()),
             includes_usage=True,
+            includes_timings=fields.include_timings is True,
             request=with_seed(plan.applied(request)),
             output=plan.output,
             details=details.model_dump_json(),

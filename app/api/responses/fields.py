@@ -90,6 +90,7 @@ class ResponseFields(SamplingFields):
     store: bool | None = None
     background: bool | None = None
     stream: bool | None = None
+    include_timings: bool | None = None
 
     @property
     def num_logprobs(self) -> int | None:

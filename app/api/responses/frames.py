@@ -23,6 +23,7 @@ from app.api.responses.items import (
 )
 from app.errors import ErrorReply
 from app.journals.entries import AnswerBegun, Produced
+from app.observability.time_spent import Timings
 from app.output.parts import OutputPart, ReasoningPart, TextPart, ToolCallPart
 
 Json = dict[str, object]
@@ -80,12 +81,12 @@ class ResponseWriter:
             parts = [TextPart("")]
         return b"".join([self._part(part, logprobs) for part in parts])
 
-    def finish(self) -> bytes:
+    def finish(self, timings: Timings | None) -> bytes:
         """Return the end of the item and the whole response."""
         closed = b"" if self._output or self._item is not None else self._open("message")
         response_status = "completed" if self._is_complete else "incomplete"
         closed += self._close(response_status)
-        response = response_json(self._begun, self._reader, self._output)
+        response = response_json(self._begun, self._reader, self._output, timings=timings)
         return closed + self._event(f"response.{response['status']}", {"response": response})
 
     def fail(self, reply: ErrorReply) -> bytes:

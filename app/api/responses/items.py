@@ -11,6 +11,7 @@ from app.api.responses.fields import ResponseDetails
 from app.errors import ErrorReply
 from app.inference.requests import FinishReason, TokenLogprob
 from app.journals.entries import AnswerBegun
+from app.observability.time_spent import Timings
 
 Json = dict[str, object]
 
@@ -37,6 +38,8 @@ def response_json(
     reader: ChoiceReader,
     output: Sequence[Json],
     failure: ErrorReply | None = None,
+    *,
+    timings: Timings | None = None,
 ) -> Json:
     """Return a response as it is now."""
     details, status = details_of(begun), status_of(reader, failure)
@@ -66,7 +69,7 @@ def response_json(
         "tools": [],
         "top_p": sampling.top_p,
         "truncation": "disabled",
-        "usage": None if status == "in_progress" else _usage(begun, reader),
+        "usage": None if status == "in_progress" else _usage(begun, reader, timings),
     }
 
 
@@ -145,15 +148,18 @@ def output_of(
 
 
 def whole_response(
-    begun: AnswerBegun, choices: Sequence[WholeChoice], token_bytes: TokenBytes
+    begun: AnswerBegun,
+    choices: Sequence[WholeChoice],
+    token_bytes: TokenBytes,
+    timings: Timings | None,
 ) -> bytes:
     """Return the response as one JSON body, finished or not."""
     (choice,) = choices
     output = output_of(begun, choice, token_bytes)
-    return orjson.dumps(response_json(begun, choice.reader, output))
+    return orjson.dumps(response_json(begun, choice.reader, output, timings=timings))
 
 
-def _usage(begun: AnswerBegun, reader: ChoiceReader) -> Json:
+def _usage(begun: AnswerBegun, reader: ChoiceReader, timings: Timings | None) -> Json:
     """Details are zero: nothing is charged differently, and thoughts are not counted apart."""
     return {
         "input_tokens": begun.num_prompt_tokens,
@@ -161,4 +167,5 @@ def _usage(begun: AnswerBegun, reader: ChoiceReader) -> Json:
         "output_tokens": reader.num_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": begun.num_prompt_tokens + reader.num_tokens,
+        **({} if timings is None else {"timings": timings}),
     }

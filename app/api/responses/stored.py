@@ -20,7 +20,15 @@ from app.callers import Caller
 from app.context import AppContext, caller_of, context_of
 from app.errors import BadRequestError, ErrorReply, UnsupportedFieldError
 from app.inference.requests import ChatMessage
-from app.journals.entries import AnswerBegun, Entry, Failed, Produced, decode_entry, is_end
+from app.journals.entries import (
+    AnswerBegun,
+    Entry,
+    Failed,
+    Produced,
+    Timed,
+    decode_entry,
+    is_end,
+)
 from app.journals.following import take_over
 from app.observability.metrics import Surface
 from app.state.errors import JournalNotFoundError
@@ -137,7 +145,8 @@ def _describe(context: AppContext, entries: Sequence[Entry]) -> Json:
     model = context.gateway.engine.model(begun.model_id)
     failure = entries[-1].reply if isinstance(entries[-1], Failed) else None
     output = output_of(begun, choice, model.token_bytes, has_failed=failure is not None)
-    return response_json(begun, choice.reader, output, failure)
+    timings = next((entry.timings for entry in entries if isinstance(entry, Timed)), None)
+    return response_json(begun, choice.reader, output, failure, timings=timings)
 
 
 def _gather(entries: Sequence[Entry]) -> tuple[AnswerBegun, WholeChoice]:
