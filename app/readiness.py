@@ -54,7 +54,11 @@ class ModelReadiness:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Of the whole gateway."""
+    """Of the whole gateway.
+
+    A store that is away is a warning, not a reason. All gateways share it: whoever takes those
+    out that miss it takes out all at once, while each can go on by the policy of each feature.
+    """
 
     is_draining: bool
     has_store: bool
@@ -65,9 +69,11 @@ class Readiness:
         reasons = ["the gateway is about to stop"] if self.is_draining else []
         for model in self.models.values():
             reasons += model.reasons()
-        if not self.has_store:
-            reasons.append("the state store does not answer")
         return reasons
+
+    def warnings(self) -> list[str]:
+        """Return what it has to do without, although it is ready."""
+        return [] if self.has_store else ["the state store does not answer"]
 
     def to_json(self) -> dict[str, object]:
         """Return it as `GET /health/ready` shows it."""
@@ -76,5 +82,6 @@ class Readiness:
             "ready": not reasons,
             "draining": self.is_draining,
             "reasons": reasons,
+            "warnings": self.warnings(),
             "models": {model_id: model.to_json() for model_id, model in self.models.items()},
         }

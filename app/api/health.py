@@ -32,7 +32,7 @@ async def ready(request: Request) -> Response:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Return the metrics in Prometheus' text format; the state store is asked for a sign of life."""
+    """Return the metrics in Prometheus' text format; the store is asked for a sign of life."""
     context = context_of(request.scope)
     context.metrics.store.set(await _has_store(context))
     body = await asyncio.to_thread(context.metrics.exposition)

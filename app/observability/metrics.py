@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from app.errors import describe_error
 from app.observability.exposition import exposition
@@ -53,6 +53,12 @@ class Metrics:
         )
         self.refused = Counter(
             "swarmgate_refused", "Requests refused, by error code.", ["code"], registry=registry
+        )
+        self.store = Gauge(
+            "swarmgate_state_store_ok",
+            "1 if the state store answered when the metrics were asked for.",
+            registry=registry,
+            multiprocess_mode="mostrecent",
         )
         self.generations = GenerationMetrics(registry)
         self.repairs = RepairMetrics(registry)
