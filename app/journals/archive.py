@@ -1,9 +1,9 @@
 """Brings journals into the store: in batches, later when it is away, anew when it has lost them.
 
-Entries go there every `_FLUSH_PERIOD_S`, in one call for all journals: no token waits for the
+Entries go there every `_FLUSH_PERIOD_S`, in one call for many journals: no token waits for the
 store, and none is lost with it, for the worker that writes a journal has all of it in memory. What
 was shown to a caller and lost with this worker is made again by whoever goes on: the request holds
-the seed, so the tokens are the same.
+the seed, so the tokens are the same. A store that nobody else reads gets journals at their end.
 """
 
 import asyncio
@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 _HEARTBEAT_S: Final = 1.0
 _FLUSH_PERIOD_S: Final = 0.05
+_MAX_BATCH: Final = 128
+"""Journals of one call; the loop turns between two, so that no token waits for thousands."""
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 2.0
 _MAX_ENDED: Final = 1000
@@ -69,7 +71,7 @@ class Archive:
         journal.is_kept = True
         if journal.lease is None:
             journal.note_stored(0)
-            if monotonic() >= self._away_until:
+            if self._store.is_shared and monotonic() >= self._away_until:
                 await self._try([record])  # no batch has it yet, so none can overtake this
         self._records[journal.id] = record
 
@@ -81,8 +83,9 @@ class Archive:
         return record.journal if is_end(record.journal.entries[-1]) else None
 
     async def save(self, journal: Journal) -> None:
-        """Store what is new in a journal now, if the store answers."""
-        await self._store_all([journal])
+        """Store what is new in a journal now, if the store answers and others read it."""
+        if self._store.is_shared:
+            await self._store_all([journal])
 
     async def end(self, journal: Journal) -> None:
         """Store the rest of a journal, now or later, and let others go on with it."""
@@ -106,9 +109,12 @@ class Archive:
             self.has_changes.clear()
             now = monotonic()
             self._drop_old(now)
-            due = [record.journal for record in self._records.values() if _is_due(record, now)]
-            if due:
-                await self._store_all(due)
+            due = [record.journal for record in self._records.values() if self._is_due(record, now)]
+            for start in range(0, len(due), _MAX_BATCH):
+                await self._store_all(due[start : start + _MAX_BATCH])
+                if self._pause_s:
+                    break  # it is away, also for the rest
+                await asyncio.sleep(0)  # a store in memory does not wait
 
     async def _store_all(self, journals: Sequence[Journal]) -> None:
         """Store what is new of journals, and prolong their leases or end them."""
@@ -188,6 +194,12 @@ class Archive:
         self.forget(record.journal)
         record.journal.interrupt()
 
+    def _is_due(self, record: _Record, now: float) -> bool:
+        """Tell whether the store wants news of it, or a sign of life."""
+        if record.ended_at is not None or not self._store.is_shared:
+            return record.ended_at is not None
+        return record.journal.has_pending or now - record.journal.extended_at > _HEARTBEAT_S
+
     def _drop_old(self, now: float) -> None:
         """Bound what waits for a store that stays away."""
         ended = [record for record in self._records.values() if record.ended_at is not None]
@@ -205,10 +217,3 @@ def _needs_extension(record: _Record, *, is_new: bool) -> bool:
     if journal.lease is None:
         return False
     return not is_new or journal.has_pending or record.ended_at is not None
-
-
-def _is_due(record: _Record, now: float) -> bool:
-    """Tell whether the store wants news of it, or a sign of life."""
-    journal = record.journal
-    is_silent = now - journal.extended_at > _HEARTBEAT_S
-    return journal.has_pending or is_silent or record.ended_at is not None

@@ -89,6 +89,10 @@ class JournalStore(Protocol):
     it did not exist.
     """
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes read it; if not, a journal is wanted once its run has ended."""
+
     async def create(
         self,
         journal_id: str,

@@ -35,6 +35,8 @@ class _Journal:
 class MemoryJournalStore:
     """`JournalStore` in this process."""
 
+    is_shared = False
+
     def __init__(self, clock: Callable[[], float], max_journals: int = _MAX_JOURNALS) -> None:
         self._clock = clock
         self._table = ExpiringTable[str, _Journal](max_journals)

@@ -104,6 +104,8 @@ return 1
 class RedisJournalStore:
     """`JournalStore` in Redis."""
 
+    is_shared = True
+
     def __init__(self, connection: RedisConnection) -> None:
         self._connection = connection
 

@@ -43,7 +43,13 @@ class Clock:
         return self.now
 
 
-class FlakyStore(MemoryJournalStore):
+class SharedStore(MemoryJournalStore):
+    """A store that several workers use."""
+
+    is_shared = True
+
+
+class FlakyStore(SharedStore):
     """A store that may be away."""
 
     is_away = False
@@ -138,7 +144,7 @@ async def read(
 
 async def test_a_journal_is_read_to_its_end_here_and_on_another_worker() -> None:
     """Before, while and after it is written: the same entries."""
-    store, script = MemoryJournalStore(Clock()), Script()
+    store, script = SharedStore(Clock()), Script()
     async with worker(store) as one, worker(store) as two:
         journal_id = await start(one, script.run)
         here = asyncio.create_task(read(one, journal_id))
@@ -156,7 +162,7 @@ async def test_an_error_of_the_run_is_the_last_entry() -> None:
     async def crash(journal: Journal) -> None:
         raise RuntimeError("/secret/path")
 
-    async with worker(MemoryJournalStore(Clock())) as keeper:
+    async with worker(SharedStore(Clock())) as keeper:
         entries = await read(keeper, await start(keeper, crash))
 
     assert isinstance(entries[-1], Failed)
@@ -165,7 +171,7 @@ async def test_an_error_of_the_run_is_the_last_entry() -> None:
 
 async def test_a_run_that_nobody_reads_stops_and_goes_on_when_somebody_comes() -> None:
     """On any worker; nobody pays for what nobody reads."""
-    store, script = MemoryJournalStore(Clock()), Script()
+    store, script = SharedStore(Clock()), Script()
 
     async with worker(store, abandoned_s=0.02) as one, worker(store) as two:
         journal_id = await start(one, script.run)
@@ -183,7 +189,7 @@ async def test_a_run_that_nobody_reads_stops_and_goes_on_when_somebody_comes() -
 async def test_a_silent_worker_loses_its_lease_and_never_writes_again() -> None:
     """Two workers that both believe to be the one: the store takes one's word only."""
     clock, script = Clock(), Script()
-    store = MemoryJournalStore(clock)
+    store = SharedStore(clock)
     async with worker(store) as one, worker(store) as two:
         journal_id = await start(one, script.run)
         old = asyncio.create_task(read(one, journal_id))
@@ -296,7 +302,7 @@ def live(keeper: JournalKeeper, journal_id: str) -> Journal:
 
 async def test_forgetting_ends_the_run_here_at_once() -> None:
     """Nothing is left of it, for nobody."""
-    store, script = MemoryJournalStore(Clock()), Script()
+    store, script = SharedStore(Clock()), Script()
     async with worker(store) as keeper:
         journal_id = await start(keeper, script.run)
         await keeper.forget(journal_id, "you")
@@ -310,7 +316,7 @@ async def test_forgetting_ends_the_run_here_at_once() -> None:
 
 async def test_forgetting_on_another_worker_ends_the_run() -> None:
     """As soon as it writes again."""
-    store, script = MemoryJournalStore(Clock()), Script()
+    store, script = SharedStore(Clock()), Script()
     async with worker(store) as one, worker(store) as two:
         journal_id = await start(one, script.run)
         reading = asyncio.create_task(read(one, journal_id))
@@ -325,7 +331,7 @@ async def test_forgetting_on_another_worker_ends_the_run() -> None:
 
 async def test_a_stopping_worker_hands_over_at_once() -> None:
     """Its readers are told to come again, and another worker need not wait for the lease."""
-    store, script = MemoryJournalStore(Clock()), Script()
+    store, script = SharedStore(Clock()), Script()
     async with worker(store) as two:
         async with worker(store) as one:
             journal_id = await start(one, script.run)
@@ -344,7 +350,7 @@ async def test_a_stopping_worker_hands_over_at_once() -> None:
 
 async def test_without_keeping_there_is_nothing_to_come_back_to() -> None:
     """A run that is stopped then is simply over."""
-    store, script = MemoryJournalStore(Clock()), Script()
+    store, script = SharedStore(Clock()), Script()
     async with worker(store, resume_s=0) as keeper:
         journal_id = await start(keeper, script.run)
         reading = asyncio.create_task(read(keeper, journal_id))
@@ -358,7 +364,7 @@ async def test_without_keeping_there_is_nothing_to_come_back_to() -> None:
 
 async def test_what_cannot_be_revived_is_left_to_others() -> None:
     """The error is the caller's; the next one may have more luck."""
-    store, script = MemoryJournalStore(Clock()), Script()
+    store, script = SharedStore(Clock()), Script()
 
     async def refuse(journal: Journal) -> None:
         raise DrainingError
@@ -375,7 +381,7 @@ async def test_what_cannot_be_revived_is_left_to_others() -> None:
 
 async def test_strangers_find_nothing() -> None:
     """Neither here nor in the store."""
-    async with worker(MemoryJournalStore(Clock())) as keeper:
+    async with worker(SharedStore(Clock())) as keeper:
         journal_id = await start(keeper, Script().run)
 
         with pytest.raises(JournalNotFoundError):
