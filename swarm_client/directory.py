@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isinf
 
 from swarm_client.models.facts import ModelFacts
-from swarm_client.routing import Candidate, uncovered_blocks
+from swarm_client.routing import Candidate, Hop, uncovered_blocks
 from swarm_client.routing.latencies import Latencies
 from swarm_client.server_spans import Server, read_servers
 from swarm_protocol.identifiers import BlockRange, PeerId
@@ -207,6 +207,31 @@ class Directory:
             and server.peer not in excluded
             and self._may_be_used(server)
         ]
+
+    def expected_s(self, hop: Hop, num_tokens: int, now: float) -> float | None:
+        """Return how long a step may usually take at a server whose times are hardly known.
+
+        The longest of its few steps so far, of those of others over as many blocks, and of what
+        its record promises; and its ping. None when there is none of the three.
+        """
+        known = [
+            self.latencies.of(hop).longest_s(num_tokens),
+            self.latencies.elsewhere_s(hop, num_tokens, now),
+            self._announced_s(hop, num_tokens),
+        ]
+        times_s = [time_s for time_s in known if time_s is not None]
+        if not times_s:
+            return None
+        ping_s = self.pings.get(hop.peer) or 0.0
+        return max(times_s) + (0.0 if isinf(ping_s) else ping_s)
+
+    def _announced_s(self, hop: Hop, num_tokens: int) -> float | None:
+        for server in self._servers:
+            if server.peer == hop.peer:
+                record = server.record
+                rate = record.inference_rps if num_tokens == 1 else record.forward_rps
+                return len(hop.blocks) * num_tokens / rate if rate else None
+        return None
 
     def _may_be_used(self, server: Server) -> bool:
         is_allowed = self._allowed is None or server.peer in self._allowed

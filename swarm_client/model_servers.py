@@ -10,6 +10,7 @@ from swarm_client.errors import NoRouteError
 from swarm_client.lanes import Lanes
 from swarm_client.models.facts import ModelFacts
 from swarm_client.peer_descriptions import PeerDescriptions
+from swarm_client.pulses import Pulses
 from swarm_client.routing import (
     Candidate,
     Hop,
@@ -60,6 +61,7 @@ class ModelServers:
         self._facts = facts
         self._settings = settings
         self.watch = ServerWatch(node, self.directory, facts, settings)
+        self._pulses = Pulses(node, self.directory.pings)
         self._descriptions = PeerDescriptions(node, facts)
         self._lanes = Lanes(
             node,
@@ -125,6 +127,7 @@ class ModelServers:
         """Ban a peer for everybody who uses this model here; it could not be reached if silent."""
         log.warning("peer_banned", peer=peer, model=self._facts.source)
         self.directory.ban(peer, _now(), is_silent=is_silent)
+        self._pulses.forget(peer)
         self._descriptions.forget(peer)
         self._lanes.forget(peer)
 
@@ -132,6 +135,17 @@ class ModelServers:
         """Count a peer as out of reach until it is measured again."""
         log.info("peer_hesitated", peer=peer, model=self._facts.source)
         self.directory.pings.record(peer, inf)
+
+    def report_late(self, peer: PeerId) -> None:
+        """Ban a peer that does not answer pings; `report_silence` of one that does."""
+        if self._pulses.is_silent(peer):
+            self.report_failure(peer, is_silent=True)
+        else:
+            self.report_silence(peer)
+
+    async def answers_ping(self, peer: PeerId, others: Collection[PeerId] = ()) -> bool:
+        """Tell whether a peer answers a ping soon; see `Pulses`."""
+        return await self._pulses.answers(peer, others)
 
     def is_leaving(self, peer: PeerId) -> bool:
         """Tell whether a server has said that it is about to stop."""
@@ -144,6 +158,10 @@ class ModelServers:
     def latencies(self, hop: Hop) -> HopLatencies:
         """Return how long steps take at a hop, to be read and recorded."""
         return self.directory.latencies.of(hop)
+
+    def expected_s(self, hop: Hop, num_tokens: int) -> float | None:
+        """Return how long a step may usually take at a stranger; see `Directory`."""
+        return self.directory.expected_s(hop, num_tokens, _now())
 
     def time_elsewhere_s(self, hop: Hop, *, num_rows: int, num_cache_tokens: int) -> float | None:
         """Return the time of a decode step over a hop's blocks at the best other servers.
@@ -185,6 +203,7 @@ class ModelServers:
 
     async def close(self) -> None:
         """End the streams that sessions share; sessions on them fail. Idempotent."""
+        await self._pulses.close()
         await self._lanes.close()
 
     def _candidates(self, blocks: BlockRange, excluded: Collection[PeerId]) -> list[Candidate]:

@@ -47,7 +47,10 @@ class RoutingSettings(BaseModel):
         default=0.5, ge=0, le=600, description="See late_factor. Then others are prepared."
     )
     first_patience_s: float = Field(
-        default=10.0, gt=0, le=3600, description="When a reply is late that nothing is known of."
+        default=10.0,
+        gt=0,
+        le=3600,
+        description="When a reply of a stranger that answers pings is late, at the latest.",
     )
     slow_factor: float = Field(
         default=3.0,

@@ -73,6 +73,11 @@ class ChainedHopSession:
         """See `LaneHopSession`."""
         return self._session.max_step_tokens
 
+    @property
+    def may_queue(self) -> bool:
+        """See `LaneHopSession`."""
+        return self._session.may_queue
+
     async def match_prefix(self, token_ids: Sequence[int]) -> int:
         """See `LaneHopSession`."""
         return await self._session.match_prefix(token_ids)

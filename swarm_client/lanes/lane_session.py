@@ -65,6 +65,7 @@ class LaneHopSession:
         self._token = secrets.token_bytes(TOKEN_BYTES)
         self._max_step_tokens = min(terms.max_step_tokens, lane.max_step_tokens)
         self._is_announced = False
+        self._is_opened = False
         self._opened: asyncio.Future[int] | None = None
         self._expected: dict[int, _Expected] = {}  # by number of the step
         self._failure: PeerError | None = None
@@ -84,6 +85,11 @@ class LaneHopSession:
     def max_step_tokens(self) -> int:
         """As the server said in its hello, and not more than settings allow."""
         return self._max_step_tokens
+
+    @property
+    def may_queue(self) -> bool:
+        """The server says when it has opened the session: then there is memory for all of it."""
+        return not self._is_opened
 
     @property
     def deadlines(self) -> Deadlines:
@@ -182,6 +188,7 @@ class LaneHopSession:
 
     def take_opened(self, cached_tokens: int) -> None:
         """The server has opened the session."""
+        self._is_opened = True
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(cached_tokens)
 

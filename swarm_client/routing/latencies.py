@@ -66,6 +66,10 @@ class Latency:
         """Whether there were enough steps, and not too long ago."""
         return self.num_steps >= _LEAST_STEPS and now - self._latest_at <= _MAX_AGE_S
 
+    def longest_s(self) -> float:
+        """Return the longest of the latest steps, of which there is one, however few."""
+        return max(self._took_s)
+
 
 class HopLatencies:
     """Of one hop, by the size of steps."""
@@ -103,6 +107,11 @@ class HopLatencies:
         ]
         return min(bounds, default=None)
 
+    def longest_s(self, num_tokens: int) -> float | None:
+        """Return the longest time of steps of about this size, however few; None for none."""
+        latency = self._by_size.get(num_tokens.bit_length())
+        return None if latency is None else latency.longest_s()
+
     def decode(self, now: float) -> Latency | None:
         """Return that of the smallest steps that is known."""
         for size in sorted(self._by_size):
@@ -124,6 +133,19 @@ class Latencies:
     def forget(self, peer: PeerId) -> None:
         """It may come back as another program."""
         self._by_peer.pop(peer, None)
+
+    def elsewhere_s(self, hop: Hop, num_tokens: int, now: float) -> float | None:
+        """Return what steps of about this size take over as many blocks at the slowest server.
+
+        As `HopLatencies.slow_s` says; None while it says nothing of any.
+        """
+        times_s = [
+            slow_s / len(blocks)
+            for hops in self._by_peer.values()
+            for blocks, latencies in hops.items()
+            if (slow_s := latencies.slow_s(num_tokens, now)) is not None
+        ]
+        return len(hop.blocks) * max(times_s) if times_s else None
 
     def rate_tokens_per_s(self, peer: PeerId, now: float) -> float | None:
         """Return the speed of one of a server's blocks in its smallest steps, waiting included.

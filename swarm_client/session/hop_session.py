@@ -109,6 +109,10 @@ class HopSession(Protocol):
     def max_step_tokens(self) -> int:
         """Tokens over all rows that one step may have."""
 
+    @property
+    def may_queue(self) -> bool:
+        """Whether the server may still let the session wait for KV memory."""
+
     async def match_prefix(self, token_ids: Sequence[int]) -> int:
         """Let the server begin with what it has cached; return how many tokens that are.
 

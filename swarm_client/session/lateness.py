@@ -1,16 +1,19 @@
 """Steps whose replies are late, and other ways to their outputs that are prepared meanwhile.
 
 ```
-step ───────── patience ends ───────────────────────── ... a reply after all: too late
-                └─ prepare: dial others, replay ── ready: the step is given up
+step ───── doubt: ping ──── it answers: wait ───── patience ends ──────── ... a reply: too late
+                └─ no answer ─┐                          │
+                              └─ prepare: dial others, replay ── ready: the step is given up
 ```
-Whoever is first counts, so patience may be short: a server that is only slow loses nothing but its
-session, and a busy one mostly answers before others are ready.
+Who does not answer pings is gone; who does is only slow. Whoever is first counts, so patience may
+be short: a server that is only slow loses nothing but its session, and a busy one mostly answers
+before others are ready.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from math import inf
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import SwarmError
@@ -20,45 +23,81 @@ Step = TypeVar("Step")
 Prepared = TypeVar("Prepared")
 Prepare: TypeAlias = Callable[[Step], Coroutine[Any, Any, Prepared]]
 
-_BETWEEN_LOOKS_S: Final = 0.1
+_BETWEEN_LOOKS_S: Final = 0.05
+_NEVER_LATE_S: Final = 0.1
+_BETWEEN_PINGS_S: Final = 0.25
+_DOUBT_FACTOR: Final = 3.0
+_STRANGE_S: Final = 0.3
 
 
-def patience_s(slow_s: float | None, settings: RoutingSettings, *, is_first: bool) -> float:
-    """Return after how many seconds a step is late.
+class Patience(NamedTuple):
+    """With one step, in seconds from when it was sent.
+
+    Attributes:
+        doubt_s: then its server is asked whether it is there, ...
+        late_s: ... and then it is late even if it is.
+    """
+
+    doubt_s: float
+    late_s: float
+
+
+FOREVER: Final = Patience(inf, inf)
+
+
+def patience(
+    slow_s: float | None,
+    expected_s: float | None,
+    settings: RoutingSettings,
+    *,
+    may_queue: bool,
+) -> Patience:
+    """Return how long a step may take.
 
     Args:
-        slow_s: what one in ten of such steps exceeds; None if that is not known.
+        slow_s: what one in ten of such steps at this server exceeds; None if that is not known.
+        expected_s: of a stranger: what others take, or what it promises; None if nobody knows.
         settings: of the client.
-        is_first: the server may let it wait for KV memory.
+        may_queue: the server may let it wait for KV memory.
     """
-    wait_s = settings.kv_wait_s if is_first else 0.0
+    usual_s = expected_s if slow_s is None else slow_s
+    if usual_s is None:
+        doubt_s, late_s = _STRANGE_S, settings.first_patience_s
+    else:
+        doubt_s = _NEVER_LATE_S + _DOUBT_FACTOR * usual_s
+        late_s = settings.late_margin_s + settings.late_factor * usual_s
     if slow_s is None:
-        return wait_s + settings.first_patience_s
-    return wait_s + settings.late_margin_s + settings.late_factor * slow_s
+        late_s = min(late_s, settings.first_patience_s)
+    if may_queue:
+        late_s += settings.kv_wait_s
+    return Patience(min(doubt_s, late_s), late_s)
 
 
 class LateWatch(Generic[Step, Prepared]):
     """Watches the steps of a session.
 
-    It looks at them ten times a second: nearly all are over before, and a timer for each would
+    It looks at them twenty times a second: nearly all are over before, and a timer for each would
     take longer than all the rest.
     """
 
     def __init__(
         self,
-        patience_s: Callable[[Step], float],
+        patience: Callable[[Step], Patience],
+        is_there: Callable[[Step], Awaitable[bool]],
         prepare: Prepare[Step, Prepared],
         discard: Callable[[Prepared], None],
     ) -> None:
         """Watch nothing yet.
 
         Args:
-            patience_s: tells how long a step may take.
-            prepare: called when it has taken longer. When that is cancelled, or fails with a
+            patience: tells how long a step may take.
+            is_there: asks its server for a sign of life; true if it gives one soon.
+            prepare: called when a step is late. When that is cancelled, or fails with a
                 SwarmError, it leaves nothing behind.
             discard: gets what was prepared when the caller leaves at the same time.
         """
-        self._patience_s = patience_s
+        self._patience = patience
+        self._is_there = is_there
         self._prepare = prepare
         self._discard = discard
         self._loop = asyncio.get_running_loop()
@@ -100,15 +139,35 @@ class LateWatch(Generic[Step, Prepared]):
         self._timer = self._loop.call_later(_BETWEEN_LOOKS_S, self._look)
         now = self._loop.time()
         for one in self._waiting:
-            if one.preparation is None and now - one.sent_at >= self._patience_s(one.step):
-                one.preparation = asyncio.create_task(one.run(self._prepare))
+            age_s = now - one.sent_at
+            if one.preparation is not None or age_s < _NEVER_LATE_S:
+                continue
+            if age_s >= self._patience(one.step).doubt_s:
+                one.preparation = asyncio.create_task(self._replace(one))
+
+    async def _replace(self, one: "_Waiting[Step, Prepared]") -> None:
+        """Wait until a doubtful step is late, prepare, then interrupt it."""
+        await self._until_late(one)
+        try:
+            prepared = await self._prepare(one.step)
+        except SwarmError:
+            return  # the step is waited for, as long as a step may take
+        one.interrupt(prepared)
+
+    async def _until_late(self, one: "_Waiting[Step, Prepared]") -> None:
+        """Return when its server gives no sign of life, or patience is over."""
+        while await self._is_there(one.step):
+            left_s = one.sent_at + self._patience(one.step).late_s - self._loop.time()
+            if left_s <= 0:
+                return
+            await asyncio.sleep(min(left_s, _BETWEEN_PINGS_S))
 
 
 class _Waiting(Generic[Step, Prepared]):
     """A step under way, and what is prepared in its place.
 
     Attributes:
-        preparation: None while the step is not late.
+        preparation: None while the step is not doubtful.
         prepared: what is ready; None before.
     """
 
@@ -122,12 +181,8 @@ class _Waiting(Generic[Step, Prepared]):
         self._task = task
         self._num_cancels = 0
 
-    async def run(self, prepare: Prepare[Step, Prepared]) -> None:
-        """Prepare, then interrupt the step."""
-        try:
-            prepared = await prepare(self.step)
-        except SwarmError:
-            return  # the step is waited for, as long as a step may take
+    def interrupt(self, prepared: Prepared) -> None:
+        """End the step: this is ready."""
         assert self._task is not None
         self.prepared = prepared
         self._num_cancels = self._task.cancelling()

@@ -75,6 +75,11 @@ class PetalsHopSession:
         """Servers have no way to say it; this is what settings and frames allow."""
         return self._max_step_tokens
 
+    @property
+    def may_queue(self) -> bool:
+        """We never ask for it; see `_metadata`."""
+        return False
+
     async def match_prefix(self, token_ids: Sequence[int]) -> int:
         """The dialect has no names for prefixes."""
         return 0

@@ -32,7 +32,7 @@ class Runner(Protocol):
         """Run a part of a step along some of the hops, mending what is lost on the way."""
 
     def along(self, hops: SessionHops) -> "Runner":
-        """Return a runner along other hops, which tells nothing and does not expect to be late."""
+        """Return a runner along other hops, which tells nothing and leaves only who is gone."""
 
 
 class Repairs:
@@ -153,10 +153,7 @@ class Repairs:
             SessionLostError: there were too many losses in this step.
         """
         peer = hop.session.hop.peer
-        if hop.history.num_tokens:
-            self._search.report_failure(peer, is_silent=True)
-        else:  # it may have waited for KV memory
-            self._search.report_silence(peer)
+        self._search.report_late(peer)
         self.adopt(hop, others, num_rows, "late", since=since)
         losses.add(peer, cause=SessionLostError(peer, hop.blocks), now=_now())
 

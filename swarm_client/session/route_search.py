@@ -51,6 +51,12 @@ class RouteSource(Protocol):
     def report_silence(self, peer: PeerId) -> None:
         """Count a peer as out of reach until it is measured again."""
 
+    def report_late(self, peer: PeerId) -> None:
+        """Ban a peer that does not answer pings; `report_silence` of one that does."""
+
+    async def answers_ping(self, peer: PeerId, others: Collection[PeerId]) -> bool:
+        """Tell whether a peer answers a ping soon; others are asked as well, for later."""
+
     def is_leaving(self, peer: PeerId) -> bool:
         """Tell whether a server has said that it is about to stop."""
 
@@ -59,6 +65,9 @@ class RouteSource(Protocol):
 
     def latencies(self, hop: Hop) -> HopLatencies:
         """Return how long steps take at a hop, to be read and recorded."""
+
+    def expected_s(self, hop: Hop, num_tokens: int) -> float | None:
+        """Return how long a step may usually take at a stranger; None if nobody knows."""
 
     def time_elsewhere_s(self, hop: Hop, *, num_rows: int, num_cache_tokens: int) -> float | None:
         """Return the time of a decode step over a hop's blocks at the best other servers.
@@ -143,9 +152,17 @@ class RouteSearch:
         """Ban a peer for everybody."""
         self._source.report_failure(peer, is_silent=is_silent)
 
-    def report_silence(self, peer: PeerId) -> None:
-        """Count a peer as out of reach until it is measured again."""
-        self._source.report_silence(peer)
+    def report_late(self, peer: PeerId) -> None:
+        """See `RouteSource`, as for the next one."""
+        self._source.report_late(peer)
+
+    async def answers_ping(self, peer: PeerId, others: Collection[PeerId]) -> bool:
+        """Pings are shared by all sessions."""
+        return await self._source.answers_ping(peer, others)
+
+    def expected_s(self, hop: Hop, num_tokens: int) -> float | None:
+        """Return how long a step may usually take at a stranger; None if nobody knows."""
+        return self._source.expected_s(hop, num_tokens)
 
     def latencies(self, hop: Hop) -> HopLatencies:
         """Return how long steps take at a hop, in all sessions."""

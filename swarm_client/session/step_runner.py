@@ -6,6 +6,7 @@ as others have caught up.
 """
 
 import asyncio
+from enum import Enum, auto
 from math import inf
 from typing import NamedTuple
 
@@ -16,14 +17,14 @@ from swarm_client.session.chunk_turns import ChunkTurn, ChunkTurns
 from swarm_client.session.chunks import can_be_cut, cut_into_chunks, overlapping_size
 from swarm_client.session.hop_calls import exchange
 from swarm_client.session.hop_session import StepInputs
-from swarm_client.session.lateness import LateWatch, patience_s
+from swarm_client.session.lateness import FOREVER, LateWatch, Patience, patience
 from swarm_client.session.losses import Losses
 from swarm_client.session.repairs import Repairs, abandon
 from swarm_client.session.route_search import RouteSearch
 from swarm_client.session.session_hop import SessionHop
 from swarm_client.session.session_hops import SessionHops
 from swarm_client.settings import RoutingSettings
-from swarm_protocol.errors import DeadlineExceededError, PeerError
+from swarm_protocol.errors import DeadlineExceededError, PeerError, PeerUnreachableError
 from swarm_protocol.identifiers import BlockRange
 
 
@@ -33,6 +34,12 @@ class _HopStep(NamedTuple):
     hop: SessionHop
     inputs: StepInputs
     losses: Losses
+
+
+class _Gone(Enum):
+    """Instead of outputs: the server gives no sign of life."""
+
+    GONE = auto()
 
 
 class StepRunner:
@@ -56,19 +63,24 @@ class StepRunner:
             search: finds others for hops that are lost.
             hops: of the session; replaced as needed.
             settings: say how long chunks are, and what repairs may take.
-            is_patient: wait for late replies, as long as a step may take.
+            is_patient: wait for late replies of servers that are there, as long as a step may
+                take.
         """
         self.repairs = Repairs(search, hops, settings, self)
         self._search = search
         self._hops = hops
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._watch = (
-            None if is_patient else LateWatch(self._patience_s, self._open_elsewhere, _abandon)
+        self._is_patient = is_patient
+        self._watch: LateWatch[_HopStep, SessionHops | _Gone] = LateWatch(
+            self._patience,
+            self._is_there,
+            self._give_up if is_patient else self._open_elsewhere,
+            _abandon,
         )
 
     def along(self, hops: SessionHops) -> "StepRunner":
-        """Return a runner along other hops, which tells nothing and waits for late replies."""
+        """Return a runner along other hops, which tells nothing and leaves only who is gone."""
         return StepRunner(self._search.quietly(), hops, self._settings, is_patient=True)
 
     async def run(self, blocks: BlockRange, inputs: StepInputs) -> Tensor:
@@ -147,13 +159,11 @@ class StepRunner:
     async def _try_hop(self, hop: SessionHop, inputs: StepInputs, losses: Losses) -> Tensor | None:
         """Return the outputs of a hop; None when others have taken its place."""
         sent_at = self._loop.time()
-        outcome: Tensor | SessionHops
+        step = _HopStep(hop, inputs, losses)
         try:
-            if self._watch is None:
-                outcome = await exchange(hop, inputs)
-            else:
-                step = _HopStep(hop, inputs, losses)
-                outcome = await self._watch.first_of(exchange(hop, inputs), step, sent_at)
+            outcome = await self._watch.first_of(exchange(hop, inputs), step, sent_at)
+            if isinstance(outcome, _Gone):
+                raise PeerUnreachableError(hop.session.hop.peer, "it does not answer pings")
         except (PeerError, DeadlineExceededError) as error:
             await self.repairs.mend(hop, error, len(inputs.hidden), losses, since=sent_at)
             return None
@@ -162,13 +172,26 @@ class StepRunner:
             return None
         return outcome
 
-    def _patience_s(self, step: _HopStep) -> float:
+    def _patience(self, step: _HopStep) -> Patience:
         """Return how long a step may take at a hop; for ever if nobody can take its place."""
-        hop = step.hop
+        hop, size = step.hop, step.inputs.size
         if not self._hops.can_be_replaced(hop):
-            return inf
-        slow_s = hop.latencies.slow_s(step.inputs.size, self._loop.time())
-        return patience_s(slow_s, self._settings, is_first=hop.history.num_tokens == 0)
+            return FOREVER
+        slow_s = hop.latencies.slow_s(size, self._loop.time())
+        expected_s = None
+        if slow_s is None:
+            expected_s = self._search.expected_s(hop.session.hop, size)
+        may_queue = hop.session.may_queue
+        found = patience(slow_s, expected_s, self._settings, may_queue=may_queue)
+        return found._replace(late_s=inf) if self._is_patient else found
+
+    async def _is_there(self, step: _HopStep) -> bool:
+        peers = [hop.session.hop.peer for hop in self._hops]
+        return await self._search.answers_ping(step.hop.session.hop.peer, peers)
+
+    async def _give_up(self, step: _HopStep) -> _Gone:
+        """Nothing is prepared beside what is prepared already."""
+        return _Gone.GONE
 
     async def _open_elsewhere(self, step: _HopStep) -> SessionHops:
         return await self.repairs.open_elsewhere(
@@ -179,5 +202,6 @@ class StepRunner:
         )
 
 
-def _abandon(hops: SessionHops) -> None:
-    abandon([hop.session for hop in hops])
+def _abandon(prepared: SessionHops | _Gone) -> None:
+    if isinstance(prepared, SessionHops):
+        abandon([hop.session for hop in prepared])

@@ -1,6 +1,7 @@
 """Faults of a whole swarm while somebody reads: `docs/guide/when-things-break.md` by example."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.harness.churn_onlookers import Action, ActsAt
 from tests.harness.churn_swarm import ChurnSwarm, Replica
 from tests.harness.killing import Force
 from tests.harness.programs import DEMO_MODEL
+from tests.harness.slowing import slowed
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -108,6 +110,27 @@ async def test_a_reply_that_comes_too_late_changes_nothing(
     events = await assert_same_tokens(client, {20: stop, HopRestored: wake})
 
     assert [type(event) for event in events] == [HopLost, HopRestored]
+
+
+async def test_a_server_that_becomes_five_times_slower_is_not_given_up(
+    swarm: ChurnSwarm, client: ChurnClient
+) -> None:
+    """It may be left for a faster one between two steps; but it is neither late nor banned."""
+    prompt = client.prompt(1, 60)
+    usual = await client.generate(prompt, NUM_TOKENS)
+    with ExitStack() as stack:
+
+        def slow_down(session: InferenceSession) -> None:
+            stack.enter_context(slowed(swarm.replica(active(session)), times=5))
+
+        onlooker = ActsAt({20: slow_down})
+        made = await client.generate(prompt, NUM_TOKENS, onlooker=onlooker)
+        await onlooker.finish()
+
+    assert made.tokens == usual.tokens
+    reasons = {event.reason for event in onlooker.events if isinstance(event, HopLost)}
+    assert reasons <= {"slow"}
+    assert not any(server.is_banned for server in client.remote.servers())
 
 
 @pytest.mark.parametrize("skew_s", [2, -2])

@@ -12,8 +12,8 @@ from tests.harness.programs import DEMO_MODEL
 pytestmark = pytest.mark.timeout(120)
 
 NUM_TOKENS = 80
-LIMIT_S = {False: 10, True: 20}
-"""Of a server's first step it is not known how long it may take, and it may wait for memory."""
+LIMIT_S = 5
+"""Half a second is usual; the rest is for machines with much else to do."""
 
 TRIALS = plan_trials(5, num_kills=6, num_stages=3, num_tokens=NUM_TOKENS)
 
@@ -29,4 +29,4 @@ async def test_no_token_changes_whoever_is_killed_in_whatever_moment(
 
     assert outcome.num_struck == len(trial.kills)
     assert outcome.is_recovered, outcome
-    assert outcome.gap_s < LIMIT_S[trial.is_silent_in_prefill]
+    assert outcome.gap_s < LIMIT_S

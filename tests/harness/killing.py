@@ -92,14 +92,6 @@ class Trial:
     do_sample: bool
     kills: tuple[Kill, ...]
 
-    @property
-    def is_silent_in_prefill(self) -> bool:
-        """Whether a server stops answering in its first step."""
-        return any(
-            kill.force is Force.SILENCE and isinstance(kill.moment, InPrefill)
-            for kill in self.kills
-        )
-
     def __str__(self) -> str:
         """Return what is killed, and when."""
         return " + ".join(str(kill) for kill in self.kills)

@@ -203,6 +203,37 @@ def servers(draw: st.DrawFn) -> dict[str, tuple[int, BlockRange, bool]]:
     return {name: (draw(st.integers(0, 2)), span(), draw(st.booleans())) for name in names}
 
 
+@pytest.mark.parametrize(("num_tokens", "expected_s"), [(1, 0.2), (100, 4.0)])
+def test_a_stranger_is_expected_to_take_what_it_promises(
+    num_tokens: int, expected_s: float
+) -> None:
+    """Decoding or in a prefill; and its ping on top."""
+    directory = directory_of()
+    value = (
+        2,
+        1.0,
+        {"start_block": 0, "end_block": 4, "inference_rps": 20.0, "forward_rps": 100.0},
+    )
+    directory.update({f"test.{index}": {"a": FoundRecord(value, 100.0)} for index in range(4)}, 0)
+    directory.pings.record(A, 0.01)
+
+    found_s = directory.expected_s(Hop(A, BlockRange(0, 4)), num_tokens, now=0)
+
+    assert found_s == pytest.approx(expected_s + 0.01)
+
+
+def test_a_stranger_is_expected_to_take_as_long_as_the_slowest_known_server() -> None:
+    """It counts by blocks. Where nobody is known, nothing is expected."""
+    directory = directory_of(a="0:4", b="0:2")
+    stranger = Hop(B, BlockRange(0, 2))
+    assert directory.expected_s(stranger, 1, now=0) is None
+
+    for _ in range(8):
+        directory.latencies.of(Hop(A, BlockRange(0, 4))).record(StepTimes(1, 0.4), now=0)
+
+    assert directory.expected_s(stranger, 1, now=0) == pytest.approx(0.2)
+
+
 @given(swarm=servers(), excluded=st.sets(st.sampled_from(["s0", "s1", "s2"])))
 def test_no_route_has_servers_that_cannot_serve_or_banned_ones_if_there_are_others(
     swarm: dict[str, tuple[int, BlockRange, bool]], excluded: set[PeerId]

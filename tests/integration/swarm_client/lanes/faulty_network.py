@@ -22,7 +22,7 @@ class Fault(Enum):
     SILENT = auto()
     """All is taken and nothing answered, for ever: stopped, or killed without its daemon."""
     LATE = auto()
-    """Each reply comes a second later."""
+    """Each reply comes a second later; pings are answered at once."""
     GARBAGE = auto()
     """Replies are no frames."""
     TRUNCATED = auto()
@@ -55,6 +55,12 @@ class FaultyNetwork(MixedNetwork):
 
 
 class _FaultyNode(CountingNode):
+    async def ping(self, peer: PeerId) -> float:
+        assert isinstance(self._network, FaultyNetwork)
+        if self._network.faults.get(peer) is Fault.SILENT:
+            await asyncio.Event().wait()
+        return await super().ping(peer)
+
     async def call(self, peer: PeerId, method: str, request: bytes) -> bytes:
         return await _spoiled(self._network, peer, await super().call(peer, method, request))
 

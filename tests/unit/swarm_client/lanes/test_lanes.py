@@ -126,11 +126,14 @@ async def test_steps_of_one_moment_leave_in_one_frame_again_and_again() -> None:
 
 
 async def test_a_session_may_wait_for_kv_memory() -> None:
-    """As long as the client's settings say."""
+    """As long as the client's settings say, until the server says that there is enough."""
     async with lane_client() as client:
-        await step(await client.session(), hidden_states(3))
+        session = await client.session()
+        assert session.may_queue
+        await step(session, hidden_states(3))
 
         assert [opening.wait_s for opening in client.server.openings] == [3]
+        assert not session.may_queue
 
 
 async def test_one_opening_serves_all_who_come_at_once() -> None:

@@ -64,6 +64,28 @@ def test_steps_of_an_unknown_size_are_bounded_by_others(num_tokens: int, slow_s:
     assert latencies.slow_s(num_tokens, now=0) == pytest.approx(slow_s)
 
 
+def test_the_slowest_server_says_what_to_expect_of_strangers() -> None:
+    """For as many blocks, and steps of about this size."""
+    latencies = Latencies()
+    for peer, took_s in (("a", 0.04), ("b", 0.2)):
+        for _ in range(8):
+            hop = Hop(PeerId(peer), BlockRange(0, 4))
+            latencies.of(hop).record(StepTimes(1, took_s), now=0)
+    stranger = Hop(PeerId("c"), BlockRange(4, 6))
+
+    assert latencies.elsewhere_s(stranger, 1, now=0) == pytest.approx(0.1)
+    assert latencies.elsewhere_s(stranger, 4, now=0) == pytest.approx(0.4)
+    assert latencies.elsewhere_s(stranger, 1, now=61) is None
+
+
+def test_the_longest_step_counts_from_the_first_one_on() -> None:
+    """Steps of about its size; of others it says nothing."""
+    latencies = latencies_of(0.1, 0.3, 0.2)
+
+    assert latencies.longest_s(1) == 0.3
+    assert latencies.longest_s(2) is None
+
+
 def test_a_rate_is_that_of_one_block_in_the_smallest_steps() -> None:
     """Waiting at the server counts, and the way there does not."""
     latencies = Latencies()

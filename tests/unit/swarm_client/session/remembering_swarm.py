@@ -55,6 +55,7 @@ class RememberingSession:
         self.hop = hop
         self.can_roll_back = server.can_roll_back
         self.max_step_tokens = server.max_step_tokens
+        self.may_queue = False
         self._swarm = swarm
         self._server = server
         self._inputs: Tensor | None = None
@@ -189,6 +190,17 @@ class RememberingSwarm:
 
     def report_silence(self, peer: PeerId) -> None:
         """Everybody answers at once."""
+
+    def report_late(self, peer: PeerId) -> None:
+        """So nobody is late."""
+
+    async def answers_ping(self, peer: PeerId, others: Collection[PeerId]) -> bool:
+        """Nor silent."""
+        return True
+
+    def expected_s(self, hop: Hop, num_tokens: int) -> float | None:
+        """Nobody knows."""
+        return None
 
     def is_leaving(self, peer: PeerId) -> bool:
         """Whoever was named."""

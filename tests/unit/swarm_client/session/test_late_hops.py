@@ -7,8 +7,6 @@ import torch
 
 from swarm_client.errors import SessionLostError
 from swarm_client.session import HopLost, HopRestored, InferenceSession, SessionEvent
-from swarm_client.session.lateness import patience_s
-from swarm_client.settings import RoutingSettings
 from tests.unit.swarm_client.scripted_server import ScriptedServer, expected_output
 from tests.unit.swarm_client.scripted_swarm import (
     SETTINGS,
@@ -46,7 +44,7 @@ async def test_a_silent_server_is_replaced_long_before_a_step_times_out(
         session, events, servers = await open_session(swarm, *standby)
         tokens = hidden_states(position + 1)
         await session.step(tokens[:, :position])
-        swarm.servers[1].is_silent = True
+        swarm.stop(swarm.servers[1])
 
         output = await session.step(tokens[:, position:])
 
@@ -80,16 +78,52 @@ async def test_a_silent_server_is_replaced_in_a_prefill_too() -> None:
         assert sum(inputs.shape[1] for inputs in swarm.servers[0].inputs) == 17
 
 
-async def test_one_that_is_late_with_its_first_step_is_not_banned() -> None:
-    """It may have no KV memory yet; it counts as out of reach until it is measured again."""
+@pytest.mark.parametrize("position", [0, 3])
+async def test_one_that_answers_pings_is_left_but_not_banned(position: int) -> None:
+    """It counts as out of reach until it is measured again: others do not begin with it."""
     async with swarm_of(["0:4"], HASTY) as swarm:
         session, _, _ = await open_session(swarm, "0:4")
+        if position:
+            await session.step(hidden_states(position))
         swarm.servers[0].is_silent = True
 
-        await session.step(hidden_states(3))
+        await session.step(hidden_states(1))
 
         assert session.route[0].peer == "standby0"
         assert swarm.banned() == []
+        assert (await swarm.model.open_session(max_length=9)).route[0].peer == "standby0"
+
+
+async def test_one_that_answers_no_pings_is_left_long_before_it_would_be_late() -> None:
+    """Nobody knows how long steps take there, and it may take ten seconds."""
+    async with swarm_of(["0:4"], SETTINGS) as swarm:
+        session, events, _ = await open_session(swarm, "0:4")
+        swarm.stop(swarm.servers[0])
+
+        async with asyncio.timeout(2):
+            await session.step(hidden_states(3))
+
+        assert isinstance(events[0], HopLost)
+        assert swarm.banned() == ["s0"]
+
+
+async def test_others_that_answer_no_pings_when_they_are_to_take_over_are_left_too() -> None:
+    """In the middle of the replay; a third server takes over."""
+    async with swarm_of(["0:4"], SETTINGS) as swarm:
+        session, events, (standby,) = await open_session(swarm, "0:4")
+        await session.step(hidden_states(3))
+        swarm.stop(swarm.servers[0])
+        swarm.stop(standby)
+        step = asyncio.create_task(session.step(hidden_states(1)))
+        await eventually(lambda: len(standby.steps) == 1)
+        await ScriptedServer.start(swarm.network, "third", "0:4")
+        await swarm.model.refresh()
+
+        async with asyncio.timeout(3):
+            assert (await step).equal(expected_output(hidden_states(1)))
+
+        assert session.route[0].peer == "third"
+        assert sum(isinstance(event, HopLost) for event in events) == 1
 
 
 async def test_a_late_reply_is_taken_when_others_are_not_ready() -> None:
@@ -172,15 +206,3 @@ async def test_servers_that_all_are_late_are_too_many_losses_at_last() -> None:
 
         with pytest.raises(SessionLostError):
             await session.step(hidden_states(1))
-
-
-@pytest.mark.parametrize(
-    ("slow_s", "is_first", "expected_s"), [(0.1, False, 1.3), (0.1, True, 6.3), (None, True, 15)]
-)
-def test_patience_follows_what_is_usual(
-    slow_s: float | None, is_first: bool, expected_s: float
-) -> None:
-    """A first step may wait for KV memory on top."""
-    settings = RoutingSettings(late_factor=8, late_margin_s=0.5, first_patience_s=10, kv_wait_s=5)
-
-    assert patience_s(slow_s, settings, is_first=is_first) == pytest.approx(expected_s)
