@@ -73,15 +73,15 @@ class Account:
         named_ms = 0.0 if event.timings is None else self.spent.add_step(event.timings)
         if self._trace is not None and event.timings is not None:
             self._trace.step_finished(event.timings)
-        model.tokens.inc(num_tokens)
+        model.tokens.note(num_tokens)
         if num_tokens and not self.generated_tokens:
             self._first_token_at = now
             model.first_token.observe(now - self._opened_at)
         elif num_tokens:
             gap_s = (now - self._last_token_at) / num_tokens
-            model.between_tokens.observe(gap_s)
+            model.between_tokens.note(gap_s)
             if event.timings is not None and num_tokens == 1:
-                model.overhead.observe(max(0.0, gap_s - named_ms / 1000))
+                model.overhead.note(max(0.0, gap_s - named_ms / 1000))
         self.generated_tokens += num_tokens
         self.spent.num_tokens += num_tokens
         self._last_token_at = now
@@ -90,7 +90,7 @@ class Account:
 
     def add_beside(self, event: GenerationEvent) -> None:
         """Note the tokens of a further choice of the answer; its times are not this account's."""
-        self._model.tokens.inc(len(event.token_ids))
+        self._model.tokens.note(len(event.token_ids))
         self.generated_tokens += len(event.token_ids)
         if event.finish_reason is not None:
             self.outcome = _OUTCOMES[event.finish_reason]

@@ -81,7 +81,12 @@ def create_app(
             )
             app.state.gateway = parts
             app.state.context = AppContext(settings, parts, admission, metrics, keeper, keys)
-            pulse = Pulse(metrics.pulse, lambda: parts.engine.models, lambda: admission.is_draining)
+            pulse = Pulse(
+                metrics.pulse,
+                lambda: parts.engine.models,
+                lambda: admission.is_draining,
+                metrics.generations.tell_tokens,
+            )
             async with keeper.running(), admission.running(), pulse.running():
                 yield
         if tracing is not None:

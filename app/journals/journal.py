@@ -114,11 +114,16 @@ class Journal:
             reader.notices.append(notice)
         self._wake()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the last look at the readers allows one more entry; else `wait_room` looks."""
+        return len(self.entries) <= self._room_end
+
     async def wait_room(self) -> None:
         """Wait while the slowest reader is far behind; without readers, go on."""
-        while len(self.entries) > self._room_end:
+        while not self.has_room:
             self._room_end = self._slowest() + _MAX_AHEAD
-            if len(self.entries) > self._room_end:
+            if not self.has_room:
                 await self._has_room.wait()
 
     def close(self) -> None:

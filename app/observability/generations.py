@@ -8,6 +8,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from app.observability.tallies import TalliedCounter, TalliedHistogram
 from app.observability.time_spent import TimeSpent
 
 _FIRST_TOKEN_BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -27,7 +28,9 @@ class GenerationMetrics:
         self.running = self._gauge("vllm:num_requests_running", "Generations running now.")
         self.waiting = self._gauge("vllm:num_requests_waiting", "Generations waiting for a slot.")
         self.prompt_tokens = self._counter("vllm:prompt_tokens", "Prompt tokens processed.")
-        self.tokens = self._counter("vllm:generation_tokens", "Tokens generated.")
+        self.tokens = TalliedCounter(
+            "vllm:generation_tokens", "Tokens generated.", [_MODEL], registry=registry
+        )
         self.success = self._counter(
             "vllm:request_success", "Generations that ended well, or were left.", "finished_reason"
         )
@@ -36,13 +39,19 @@ class GenerationMetrics:
             "From the request to its first token.",
             _FIRST_TOKEN_BUCKETS_S,
         )
-        self.between_tokens = self._histogram(
-            "vllm:inter_token_latency_seconds", "Between tokens.", _TOKEN_BUCKETS_S
+        self.between_tokens = TalliedHistogram(
+            "vllm:inter_token_latency_seconds",
+            "Between tokens.",
+            [_MODEL],
+            buckets=_TOKEN_BUCKETS_S,
+            registry=registry,
         )
-        self.overhead = self._histogram(
+        self.overhead = TalliedHistogram(
             "swarmgate_overhead_per_token_seconds",
             "The part of the time between tokens spent neither in servers nor in the LM head.",
-            _OVERHEAD_BUCKETS_S,
+            [_MODEL],
+            buckets=_OVERHEAD_BUCKETS_S,
+            registry=registry,
         )
         self._add_request_histograms()
         self._add_step_counters()
@@ -52,6 +61,11 @@ class GenerationMetrics:
         if model_id not in self._models:
             self._models[model_id] = ModelMetrics(self, model_id)
         return self._models[model_id]
+
+    def tell_tokens(self) -> None:
+        """Show what was noted of tokens; see `tallies`."""
+        for model in self._models.values():
+            model.tell_tokens()
 
     def _add_request_histograms(self) -> None:
         self.latency = self._histogram(
@@ -138,6 +152,12 @@ class ModelMetrics:
         self._head_queue = head.labels(model_id, "queue")
         self._head_compute = head.labels(model_id, "compute")
 
+    def tell_tokens(self) -> None:
+        """Show what was noted of tokens."""
+        self.tokens.tell()
+        self.between_tokens.tell()
+        self.overhead.tell()
+
     def steps_taken(self, spent: TimeSpent) -> None:
         """Count the steps of a generation that has ended."""
         self._steps.inc(spent.num_steps)
@@ -156,6 +176,7 @@ class ModelMetrics:
         Args:
             reason: `stop`, `length`, `abort` for one whose caller left; None for an error.
         """
+        self.tell_tokens()
         self.steps_taken(spent)
         if reason is not None:
             self._metrics.success.labels(self.model_id, reason).inc()

@@ -62,6 +62,7 @@ class Pulse:
     Args:
         models: those offered now; may change.
         is_draining: whether nothing new is taken.
+        tell_tokens: shows what the metrics have noted of tokens.
     """
 
     def __init__(
@@ -69,10 +70,12 @@ class Pulse:
         metrics: PulseMetrics,
         models: Callable[[], Mapping[str, OfferedModel]],
         is_draining: Callable[[], bool],
+        tell_tokens: Callable[[], None] = lambda: None,
     ) -> None:
         self._metrics = metrics
         self._models = models
         self._is_draining = is_draining
+        self._tell_tokens = tell_tokens
         self._known: set[str] = set()
 
     @asynccontextmanager
@@ -86,7 +89,8 @@ class Pulse:
             await asyncio.gather(task, return_exceptions=True)
 
     def look(self) -> None:
-        """Tell how the models are now; one that is offered no more has no number."""
+        """Tell how tokens and models are now; a model offered no more has no number."""
+        self._tell_tokens()
         self._metrics.draining.set(self._is_draining())
         models = self._models()
         for model in models.values():

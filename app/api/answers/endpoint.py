@@ -139,7 +139,7 @@ class _Answer:
 async def _whole_answer(begun: AnswerBegun, run: AnswerRun) -> list[Produced]:
     produced: list[Produced] = []
 
-    async def take(choice: int, event: GenerationEvent) -> None:
+    def take(choice: int, event: GenerationEvent) -> None:
         produced.append(produced_of(choice, event))
 
     await run.generate(take, num_prompt=begun.num_prompt_tokens)

@@ -58,6 +58,8 @@ class AnswerFrames:
 
     def frames(self, reading: Reading) -> bytes:
         """Return the frames of a reading; readings come without gaps, the first one from 0."""
+        if len(reading.entries) == 1 and not reading.notices:  # the usual token
+            return self._frame(reading.start, reading.entries[0])
         frames = [
             self._frame(number, entry)
             for number, entry in enumerate(reading.entries, reading.start)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from app.account import Account
-from app.api.generation import SwarmNews, accounted_events, context_size, opened_conversation
+from app.api.generation import SwarmNews, context_size, opened_conversation
 from app.callers import Caller
 from app.context import AppContext
 from app.inference.requests import Conversation, GenerationEvent, GenerationRequest
@@ -20,8 +20,8 @@ from app.observability.time_spent import Timings
 _MAX_ABREAST: Final = 4
 """Choices of one answer that are made at the same time."""
 
-Sink: TypeAlias = Callable[[int, GenerationEvent], Awaitable[None]]
-"""Takes the number of a choice and its next event; may wait."""
+Sink: TypeAlias = Callable[[int, GenerationEvent], Awaitable[None] | None]
+"""Takes the number of a choice and its next event; returns what to wait for before the next."""
 
 Opener: TypeAlias = Callable[[int], AbstractAsyncContextManager[Conversation]]
 """Opens a conversation of so many tokens."""
@@ -72,15 +72,10 @@ class AnswerRun:
         Args:
             num_prompt: tokens of the prompts that nobody has accounted for yet.
         """
-        if len(self._choices) == 1:
-            index, request = self._choices[0].index, self._choices[0].request
-            async with aclosing(
-                accounted_events(self._first, request, self._account, num_prompt=num_prompt)
-            ) as events:
-                async for event in events:
-                    await sink(index, event)
-            return
         self._account.start(self._first.model_id, num_prompt)
+        if len(self._choices) == 1:
+            await self._generate_only(self._choices[0], sink)
+            return
         try:
             async with asyncio.TaskGroup() as group:
                 for choice in self._choices:
@@ -91,6 +86,16 @@ class AnswerRun:
     def timings(self) -> Timings:
         """Return where the time went; of further choices, only that they took some."""
         return self._account.times().to_json()
+
+    async def _generate_only(self, choice: UnfinishedChoice, sink: Sink) -> None:
+        """What almost all answers do, so nothing stands between the engine and the sink."""
+        account, index = self._account, choice.index
+        async with aclosing(self._first.generate(choice.request)) as events:
+            async for event in events:
+                account.add(event)
+                room = sink(index, event)
+                if room is not None:
+                    await room
 
     async def _generate_one(self, choice: UnfinishedChoice, sink: Sink) -> None:
         """The first choice of a prompt goes ahead: servers then know the prompt of the others."""
@@ -108,7 +113,9 @@ class AnswerRun:
         async with aclosing(conversation.generate(choice.request)) as events:
             async for event in events:
                 self._note(choice, event)
-                await sink(choice.index, event)
+                room = sink(choice.index, event)
+                if room is not None:
+                    await room
                 self._has_begun[choice.prompt_index].set()
 
     def _note(self, choice: UnfinishedChoice, event: GenerationEvent) -> None:

@@ -1,6 +1,6 @@
 """Streamed answers: a run writes the journal, connections pass it on in the answer's dialect."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 
 import structlog
@@ -118,9 +118,9 @@ async def write_answer(
 ) -> None:
     """Make the tokens of an answer that are missing; `resources` are closed at the end."""
 
-    async def write(choice: int, event: GenerationEvent) -> None:
+    def write(choice: int, event: GenerationEvent) -> Awaitable[None] | None:
         journal.append(produced_of(choice, event))
-        await journal.wait_room()
+        return None if journal.has_room else journal.wait_room()
 
     run.news.journal = journal
     async with resources:

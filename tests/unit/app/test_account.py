@@ -54,6 +54,7 @@ def test_several_tokens_of_one_event_share_its_time() -> None:
 
     clock.now = 0.3
     account.add(GenerationEvent("bcd", (6, 7, 8), FinishReason.LENGTH, TokenTimings(0, (), 0)))
+    metrics.generations.tell_tokens()
 
     assert round(_value(metrics, "vllm:inter_token_latency_seconds_sum") or 0, 6) == 0.1
     assert _value(metrics, "swarmgate_overhead_per_token_seconds_count") == 0
@@ -73,7 +74,7 @@ def test_time_of_a_generation_is_told_by_its_parts() -> None:
     clock.now = 0.6
     account.close(Outcome.CANCELLED)
 
-    assert account.times().to_json() == {
+    assert account.times().parts() == {
         "queue_ms": 0.0,
         "prefill_ms": 300.0,
         "decode_ms": 100.0,

@@ -9,9 +9,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.settings import Settings
-from app.state.memory import MemoryStateStore
 from tests.harness.asgi_callers import RequestCaller
 from tests.harness.scripted_engine import ScriptedEngine, running_app
+from tests.harness.shared_store import shared_store
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ async def two_workers(
     first: ScriptedEngine, second: ScriptedEngine, settings: Settings
 ) -> AsyncGenerator[tuple[FastAPI, FastAPI]]:
     """Run two gateways on one store."""
-    store = MemoryStateStore()
+    store = shared_store()
     async with (
         running_app(first, settings, store) as one,
         running_app(second, settings, store) as two,

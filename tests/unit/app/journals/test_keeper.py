@@ -21,6 +21,7 @@ from app.journals.keeper import JournalKeeper
 from app.state.errors import JournalNotFoundError, StateUnavailableError
 from app.state.journals import Extension, ExtensionOutcome, JournalPart, Lease, Terms
 from app.state.memory_journals import MemoryJournalStore
+from tests.harness.shared_store import SharedJournalStore
 
 BEGUN = ConversationBegun("demo", 64)
 TOKENS = [Produced((token_id,), str(token_id)) for token_id in range(10)]
@@ -43,13 +44,7 @@ class Clock:
         return self.now
 
 
-class SharedStore(MemoryJournalStore):
-    """A store that several workers use."""
-
-    is_shared = True
-
-
-class FlakyStore(SharedStore):
+class FlakyStore(SharedJournalStore):
     """A store that may be away."""
 
     is_away = False
@@ -144,7 +139,7 @@ async def read(
 
 async def test_a_journal_is_read_to_its_end_here_and_on_another_worker() -> None:
     """Before, while and after it is written: the same entries."""
-    store, script = SharedStore(Clock()), Script()
+    store, script = SharedJournalStore(Clock()), Script()
     async with worker(store) as one, worker(store) as two:
         journal_id = await start(one, script.run)
         here = asyncio.create_task(read(one, journal_id))
@@ -162,7 +157,7 @@ async def test_an_error_of_the_run_is_the_last_entry() -> None:
     async def crash(journal: Journal) -> None:
         raise RuntimeError("/secret/path")
 
-    async with worker(SharedStore(Clock())) as keeper:
+    async with worker(SharedJournalStore(Clock())) as keeper:
         entries = await read(keeper, await start(keeper, crash))
 
     assert isinstance(entries[-1], Failed)
@@ -171,7 +166,7 @@ async def test_an_error_of_the_run_is_the_last_entry() -> None:
 
 async def test_a_run_that_nobody_reads_stops_and_goes_on_when_somebody_comes() -> None:
     """On any worker; nobody pays for what nobody reads."""
-    store, script = SharedStore(Clock()), Script()
+    store, script = SharedJournalStore(Clock()), Script()
 
     async with worker(store, abandoned_s=0.02) as one, worker(store) as two:
         journal_id = await start(one, script.run)
@@ -189,7 +184,7 @@ async def test_a_run_that_nobody_reads_stops_and_goes_on_when_somebody_comes() -
 async def test_a_silent_worker_loses_its_lease_and_never_writes_again() -> None:
     """Two workers that both believe to be the one: the store takes one's word only."""
     clock, script = Clock(), Script()
-    store = SharedStore(clock)
+    store = SharedJournalStore(clock)
     async with worker(store) as one, worker(store) as two:
         journal_id = await start(one, script.run)
         old = asyncio.create_task(read(one, journal_id))
@@ -302,7 +297,7 @@ def live(keeper: JournalKeeper, journal_id: str) -> Journal:
 
 async def test_forgetting_ends_the_run_here_at_once() -> None:
     """Nothing is left of it, for nobody."""
-    store, script = SharedStore(Clock()), Script()
+    store, script = SharedJournalStore(Clock()), Script()
     async with worker(store) as keeper:
         journal_id = await start(keeper, script.run)
         await keeper.forget(journal_id, "you")
@@ -316,7 +311,7 @@ async def test_forgetting_ends_the_run_here_at_once() -> None:
 
 async def test_forgetting_on_another_worker_ends_the_run() -> None:
     """As soon as it writes again."""
-    store, script = SharedStore(Clock()), Script()
+    store, script = SharedJournalStore(Clock()), Script()
     async with worker(store) as one, worker(store) as two:
         journal_id = await start(one, script.run)
         reading = asyncio.create_task(read(one, journal_id))
@@ -331,7 +326,7 @@ async def test_forgetting_on_another_worker_ends_the_run() -> None:
 
 async def test_a_stopping_worker_hands_over_at_once() -> None:
     """Its readers are told to come again, and another worker need not wait for the lease."""
-    store, script = SharedStore(Clock()), Script()
+    store, script = SharedJournalStore(Clock()), Script()
     async with worker(store) as two:
         async with worker(store) as one:
             journal_id = await start(one, script.run)
@@ -350,7 +345,7 @@ async def test_a_stopping_worker_hands_over_at_once() -> None:
 
 async def test_without_keeping_there_is_nothing_to_come_back_to() -> None:
     """A run that is stopped then is simply over."""
-    store, script = SharedStore(Clock()), Script()
+    store, script = SharedJournalStore(Clock()), Script()
     async with worker(store, resume_s=0) as keeper:
         journal_id = await start(keeper, script.run)
         reading = asyncio.create_task(read(keeper, journal_id))
@@ -364,7 +359,7 @@ async def test_without_keeping_there_is_nothing_to_come_back_to() -> None:
 
 async def test_what_cannot_be_revived_is_left_to_others() -> None:
     """The error is the caller's; the next one may have more luck."""
-    store, script = SharedStore(Clock()), Script()
+    store, script = SharedJournalStore(Clock()), Script()
 
     async def refuse(journal: Journal) -> None:
         raise DrainingError
@@ -381,7 +376,7 @@ async def test_what_cannot_be_revived_is_left_to_others() -> None:
 
 async def test_strangers_find_nothing() -> None:
     """Neither here nor in the store."""
-    async with worker(SharedStore(Clock())) as keeper:
+    async with worker(SharedJournalStore(Clock())) as keeper:
         journal_id = await start(keeper, Script().run)
 
         with pytest.raises(JournalNotFoundError):

@@ -11,6 +11,7 @@ from swarm_client.errors import NoRouteError, SessionLostError
 from swarm_protocol.identifiers import BlockRange, PeerId
 from tests.harness.asgi_callers import SocketCaller
 from tests.harness.scripted_engine import ScriptedEngine, running_app
+from tests.harness.shared_store import shared_store
 
 OPEN = {"type": "open_inference_session", "model": "demo", "max_length": 64}
 
@@ -108,8 +109,11 @@ async def test_leaving_in_the_middle_frees_the_session_at_once() -> None:
 
 
 async def test_conversation_is_recorded_while_it_is_open() -> None:
-    """With the owner, and the tokens so far."""
-    async with running_app(ScriptedEngine()) as app, SocketCaller(app) as caller:
+    """So that another worker can go on with it."""
+    async with (
+        running_app(ScriptedEngine(), store=shared_store()) as app,
+        SocketCaller(app) as caller,
+    ):
         caller.say(**OPEN)
         assert (await caller.reply())["ok"] is True
 
