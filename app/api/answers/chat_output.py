@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from app.errors import BadRequestError
+from app.inference.chat_templates import ChatStyle
 from app.inference.requests import ChatMessage, ChatTool, GenerationRequest, OutputConstraint
 from app.output.formats import OutputFormat
 from app.output.reasoning import BEGIN, END
 from app.serving import OfferedModel
-from app.structured.tool_grammars import calls_constraint
+from app.structured.tool_grammars import calls_constraint, calls_or_answer_constraint
+
+ToolChoice: TypeAlias = Literal["none", "auto", "required"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class ToolWishes:
     """
 
     tools: tuple[ChatTool, ...] = ()
-    choice: Literal["none", "auto", "required"] = "auto"
+    choice: ToolChoice = "auto"
     name: str = ""
     is_parallel: bool = True
 
@@ -38,6 +41,27 @@ class ToolWishes:
         if self.choice != "required":
             return ()
         return tuple(tool for tool in self.tools if self.name in ("", tool.name))
+
+
+def tool_wishes(
+    tools: Sequence[ChatTool],
+    choice: ToolChoice,
+    *,
+    name: str = "",
+    is_parallel: bool = True,
+) -> ToolWishes:
+    """Return wishes that make sense. See `ToolWishes` for what they are.
+
+    Raises:
+        BadRequestError: a tool is there twice, or the chosen one is not there.
+    """
+    names = [tool.name for tool in tools]
+    if len(set(names)) < len(names):
+        raise BadRequestError("tools: expected each name once", "tools")
+    if choice == "required" and (not tools or (name and name not in names)):
+        expected = f"{name} to be one of tools" if name else "some tools"
+        raise BadRequestError(f"tool_choice: expected {expected}", "tool_choice")
+    return ToolWishes(tuple(tools), choice, name, is_parallel and not name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +93,13 @@ async def plan_chat(
 
     Raises:
         TemplateError: the messages cannot be made into a prompt.
-        BadRequestError: the wishes contradict each other.
+        BadRequestError: an answer of this form cannot be a call.
     """
     wishes, style = wishes or ToolWishes(), model.chat_style
-    if wishes.forced:
-        if constraint is not None:
-            raise BadRequestError(
-                "tool_choice: a call cannot have a response_format as well", "tool_choice"
-            )
+    if wishes.forced:  # there is no text that the other constraint could be for
         constraint = calls_constraint(style, wishes.forced, is_parallel=wishes.is_parallel)
     elif constraint is not None and wishes.offered:
-        raise BadRequestError(
-            "response_format: expected tool_choice none or required beside it, "
-            "for an answer that must have this form cannot be a call",
-            "response_format",
-        )
+        constraint = _calls_or(constraint, style, wishes)
     prompt = await model.render_chat(messages, wishes.offered)
     # Some templates begin the reasoning for the model.
     is_thinking = style.has_reasoning and prompt.rstrip().endswith(BEGIN)
@@ -98,3 +114,18 @@ async def plan_chat(
     )
     shown = () if output.is_plain else style.hidden_mark_ids
     return ChatPlan(prompt, await model.encode(prompt), output, constraint, shown)
+
+
+def _calls_or(
+    constraint: OutputConstraint, style: ChatStyle, wishes: ToolWishes
+) -> OutputConstraint:
+    both = calls_or_answer_constraint(
+        style, wishes.offered, constraint, is_parallel=wishes.is_parallel
+    )
+    if both is None:
+        raise BadRequestError(
+            f"tools: expected tool_choice none or required beside a {constraint.kind}, "
+            "for an answer that must have this form cannot be a call",
+            "tools",
+        )
+    return both

@@ -13,7 +13,7 @@ from app.api.anthropic.tools import (
     TurnContent,
     read_block,
     read_turn,
-    tool_wishes,
+    read_wishes,
 )
 from app.api.unknown_fields import HarmlessValues, ignore_fields
 from app.errors import BadRequestError
@@ -95,7 +95,7 @@ class PromptFields(BaseModel):
 
     async def plan(self, model: OfferedModel) -> ChatPlan:
         """Return the prompt, and what the answer looks like. Raises as `plan_chat` does."""
-        return await plan_chat(model, self.chat(), tool_wishes(self.tools, self.tool_choice))
+        return await plan_chat(model, self.chat(), read_wishes(self.tools, self.tool_choice))
 
     def ignored_fields(self) -> str:
         """Return the names of fields that had no effect, fit for a header.

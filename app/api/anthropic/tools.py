@@ -6,13 +6,19 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.answers.chat_output import ToolWishes
+from app.api.answers.chat_output import ToolChoice, ToolWishes, tool_wishes
 from app.api.openai.structured import MAX_TOOLS, ToolName
 from app.errors import BadRequestError
 from app.inference.requests import ChatMessage, ChatTool, ChatToolCall
 
 _SILENT_BLOCKS: Final = ("thinking", "redacted_thinking")
 """Of earlier answers; a model does not read its own thoughts again."""
+_CHOICES: Final[dict[str, ToolChoice]] = {
+    "auto": "auto",
+    "any": "required",
+    "tool": "required",
+    "none": "none",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +58,19 @@ class ToolChoiceFields(BaseModel):
 Tools = Annotated[list[ToolFields], Field(max_length=MAX_TOOLS)]
 
 
-def tool_wishes(tools: list[ToolFields] | None, choice: ToolChoiceFields | None) -> ToolWishes:
-    """Return which tools there are, and how they may be used.
-
-    Raises:
-        BadRequestError: a tool is there twice, or the chosen one is not there.
-    """
-    offered = tuple(tool.to_tool() for tool in tools or ())
-    names = [tool.name for tool in offered]
-    if len(set(names)) < len(names):
-        raise BadRequestError("tools: expected each name once", "tools")
+def read_wishes(tools: list[ToolFields] | None, choice: ToolChoiceFields | None) -> ToolWishes:
+    """Return which tools there are, and how they may be used. Raises as `tool_wishes` does."""
+    offered = [tool.to_tool() for tool in tools or ()]
     if choice is None:
-        return ToolWishes(offered)
-    is_forced = choice.type in ("any", "tool")
-    name = (choice.name or "") if choice.type == "tool" else ""
-    if is_forced and (not names or (choice.type == "tool" and name not in names)):
-        raise BadRequestError("tool_choice: expected the name of one of tools", "tool_choice")
-    how: Literal["required", "none", "auto"] = "none" if choice.type == "none" else "auto"
-    is_parallel = choice.disable_parallel_tool_use is not True and not name
-    return ToolWishes(offered, "required" if is_forced else how, name, is_parallel)
+        return tool_wishes(offered, "auto")
+    if choice.type == "tool" and not choice.name:
+        raise BadRequestError("tool_choice.name: expected one of tools", "tool_choice.name")
+    return tool_wishes(
+        offered,
+        _CHOICES[choice.type],
+        name=(choice.name or "") if choice.type == "tool" else "",
+        is_parallel=choice.disable_parallel_tool_use is not True,
+    )
 
 
 def read_turn(value: object) -> TurnContent:

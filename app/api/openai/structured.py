@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.api.answers.chat_output import ToolWishes
+from app.api.answers.chat_output import ToolWishes, tool_wishes
 from app.errors import BadRequestError
 from app.inference.requests import ChatTool, ChatToolCall, OutputConstraint
 
@@ -47,7 +47,7 @@ class ResponseFormat(_Part):
                 "response_format.json_schema",
             )
         schema = self.json_schema.definition
-        return OutputConstraint("json_object") if schema is None else _schema(schema)
+        return OutputConstraint("json_object") if schema is None else schema_constraint(schema)
 
 
 class StructuredOutputs(_Part):
@@ -139,25 +139,14 @@ class ToolUseFields(BaseModel):
     parallel_tool_calls: bool | None = None
 
     def tool_wishes(self) -> ToolWishes:
-        """Return them as the engine takes them.
-
-        Raises:
-            BadRequestError: a tool is there twice, or the chosen one is not there.
-        """
-        tools = tuple(tool.to_tool() for tool in self.tools or ())
-        names = [tool.name for tool in tools]
-        if len(set(names)) < len(names):
-            raise BadRequestError("tools: expected each name once", "tools")
+        """Return them as the engine takes them. Raises as `tool_wishes` does."""
         chosen = self.tool_choice
-        name = chosen.function.name if isinstance(chosen, NamedTool) else ""
-        choice = "required" if isinstance(chosen, NamedTool) else chosen or "auto"
-        if choice == "required" and (not tools or (name and name not in names)):
-            raise BadRequestError(
-                f"tool_choice: expected {f'{name} to be one of tools' if name else 'some tools'}",
-                "tool_choice",
-            )
-        is_parallel = self.parallel_tool_calls is not False and not name
-        return ToolWishes(tools, choice, name, is_parallel)
+        return tool_wishes(
+            [tool.to_tool() for tool in self.tools or ()],
+            "required" if isinstance(chosen, NamedTool) else chosen or "auto",
+            name=chosen.function.name if isinstance(chosen, NamedTool) else "",
+            is_parallel=self.parallel_tool_calls is not False,
+        )
 
 
 class CalledFunction(_Part):
@@ -189,7 +178,7 @@ def _constraints(
 ) -> dict[str, OutputConstraint]:
     found: dict[str, OutputConstraint] = {}
     if schema is not None:
-        found["json"] = _schema(schema)
+        found["json"] = schema_constraint(schema)
     if is_object:
         found["json_object"] = OutputConstraint("json_object")
     if regex is not None:
@@ -201,8 +190,11 @@ def _constraints(
     return found
 
 
-def _schema(schema: JsonObject | str) -> OutputConstraint:
-    """Equal schemas have equal texts; the order of properties is that of the output."""
+def schema_constraint(schema: JsonObject | str) -> OutputConstraint:
+    """Return what keeps to a schema, as an object or as JSON text.
+
+    Equal schemas have equal texts; the order of properties is that of the output.
+    """
     return OutputConstraint(
         "json_schema", schema if isinstance(schema, str) else json.dumps(schema)
     )

@@ -41,7 +41,9 @@ class ResponsePlanner:
         if not messages:
             raise BadRequestError("input: expected at least one message", "input")
         system = [ChatMessage("system", fields.instructions)] if fields.instructions else []
-        plan = await plan_chat(model, [*system, *messages])
+        plan = await plan_chat(
+            model, [*system, *messages], fields.tool_wishes(), fields.constraint()
+        )
         prompt_ids = plan.prompt_ids
         max_tokens = fields.max_output_tokens or default_new_tokens(context, model, len(prompt_ids))
         request = fields.to_request(request_id, prompt_ids, max_new_tokens=max_tokens, model=model)
@@ -52,6 +54,7 @@ class ResponsePlanner:
             previous_response_id=fields.previous_response_id,
             metadata=fields.metadata or {},
             max_output_tokens=fields.max_output_tokens,
+            form=fields.form(),
             is_stored=fields.is_stored and context.keeper.is_keeping,
             is_background=bool(fields.background),
         )

@@ -4,27 +4,17 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
+from app.api.responses.forms import FormFields, ResponseForm
+from app.api.responses.input_items import read_input
 from app.api.sampling_fields import SamplingFields
 from app.api.unknown_fields import HarmlessValues, ignore_fields
 from app.errors import UnsupportedFieldError
 from app.inference.requests import ChatMessage
 
 MAX_TOKENS: Final = 1_000_000
-MAX_ITEMS: Final = 10_000
 LOGPROBS: Final = "message.output_text.logprobs"
-_ROLES: Final = {
-    "user": "user",
-    "assistant": "assistant",
-    "system": "system",
-    "developer": "system",
-}
-_TEXT_TYPES: Final = ("input_text", "output_text", "text")
-
 # Field -> the values that change nothing.
 _UNSUPPORTED: Final[HarmlessValues] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "text": ({"format": {"type": "text"}}, {}),
     "truncation": ("disabled",),
     "conversation": (),
     "prompt": (),
@@ -36,51 +26,13 @@ _UNSUPPORTED: Final[HarmlessValues] = {
 _Input = str | Annotated[list[dict[str, Any]], Field(min_length=1)]
 
 
-def _read_input(value: object) -> list[ChatMessage]:
-    """Return the messages of a text, or of a list of items."""
-    if isinstance(value, str):
-        return [ChatMessage("user", value)]
-    if not isinstance(value, list) or not 0 < len(value) <= MAX_ITEMS:
-        raise ValueError(f"expected a text, or a list of up to {MAX_ITEMS} items")
-    return [message for item in value if (message := _read_item(item)) is not None]
-
-
-def _read_item(item: object) -> ChatMessage | None:
-    """Return a message; None for what models do not read again."""
-    kind = item.get("type", "message") if isinstance(item, dict) else None
-    if kind == "reasoning":
-        return None
-    if not isinstance(item, dict) or kind != "message":
-        raise ValueError(f"items of type {kind!r:.40} are not supported by this gateway")
-    role = item.get("role")
-    if not isinstance(role, str) or role not in _ROLES:
-        raise ValueError(f"expected one of the roles {', '.join(_ROLES)}")
-    return ChatMessage(_ROLES[role], _read_content(item.get("content")))
-
-
-def _read_content(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise ValueError("expected a text or a list of parts as content")
-    texts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if not isinstance(part, dict) or kind not in _TEXT_TYPES:
-            raise ValueError(f"parts of type {kind!r:.40} are not supported by this gateway")
-        if not isinstance(part.get("text"), str):
-            raise ValueError("expected a text in a part of content")
-        texts.append(part["text"])
-    return "".join(texts)
-
-
-class ResponseFields(SamplingFields):
+class ResponseFields(SamplingFields, FormFields):
     """The body of `POST /v1/responses`."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
     model: str = Field(max_length=1000)
-    input: Annotated[list[ChatMessage], PlainValidator(_read_input, json_schema_input_type=_Input)]
+    input: Annotated[list[ChatMessage], PlainValidator(read_input, json_schema_input_type=_Input)]
     instructions: str | None = None
     previous_response_id: str | None = Field(default=None, max_length=100)
     max_output_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
@@ -129,5 +81,6 @@ class ResponseDetails(BaseModel):
     previous_response_id: str | None = None
     metadata: dict[str, str] = {}
     max_output_tokens: int | None = None
+    form: ResponseForm = ResponseForm()
     is_stored: bool = True
     is_background: bool = False

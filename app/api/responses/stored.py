@@ -19,7 +19,7 @@ from app.api.responses.items import CANCELLED, Json, details_of, output_of, resp
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of
 from app.errors import BadRequestError, ErrorReply, UnsupportedFieldError
-from app.inference.requests import ChatMessage
+from app.inference.requests import ChatMessage, ChatToolCall
 from app.journals.entries import (
     AnswerBegun,
     Entry,
@@ -99,7 +99,8 @@ async def read_dialogue(
         raise BadRequestError(
             "previous_response_id: that response is not finished", "previous_response_id"
         )
-    return (*details_of(begun).messages, ChatMessage("assistant", choice.text))
+    calls = tuple(ChatToolCall(call.id, call.name, call.arguments) for call in choice.tool_calls)
+    return (*details_of(begun).messages, ChatMessage("assistant", choice.text, calls))
 
 
 async def _read(context: AppContext, caller: Caller, response_id: str) -> Sequence[Entry]:

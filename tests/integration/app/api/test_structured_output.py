@@ -103,6 +103,44 @@ async def test_sdk_gets_the_call_it_forces(model: Path, choice: Any) -> None:
     assert 1 <= found[0][1]["days"] <= 9
 
 
+async def test_responses_keep_to_schemas_and_tools(model: Path) -> None:
+    """Parsed by the SDK, whole and as a stream; with tools beside it, the answer is either."""
+    body: Any = {"model": "llama", "input": "Hi", "temperature": 1.5}
+    tool: Any = {"type": "function", **TOOL["function"], "strict": True}
+    async with sdk_of(model) as sdk:
+        whole = await sdk.responses.parse(**body, text_format=Weather)
+        async with sdk.responses.stream(**body, text_format=Weather) as stream:
+            streamed = await stream.get_final_response()
+        forced = await sdk.responses.create(
+            **body, tools=[tool], tool_choice="required", parallel_tool_calls=False
+        )
+        either = [
+            await sdk.responses.parse(
+                **body, text_format=Weather, tools=[tool], extra_body={"seed": seed}
+            )
+            for seed in range(6)
+        ]
+
+    assert isinstance(whole.output_parsed, Weather)
+    assert isinstance(streamed.output_parsed, Weather)
+    for response in (forced, *either):
+        items: list[Any] = response.output
+        assert response.status == "completed"
+        for item in items:
+            if item.type == "function_call":
+                assert (item.name, 1 <= json.loads(item.arguments)["days"] <= 9) == (
+                    "forecast",
+                    True,
+                )
+            else:
+                Weather.model_validate_json(item.content[0].text)
+    assert [item.type for item in forced.output] == ["function_call"]
+    assert {item.type for response in either for item in response.output} == {
+        "function_call",
+        "message",
+    }
+
+
 async def test_an_answer_that_is_cut_off_says_so(model: Path) -> None:
     """What there is of the JSON, with the reason."""
     async with sdk_of(model) as sdk:

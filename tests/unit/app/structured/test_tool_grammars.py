@@ -12,9 +12,13 @@ from app.inference.chat_templates import ChatStyle
 from app.inference.requests import ChatTool, OutputConstraint
 from app.output.formats import OutputFormat, ToolStyle
 from app.output.parser import AnswerParser
-from app.output.parts import ToolCallPart
+from app.output.parts import TextPart, ToolCallPart
 from app.structured import GrammarCompiler, TokenizerDefinition
-from app.structured.tool_grammars import MAX_CALLS, calls_constraint
+from app.structured.tool_grammars import (
+    MAX_CALLS,
+    calls_constraint,
+    calls_or_answer_constraint,
+)
 from tests.harness.tiny_models import byte_tokenizer
 from tests.unit.app.structured.test_compiler import allowed
 
@@ -95,6 +99,53 @@ async def test_one_call_may_be_all_there_is(style: ToolStyle) -> None:
     texts = await random_texts(PLAIN, constraint, 4)
 
     assert [[name for name, _ in calls_of(style, text)] for text in texts] == [["ping"]] * 4
+
+
+@pytest.mark.parametrize("style", ["hermes", "mistral", "llama"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OutputConstraint("json_schema", '{"type": "object", "required": ["sky"]}'),
+        OutputConstraint("json_object"),
+        OutputConstraint("choice", '["yes", "n\\u00e4"]'),
+    ],
+    ids=lambda answer: answer.kind,
+)
+async def test_an_output_is_calls_or_the_answer(style: ToolStyle, answer: OutputConstraint) -> None:
+    """Never a bit of both, and both are possible."""
+    names = tuple(tool.name for tool in TOOLS)
+    constraint = calls_or_answer_constraint(ChatStyle(style), TOOLS, answer, is_parallel=True)
+    assert constraint is not None
+
+    found = set()
+    for text in await random_texts(PLAIN, constraint, 20):
+        parser = AnswerParser(OutputFormat(style, names), "answer")
+        parts = [*parser.push(text), *parser.finish()]
+        kinds = {type(part) for part in parts}
+        assert len(kinds) == 1
+        found |= kinds
+        if TextPart in kinds and answer.kind == "choice":
+            assert text in ("yes", "nä")
+        elif TextPart in kinds:
+            assert "sky" in json.loads(text) or answer.kind == "json_object"
+    assert found == {ToolCallPart, TextPart}
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '["a", 1]'])
+def test_what_is_no_schema_is_left_to_who_refuses_it(text: str) -> None:
+    """It has the words for what is wrong."""
+    kind: Any = "choice" if text.startswith('["') else "json_schema"
+    answer = OutputConstraint(kind, text)
+
+    assert calls_or_answer_constraint(ChatStyle(), TOOLS, answer, is_parallel=True) is answer
+
+
+@pytest.mark.parametrize("kind", ["regex", "grammar"])
+def test_patterns_and_grammars_do_not_go_together_with_calls(kind: Any) -> None:
+    """Their rules might have the names of ours."""
+    answer = OutputConstraint(kind, "start: calls")
+
+    assert calls_or_answer_constraint(ChatStyle(), TOOLS, answer, is_parallel=True) is None
 
 
 async def test_schemas_may_hold_whatever_looks_like_a_grammar() -> None:

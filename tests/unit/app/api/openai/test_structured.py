@@ -78,11 +78,7 @@ async def test_a_constraint_that_cannot_be_kept_is_an_answer_of_400(is_streamed:
             {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "sub"}}},
             "tool_choice",
         ),
-        ({"tools": [TOOL], "response_format": {"type": "json_object"}}, "response_format"),
-        (
-            {"tools": [TOOL], "tool_choice": "required", "guided_regex": "a"},
-            "tool_choice",
-        ),
+        ({"tools": [TOOL], "guided_regex": "a"}, "tools"),
         (
             {"messages": [{"role": "user", "content": "x", "tool_calls": [{}]}]},
             "messages.0.tool_calls.0.id",
@@ -166,6 +162,23 @@ async def test_a_forced_call_is_a_constraint() -> None:
     assert '\\"add\\"' in constraint.text
     assert "other" not in constraint.text
     assert "<tool_call>" in constraint.text
+
+
+async def test_a_form_beside_tools_is_that_of_answers_without_calls() -> None:
+    """Where a call must be, there is no such answer."""
+    form = {"response_format": {"type": "json_object"}, "tools": [TOOL]}
+    engine = ScriptedEngine('{"b": 2}' + CALL)
+    async with http_client(engine) as client:
+        answer = (await client.post(CHAT, json={**BODY, **form, "max_tokens": 8})).json()
+        call = (await client.post(CHAT, json={**BODY, **form, "tool_choice": "required"})).json()
+
+    assert answer["choices"][0]["message"]["content"] == '{"b": 2}'
+    assert call["choices"][0]["finish_reason"] == "tool_calls"
+    both, forced = (request.constraint for request in engine.requests)
+    assert both is not None
+    assert forced is not None
+    assert "start: calls | answer" in both.text
+    assert "answer" not in forced.text
 
 
 async def test_reasoning_is_told_apart() -> None:
