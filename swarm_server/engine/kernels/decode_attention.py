@@ -9,8 +9,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from swarm_kernels import BuildError, build_library
 from swarm_protocol.logs import get_logger
-from swarm_server.engine.kernels.build import BuildError, build_library
 
 log = get_logger(__name__)
 
@@ -146,11 +146,10 @@ def load_decode_kernel(cache_directory: Path | None = None) -> DecodeKernel | No
     """Return the kernel, built if need be; None, once said in the log, where that is impossible.
 
     Args:
-        cache_directory: where builds are kept; None is `.cache/swarmgate/kernels` at home.
+        cache_directory: see `build_library`.
     """
-    directory = cache_directory or Path.home() / ".cache" / "swarmgate" / "kernels"
     try:
-        return DecodeKernel(build_library(_SOURCE, directory))
+        return DecodeKernel(build_library(_SOURCE, cache_directory))
     except BuildError as error:
         log.warning("decode_kernel_unavailable", reason=str(error))
         return None

@@ -8,8 +8,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from swarm_kernels import BuildError, build_library
 from swarm_protocol.logs import get_logger
-from swarm_server.engine.kernels.build import BuildError, build_library
 
 log = get_logger(__name__)
 
@@ -81,9 +81,8 @@ def row_operations(rows: Tensor) -> RowOperations | None:
 
 @cache
 def _load() -> RowOperations | None:
-    directory = Path.home() / ".cache" / "swarmgate" / "kernels"
     try:
-        return RowOperations(build_library(_SOURCE, directory))
+        return RowOperations(build_library(_SOURCE))
     except BuildError as error:
         log.warning("row_operations_unavailable", reason=str(error))
         return None

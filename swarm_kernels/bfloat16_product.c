@@ -1,0 +1,223 @@
+/* Products of a few rows with a bfloat16 weight, summed up in float32, on any CPU with vectors.
+ *
+ * A bfloat16 number is the upper half of a float32: it is widened by a shift where it is used, and
+ * memory is read for 16 bits a weight. Nothing asks for instructions that multiply bfloat16. Each
+ * output is one sum in the order of the inputs, however many rows and threads there are: a row's
+ * outputs do not depend, to the last bit, on the rows beside it. For that it is built without
+ * reordered sums. Built by build.py, called by bfloat16_product.py.
+ *
+ * A packed weight is a row of panels, LANES outputs each:
+ *
+ *     panel 0: [pair 0: LANES x (input 0, input 1)] [pair 1: LANES x (input 2, input 3)] ...
+ *     panel 1: ...
+ *
+ * so that one vector has a pair of inputs for all outputs of a panel. An odd last input has a zero
+ * beside it; the number of panels is a multiple of GROUP, and the last ones are filled with zeros.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define LANES 16
+#define MAX_ROWS 16 /* sums of so many rows fit the registers beside what they are made of */
+#elif defined(__AVX__)
+#define LANES 8
+#define MAX_ROWS 12
+#elif defined(__aarch64__)
+#define LANES 4
+#define MAX_ROWS 16
+#else
+#define LANES 4
+#define MAX_ROWS 8
+#endif
+
+#define GROUP 4 /* panels that few rows go through together, at most */
+#define AHEAD_BYTES 8192 /* how far ahead a lone pass over a weight asks for it */
+#define MAX_SCRATCH_BYTES (1000 << 10) /* of gathered rows: what a second cache may hold */
+#define MIN_PARALLEL_WEIGHTS (1 << 18)
+
+typedef float floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+
+struct packed_weight {
+    const uint32_t *pairs; /* [num_panels, num_pairs, LANES] */
+    const float *bias;     /* [num_outputs], or NULL */
+    int64_t num_outputs;
+    int64_t num_inputs;
+};
+
+static inline int64_t count_panels(const struct packed_weight *weight) {
+    return (weight->num_outputs + LANES * GROUP - 1) / (LANES * GROUP) * GROUP;
+}
+
+struct rows {
+    const void *inputs; /* [num_rows, num_inputs] */
+    void *outputs;      /* [num_rows, num_outputs] */
+    int are_inputs_wide; /* float32, else bfloat16 */
+    int are_outputs_wide;
+};
+
+static inline float widen(uint16_t value) {
+    uint32_t bits = (uint32_t)value << 16;
+    float exact;
+    memcpy(&exact, &bits, sizeof exact);
+    return exact;
+}
+
+static inline halves round_values(floats values) { /* to nearest, ties to even, as torch rounds */
+    const words bits = (words)values;
+    const words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const words is_number = (words)(ints)(values == values);
+    return __builtin_convertvector((rounded & is_number) | (0x7fc0u & ~is_number), halves);
+}
+
+/* Rows [first, first + num_rows) as float32, [num_inputs, num_rows]; an odd input gets a zero. */
+static void gather_rows(const struct rows *rows, int64_t first, int64_t num_rows,
+                        int64_t num_inputs, float *gathered) {
+    if (rows->are_inputs_wide) {
+        const float *values = (const float *)rows->inputs + first * num_inputs;
+        for (int64_t i = 0; i < num_inputs; i++)
+            for (int64_t r = 0; r < num_rows; r++)
+                gathered[i * num_rows + r] = values[r * num_inputs + i];
+    } else {
+        const uint16_t *values = (const uint16_t *)rows->inputs + first * num_inputs;
+        for (int64_t i = 0; i < num_inputs; i++)
+            for (int64_t r = 0; r < num_rows; r++)
+                gathered[i * num_rows + r] = widen(values[r * num_inputs + i]);
+    }
+    if (num_inputs % 2)
+        for (int64_t r = 0; r < num_rows; r++) gathered[num_inputs * num_rows + r] = 0.0f;
+}
+
+/* The outputs of one panel and row leave; a bias is added before they are rounded. */
+static inline void store(const struct packed_weight *weight, const struct rows *rows, floats sums,
+                         int64_t row, int64_t output) {
+    const int64_t left = weight->num_outputs - output, at = row * weight->num_outputs + output;
+    const int64_t count = left < 0 ? 0 : left < LANES ? left : LANES;
+    if (weight->bias)
+        for (int64_t i = 0; i < count; i++) sums[i] += weight->bias[output + i];
+    const halves rounded = round_values(sums);
+    void *outputs = rows->are_outputs_wide ? (void *)((float *)rows->outputs + at)
+                                           : (void *)((uint16_t *)rows->outputs + at);
+    const void *values = rows->are_outputs_wide ? (const void *)&sums : (const void *)&rounded;
+    const int64_t size = rows->are_outputs_wide ? sizeof(float) : sizeof(uint16_t);
+    if (count < LANES)
+        memcpy(outputs, values, (size_t)(count * size));
+    else if (rows->are_outputs_wide)
+        memcpy(outputs, &sums, sizeof sums);
+    else
+        memcpy(outputs, &rounded, sizeof rounded);
+}
+
+struct tile {
+    const uint32_t *pairs; /* the first panel */
+    const float *inputs;   /* see gather_rows */
+    int64_t num_pairs;
+    int64_t row, output; /* of the first row and panel */
+    const char *ahead;   /* what will be wanted next, */
+    int64_t ahead_step;  /* so many bytes of it with each pair */
+};
+
+/* `num_rows` and `num_panels` are constants wherever this is inlined. */
+static inline __attribute__((always_inline)) void multiply_tile(
+    const struct packed_weight *weight, const struct rows *rows, const struct tile *tile,
+    const int num_rows, const int num_panels) {
+    const int64_t num_pairs = tile->num_pairs;
+    const float *inputs = tile->inputs;
+    const char *ahead = tile->ahead;
+    floats sums[MAX_ROWS][GROUP];
+    for (int r = 0; r < num_rows; r++)
+        for (int p = 0; p < num_panels; p++) sums[r][p] = (floats){0};
+    for (int64_t pair = 0; pair < num_pairs; pair++, inputs += 2 * num_rows) {
+        for (int p = 0; p < num_panels; p++) {
+            __builtin_prefetch(ahead, 0, 2);
+            ahead += tile->ahead_step;
+            const words both = *(const words *)(tile->pairs + (p * num_pairs + pair) * LANES);
+            const floats first = (floats)(both << 16), second = (floats)(both & 0xffff0000u);
+            for (int r = 0; r < num_rows; r++) sums[r][p] += first * inputs[r];
+            for (int r = 0; r < num_rows; r++) sums[r][p] += second * inputs[num_rows + r];
+        }
+    }
+    for (int r = 0; r < num_rows; r++)
+        for (int p = 0; p < num_panels; p++)
+            store(weight, rows, sums[r][p], tile->row + r, tile->output + p * LANES);
+}
+
+/* Few rows take several panels together: a lone sum waits for its own last addition. */
+#define PANELS_OF(NUM_ROWS) ((NUM_ROWS) <= 2 ? 4 : (NUM_ROWS) <= 4 ? 2 : 1)
+
+static void multiply(const struct packed_weight *weight, const struct rows *rows,
+                     const struct tile *tile, int64_t num_rows) {
+#define TILE(NUM_ROWS)                                                                             \
+    case NUM_ROWS: multiply_tile(weight, rows, tile, NUM_ROWS, PANELS_OF(NUM_ROWS)); break;
+    switch (num_rows) {
+        TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
+        TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
+#if MAX_ROWS > 12
+        TILE(13) TILE(14) TILE(15) TILE(16)
+#endif
+    }
+}
+
+/* Rows [first, first + num_rows), by all threads of a team together.
+ *
+ * Blocks of rows take turns at each panel, which comes from memory once and then from the cache.
+ * Each block asks for its share of the next panel meanwhile.
+ */
+static void multiply_chunk(const struct packed_weight *weight, const struct rows *rows,
+                           int64_t first, int64_t num_rows, float *scratch) {
+    const int64_t num_inputs = weight->num_inputs, num_pairs = (num_inputs + 1) / 2;
+    const int64_t panel_bytes = num_pairs * LANES * 4;
+    const int64_t num_blocks = (num_rows + MAX_ROWS - 1) / MAX_ROWS;
+    const int64_t together = num_blocks > 1 ? 1 : PANELS_OF(num_rows);
+#define START(BLOCK) (num_rows * (BLOCK) / num_blocks)
+#pragma omp for schedule(static)
+    for (int64_t b = 0; b < num_blocks; b++)
+        gather_rows(rows, first + START(b), START(b + 1) - START(b), num_inputs,
+                    scratch + START(b) * num_pairs * 2);
+#pragma omp for schedule(static)
+    for (int64_t panel = 0; panel < count_panels(weight); panel += together) {
+        const char *pairs = (const char *)weight->pairs + panel * panel_bytes;
+        for (int64_t b = 0; b < num_blocks; b++) {
+            const struct tile tile = {
+                .pairs = (const uint32_t *)pairs,
+                .inputs = scratch + START(b) * num_pairs * 2,
+                .num_pairs = num_pairs,
+                .row = first + START(b),
+                .output = panel * LANES,
+                .ahead = num_blocks == 1 ? pairs + AHEAD_BYTES
+                                         : pairs + panel_bytes + panel_bytes * b / num_blocks,
+                .ahead_step = LANES * 4 / num_blocks,
+            };
+            multiply(weight, rows, &tile, START(b + 1) - START(b));
+        }
+    }
+}
+
+/* Of which the layout is made: LANES, and GROUP. */
+int64_t panel_outputs(void) { return LANES; }
+
+int64_t group_panels(void) { return GROUP; }
+
+/* outputs = inputs @ weight.T + bias, for num_rows rows; returns whether there was memory. */
+int32_t multiply_rows(const struct packed_weight *weight, const void *inputs,
+                      int32_t are_inputs_wide, void *outputs, int32_t are_outputs_wide,
+                      int64_t num_rows, int32_t num_threads) {
+    const struct rows rows = {inputs, outputs, are_inputs_wide, are_outputs_wide};
+    const int64_t num_pairs = (weight->num_inputs + 1) / 2, row_bytes = 2 * num_pairs * 4;
+    const int64_t fitting = MAX_SCRATCH_BYTES / row_bytes;
+    const int64_t most = fitting < MAX_ROWS ? MAX_ROWS : fitting;
+    const int64_t chunk = num_rows < most ? num_rows : most;
+    const int is_large = weight->num_outputs * weight->num_inputs >= MIN_PARALLEL_WEIGHTS;
+    float *scratch = malloc((size_t)(chunk * row_bytes));
+    if (!scratch) return num_rows == 0;
+#pragma omp parallel num_threads(num_threads) if (num_threads > 1 && is_large)
+    for (int64_t first = 0; first < num_rows; first += chunk)
+        multiply_chunk(weight, &rows, first, num_rows - first < chunk ? num_rows - first : chunk,
+                       scratch);
+    free(scratch);
+    return 1;
+}

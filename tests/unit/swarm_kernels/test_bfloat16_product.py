@@ -1,0 +1,141 @@
+"""Products in C with bfloat16 weights: exact to one rounding, and each row by itself."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from swarm_kernels.bfloat16_product import (
+    Bfloat16Product,
+    InterleavedWeight,
+    load_bfloat16_product,
+)
+
+MAX_ROWS = 70
+"""Several blocks of rows, whatever fits into the registers of this processor."""
+
+SHAPES = [(1, 1), (64, 2), (65, 63), (130, 257), (256, 1024)]
+"""Outputs and inputs: lone ones, whole groups of panels, and what is left over."""
+
+
+@pytest.fixture(scope="module")
+def product() -> Bfloat16Product:
+    product = load_bfloat16_product()
+    if product is None:
+        pytest.skip("no C compiler here")
+    return product
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).bfloat16()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("num_rows", [*range(1, 20), 32, 33, MAX_ROWS, 300])
+def test_a_product_errs_by_the_order_of_summing_only(
+    product: Bfloat16Product, shape: tuple[int, int], num_rows: int
+) -> None:
+    """Of any number of rows, for sizes that no vector divides; the bias is added unrounded."""
+    weight, bias, rows = random(*shape), random(shape[0]), random(num_rows, shape[1])
+
+    outputs = InterleavedWeight(product, weight, bias).multiply(rows, torch.float32)
+
+    exact = rows.double() @ weight.double().T + bias.double()
+    # A sum of 1024 products of size one, each step rounded to 24 bits.
+    torch.testing.assert_close(outputs.double(), exact, rtol=0, atol=1e-4)
+
+
+def test_results_of_16_bits_are_those_of_32_rounded_once(product: Bfloat16Product) -> None:
+    """To nearest, ties to even, as torch does."""
+    weight, rows = InterleavedWeight(product, random(130, 257), None), random(33, 257)
+
+    assert torch.equal(weight.multiply(rows), weight.multiply(rows, torch.float32).bfloat16())
+
+
+def test_rows_of_32_bits_are_not_rounded(product: Bfloat16Product) -> None:
+    """The weight's dtype is not that of the rows."""
+    rows, weight = torch.full((3, 2), 1.0 + 2**-20), torch.tensor([[1.0, 1.0]]).bfloat16()
+
+    outputs = InterleavedWeight(product, weight, None).multiply(rows)
+
+    assert outputs.tolist() == [[2.0 + 2**-19]] * 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_row_does_not_depend_on_the_rows_beside_it(
+    product: Bfloat16Product, data: st.DataObject
+) -> None:
+    """To the last bit, in any company: so that batches do not change greedy output."""
+    num_outputs, num_inputs = data.draw(st.sampled_from(SHAPES))
+    weight = InterleavedWeight(product, random(num_outputs, num_inputs), None)
+    rows = random(MAX_ROWS, num_inputs)
+    start = data.draw(st.integers(0, MAX_ROWS - 1))
+    end = data.draw(st.integers(start + 1, MAX_ROWS))
+
+    together = weight.multiply(rows, torch.float32)
+
+    assert torch.equal(weight.multiply(rows[start:end], torch.float32), together[start:end])
+
+
+def test_rows_of_several_chunks_are_the_same_rows(product: Bfloat16Product) -> None:
+    """Rows that do not fit the second cache go through the weight in turns."""
+    weight, rows = InterleavedWeight(product, random(64, 8191), None), random(100, 8191)
+
+    together = weight.multiply(rows, torch.float32)
+
+    alone = torch.cat([weight.multiply(row[None], torch.float32) for row in rows])
+    assert torch.equal(together, alone)
+
+
+def test_threads_change_nothing(product: Bfloat16Product) -> None:
+    """Each output is one thread's, whole."""
+    weight, rows = InterleavedWeight(product, random(1030, 512), None), random(MAX_ROWS, 512)
+    alone = weight.multiply(rows, torch.float32)
+    num_threads = torch.get_num_threads()
+
+    torch.set_num_threads(3)
+    try:
+        together = weight.multiply(rows, torch.float32)
+    finally:
+        torch.set_num_threads(num_threads)
+
+    assert torch.equal(together, alone)
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("num_rows", [3, 16, 40])
+def test_a_poisoned_row_spoils_itself_only(
+    product: Bfloat16Product, poison: float, num_rows: int
+) -> None:
+    """Not-a-number and infinities stay what they are, through the rounding as well."""
+    weight, rows = InterleavedWeight(product, random(65, 63), None), random(num_rows, 63)
+    clean = weight.multiply(rows)
+    rows[1, 5] = poison
+
+    outputs = weight.multiply(rows)
+
+    assert not outputs[1].isfinite().any()
+    assert outputs[1].isnan().all() == (poison != poison)
+    others = torch.arange(num_rows) != 1
+    assert torch.equal(outputs[others], clean[others])
+
+
+@pytest.mark.parametrize("shape", [(5, 64), (2, 3, 64), (0, 64)])
+def test_rows_come_in_any_shape(product: Bfloat16Product, shape: tuple[int, ...]) -> None:
+    """Also apart from each other in memory, and not at all."""
+    weight, rows = InterleavedWeight(product, random(10, 64), None), random(*shape[:-1], 128)
+
+    outputs = weight.multiply(rows[..., ::2])
+
+    assert outputs.shape == (*shape[:-1], 10)
+    assert torch.equal(outputs, weight.multiply(rows[..., ::2].contiguous()))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_packed_weight_can_be_had_back(product: Bfloat16Product, shape: tuple[int, int]) -> None:
+    """Bit for bit; training lays it out another way."""
+    weight = random(*shape)
+
+    assert torch.equal(InterleavedWeight(product, weight, None).unpack(), weight)
