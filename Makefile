@@ -5,11 +5,12 @@ PYTHON ?= python3
 PORT ?= 8000
 MODEL ?= models/demo
 SERVERS ?= 2
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help up test check fix unit integration e2e chaos interop fuzz bench docs clean
+.PHONY: help up test programs audit check fix unit integration e2e chaos interop fuzz bench docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -27,10 +28,15 @@ $(INSTALLED): requirements/torch.txt requirements/lock.txt pyproject.toml
 up: $(INSTALLED) ## gateway, private swarm and chat page on 127.0.0.1 (PORT=8000 MODEL=models/demo SERVERS=2)
 	@exec $(BIN)/swarmgate up --port $(PORT) --model $(MODEL) --servers $(SERVERS)
 
-test: $(INSTALLED) ## every tier: unit, integration, e2e, interop
+test: programs ## every tier: unit, integration, e2e, interop (JOBS=2 files at once)
+	$(BIN)/python -m pytest tests -n $(JOBS)
+
+programs: $(INSTALLED) ## what tests drive: Redis, Chromium, the Petals release where it is at hand
 	@scripts/install-test-programs
 	@scripts/install-counterpart
-	$(BIN)/python -m pytest tests
+
+audit: $(INSTALLED) ## known vulnerabilities of the locked dependencies
+	@$(BIN)/python -m scripts.audit_dependencies
 
 check: $(INSTALLED) ## format, lint, types, import contracts, docs drift
 	$(BIN)/ruff format --check .

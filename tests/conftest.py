@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.harness.spreading import FileScheduling, spread
 from tests.harness.tiny_models import save_tiny_llama
 
 # Machines are shared, so time proves nothing; and CI judges a change, not the luck of a search.
@@ -18,6 +19,18 @@ settings.register_profile(
 )
 settings.register_profile("fuzz", settings.get_profile("swarmgate"), derandomize=False)
 settings.load_profile("swarmgate")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    spread(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> FileScheduling:
+    """Keep files whole, whatever `--dist` says."""
+    config.option.loadscopereorder = False
+    return FileScheduling(config)
 
 
 @pytest.fixture(scope="session", autouse=True)
