@@ -16,6 +16,7 @@ TOKEN: Final = b'"content":"@'
 _STAMP: Final = re.compile(rb'"content":"@(\d+);')
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _TIMEOUT_S: Final = 60.0
+_SHORT_TIMEOUT_S: Final = 20.0  # of answers of a few tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +70,13 @@ class Connection(asyncio.Protocol):
         self._answer = Answer(0.0)
         self._ended: asyncio.Future[Answer] | None = None
 
-    async def ask(self, request: bytes) -> Answer:
+    async def ask(self, request: bytes, timeout_s: float = _TIMEOUT_S) -> Answer:
         """Ask, and return when the answer has ended or the connection is lost."""
         self._tail = b""
         self._answer = Answer(monotonic())
         self._ended = asyncio.get_running_loop().create_future()
         self._transport.write(request)
-        async with asyncio.timeout(_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             return await self._ended
 
     @property
@@ -141,7 +142,7 @@ async def ask_at_rate(
         connection = idle.pop() if idle else await connect(target)
         answer = None
         with suppress(TimeoutError):
-            answer = await connection.ask(request)
+            answer = await connection.ask(request, _SHORT_TIMEOUT_S)
         if answer is not None and answer.num_tokens == num_tokens:
             answers.append(answer)
             idle.append(connection)

@@ -28,7 +28,7 @@ from benchmarks.gateway_stub import CALLERS_CORE, GATEWAY_CORE, pin
 
 ENVIRONMENT: Final = Path(__file__).parents[1] / ".litellm-venv"
 _START_S: Final = 120.0
-_RATES_PER_S: Final = (20.0, 200.0)
+_RATES_PER_S: Final = (20.0, 200.0)  # it keeps up with the first only, so it comes first
 _NUM_STREAMS: Final = 8
 _NUM_TOKENS: Final = 500
 _NAMES_NOT_PASSED_ON: Final = ("PROXY", "OTEL", "DATABASE")
@@ -56,7 +56,10 @@ class Provider(asyncio.Protocol):
             for line in head.split(b"\r\n")
             if line.lower().startswith(b"content-length:")
         ]
-        if lengths and len(body) >= lengths[0]:
+        if head.startswith(b"GET "):  # it asks for the models' limits now and then
+            self._received = b""
+            self._transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+        elif lengths and len(body) >= lengths[0]:
             self._received = b""
             task = asyncio.create_task(self._answer(json.loads(body)["max_tokens"]))
             self._tasks.add(task)
@@ -67,8 +70,9 @@ class Provider(asyncio.Protocol):
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
             b"transfer-encoding: chunked\r\n\r\n"
         )
-        for delta in ({"role": "assistant", "content": ""}, *[{"content": "@ word"}] * num_tokens):
-            self._transport.write(_chunk(_event(delta, None)))
+        self._transport.write(_chunk(_event({"role": "assistant", "content": ""}, None)))
+        for number in range(num_tokens):  # the proxy ends an answer that repeats a text 100 times
+            self._transport.write(_chunk(_event({"content": f"@ word {number}"}, None)))
             await asyncio.sleep(0)
         self._transport.write(_chunk(_event({}, "length") + b"data: [DONE]\n\n") + _chunk(b""))
 
@@ -78,13 +82,14 @@ def measure_neighbour(duration_s: float) -> dict[str, object] | None:
     if not (ENVIRONMENT / "bin" / "litellm").exists():
         return None
     with _provider() as provider_port, _proxy(provider_port) as (port, process):
+        uvloop.run(ask_at_rate(Target(port), rate_per_s=5, duration_s=3, num_tokens=8))
+        events = uvloop.run(_events(port, process))
         latency = {
             f"at_{rate:g}_per_s": uvloop.run(
                 _added(Target(provider_port), Target(port), rate, duration_s)
             )
             for rate in _RATES_PER_S
         }
-        events = uvloop.run(_events(port, process))
         resident_mib = round(sum(part.memory_info().rss for part in _family(process)) / 2**20)
     return {
         "version": _version(),
@@ -97,7 +102,6 @@ def measure_neighbour(duration_s: float) -> dict[str, object] | None:
 async def _added(
     provider: Target, proxy: Target, rate_per_s: float, duration_s: float
 ) -> dict[str, object]:
-    await ask_at_rate(proxy, rate_per_s=min(20, rate_per_s), duration_s=2, num_tokens=8)
     found: dict[str, object] = {}
     for name, target in (("provider_alone", provider), ("through_proxy", proxy)):
         answers, num_failed = await ask_at_rate(
@@ -223,7 +227,8 @@ def _version() -> str:
 def _event(delta: dict[str, str], reason: str | None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": reason}
     frame = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "demo"}
-    return b"data: " + json.dumps({**frame, "choices": [choice]}).encode() + b"\n\n"
+    event = json.dumps({**frame, "choices": [choice]}, separators=(",", ":"))
+    return b"data: " + event.encode() + b"\n\n"
 
 
 def _chunk(data: bytes) -> bytes:
