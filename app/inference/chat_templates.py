@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
 
 from jinja2.exceptions import TemplateError as JinjaError
@@ -47,6 +47,11 @@ class ChatStyle:
     has_reasoning: bool = False
     mark_ids: Mapping[str, int] = field(default_factory=dict)
     hidden_mark_ids: tuple[int, ...] = ()
+
+    @property
+    def bound(self) -> "ChatStyle":
+        """The style of calls that a grammar binds: one that it can keep to the schemas of tools."""
+        return replace(self, tool_style="hermes") if self.tool_style == "qwen_coder" else self
 
 
 def style_of(template: "ChatTemplate", added_tokens: Mapping[int, Any]) -> ChatStyle:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from app.output.formats import OutputFormat
 from app.output.parts import OutputPart, TextPart, ToolCallPart
 from app.output.reasoning import ReasoningSplitter
+from app.output.tagged_calls import TaggedCallSplitter
 from app.output.tool_calls import ToolCallSplitter
 
 
@@ -22,11 +23,14 @@ class AnswerParser:
         self._style = output_format.tool_style
         self._is_parallel = output_format.is_parallel
         self._reasoning: ReasoningSplitter | None = None
-        self._calls: ToolCallSplitter | None = None
+        self._calls: ToolCallSplitter | TaggedCallSplitter | None = None
         if output_format.has_reasoning:
             self._reasoning = ReasoningSplitter(has_begun=output_format.starts_in_reasoning)
-        if self._style is not None:
-            names = output_format.tool_names
+        names = output_format.tool_names
+        if self._style == "qwen_coder":
+            texts = output_format.text_parameters
+            self._calls = TaggedCallSplitter(names, texts, self._call_id)
+        elif self._style is not None:
             self._calls = ToolCallSplitter(self._style, names, self._call_id)
 
     def push(self, text: str) -> Sequence[OutputPart]:

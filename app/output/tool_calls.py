@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from app.output.call_scanner import CallScanner
-from app.output.formats import ToolStyle
+from app.output.formats import JsonCallStyle
+from app.output.found_parts import FoundParts
 from app.output.json_value import JsonValue
 from app.output.marks import doubtful_length, find_mark
-from app.output.parts import OutputPart, TextPart, ToolCallPart
+from app.output.parts import OutputPart, TextPart
 
-_OPENERS: Final[dict[ToolStyle, str]] = {
+_OPENERS: Final[dict[JsonCallStyle, str]] = {
     "hermes": "<tool_call>",
     "mistral": "[TOOL_CALLS]",
     "llama": "<|python_tag|>",
@@ -39,18 +40,16 @@ class ToolCallSplitter:
     """
 
     def __init__(
-        self, style: ToolStyle, names: Sequence[str], call_id: Callable[[int], str]
+        self, style: JsonCallStyle, names: Sequence[str], call_id: Callable[[int], str]
     ) -> None:
         self._style = style
         self._opener = _OPENERS[style]
         self._names = frozenset(names)
-        self._call_id = call_id
-        self._num_calls = 0
+        self._found = FoundParts(call_id)
         self._held = ""  # not looked at yet, or doubtful
         self._taken = ""  # since the text ended, while it may still turn out to be text
         self._scanner = CallScanner()
         self._arguments: JsonValue | None = None  # of a call whose name stood before them
-        self._parts: list[OutputPart] = []
         # Looks at what is held; tells whether it is worth looking once more.
         self._look = self._at_start if style == "llama" else self._in_text
 
@@ -59,16 +58,15 @@ class ToolCallSplitter:
         self._held += text
         while self._held and self._look():
             pass
-        parts, self._parts = self._parts, []
-        return parts
+        return self._found.take()
 
     def finish(self) -> list[OutputPart]:
         """Return what was held back: no more text will come."""
-        is_text = bool(self._taken) or not self._num_calls or self._look == self._in_text
+        is_text = bool(self._taken) or not self._found.num_calls or self._look == self._in_text
         head = "" if self._scanner.name else self._scanner.head
         text = self._taken + head + self._held if is_text else ""
         self._held = self._taken = ""
-        return [] if not text or (self._num_calls and not text.strip()) else [TextPart(text)]
+        return [] if not text or (self._found.num_calls and not text.strip()) else [TextPart(text)]
 
     # Text
 
@@ -77,7 +75,7 @@ class ToolCallSplitter:
         end = len(self._held) - doubtful_length(self._held, [self._opener])
         text = found.before if found is not None else self._held[:end]
         ripe = text.rstrip()
-        self._say(ripe)
+        self._found.say(ripe)
         if found is None:
             self._held = self._held[len(ripe) :]
             return False
@@ -85,13 +83,9 @@ class ToolCallSplitter:
         return self._look_with(self._in_call if self._style == "hermes" else self._behind_opener)
 
     def _in_plain_text(self) -> bool:
-        self._say(self._held)
+        self._found.say(self._held)
         self._held = ""
         return False
-
-    def _say(self, text: str) -> None:
-        if text:
-            self._parts.append(TextPart(text))
 
     # Llama: all of the text is calls, or none of it
 
@@ -132,7 +126,7 @@ class ToolCallSplitter:
             return self._take_back("")
         self._begin_call(name[1])
         self._arguments = JsonValue("{")
-        self._add_arguments("{")
+        self._found.add_arguments("{")
         self._held = text[len(header) + 1 :]
         return self._look_with(self._in_arguments)
 
@@ -147,10 +141,10 @@ class ToolCallSplitter:
         for index, character in enumerate(self._held):
             self._arguments.push(character)
             if self._arguments.is_done:
-                self._add_arguments(self._held[: index + 1])
+                self._found.add_arguments(self._held[: index + 1])
                 self._held = self._held[index + 1 :]
                 return self._look_with(self._in_text)
-        self._add_arguments(self._held)
+        self._found.add_arguments(self._held)
         self._held = ""
         return False
 
@@ -165,7 +159,7 @@ class ToolCallSplitter:
             return self._take_back(scanner.head)
         if delta.name:
             self._begin_call(delta.name)
-        self._add_arguments(delta.arguments)
+        self._found.add_arguments(delta.arguments)
         if scanner.is_broken or scanner.is_done:
             self._scanner = CallScanner()
             return self._look_with(self._behind_call if scanner.is_done else self._in_rubble)
@@ -173,17 +167,11 @@ class ToolCallSplitter:
 
     def _begin_call(self, name: str) -> None:
         self._taken = ""
-        index = self._num_calls
-        self._num_calls += 1
-        self._parts.append(ToolCallPart(index, self._call_id(index), name))
-
-    def _add_arguments(self, text: str) -> None:
-        if text:
-            self._parts.append(ToolCallPart(self._num_calls - 1, arguments_delta=text))
+        self._found.begin_call(name)
 
     def _take_back(self, head: str) -> bool:
         """It was no call: what marked it as one is text, and `head` is looked at once more."""
-        self._say(self._taken)
+        self._found.say(self._taken)
         self._taken, self._held, self._scanner = "", head + self._held, CallScanner()
         is_llama = self._style == "llama"
         return self._look_with(self._in_plain_text if is_llama else self._in_text)

@@ -65,7 +65,7 @@ def _rules(style: ChatStyle, tools: Sequence[ChatTool], *, is_parallel: bool) ->
 def _calls(style: ChatStyle, *, is_parallel: bool) -> str:
     more = f"{{0,{MAX_CALLS - 1}}}"
     match style.tool_style:
-        case "hermes":
+        case "hermes" | "qwen_coder":  # see `ChatStyle.bound`
             one = f'{_mark(style, "<tool_call>")} "\\n" call "\\n" {_mark(style, "</tool_call>")}'
             return f'calls: one ("\\n" one){more}\none: {one}' if is_parallel else f"calls: {one}"
         case "mistral":

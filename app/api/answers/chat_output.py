@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from app.errors import BadRequestError
 from app.inference.chat_templates import ChatStyle
 from app.inference.requests import ChatMessage, ChatTool, GenerationRequest, OutputConstraint
-from app.output.formats import OutputFormat
+from app.output.formats import OutputFormat, text_parameters
 from app.output.reasoning import BEGIN, END
 from app.serving import OfferedModel
 from app.structured.tool_grammars import calls_constraint, calls_or_answer_constraint
@@ -96,6 +96,8 @@ async def plan_chat(
         BadRequestError: an answer of this form cannot be a call.
     """
     wishes, style = wishes or ToolWishes(), model.chat_style
+    if wishes.forced or constraint is not None:
+        style = style.bound
     if wishes.forced:  # there is no text that the other constraint could be for
         constraint = calls_constraint(style, wishes.forced, is_parallel=wishes.is_parallel)
     elif constraint is not None and wishes.offered:
@@ -108,6 +110,11 @@ async def plan_chat(
     output = OutputFormat(
         tool_style=style.tool_style if wishes.offered else None,
         tool_names=tuple(tool.name for tool in wishes.offered),
+        text_parameters=tuple(
+            parameter
+            for tool in (wishes.offered if style.tool_style == "qwen_coder" else ())
+            for parameter in text_parameters(tool.name, tool.parameters)
+        ),
         is_parallel=wishes.is_parallel,
         has_reasoning=style.has_reasoning and constraint is None,
         starts_in_reasoning=is_thinking and constraint is None,

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.output.formats import OutputFormat, ToolStyle, marks_reasoning, style_of_template
+from app.output.formats import (
+    JsonCallStyle,
+    OutputFormat,
+    ToolStyle,
+    marks_reasoning,
+    style_of_template,
+)
 from app.output.parser import AnswerParser
 from app.output.parts import OutputPart, ReasoningPart, TextPart, ToolCallPart
 
@@ -250,7 +256,7 @@ def test_whatever_the_arguments_are_they_arrive(
     objects = [
         json.dumps({"name": "add", "arguments": call}, ensure_ascii=is_ascii) for call in calls
     ]
-    texts: dict[ToolStyle, str] = {
+    texts: dict[JsonCallStyle, str] = {
         "hermes": "\n".join(f"<tool_call>\n{text}\n</tool_call>" for text in objects),
         "mistral": f"[TOOL_CALLS][{', '.join(objects)}]",
         "llama": "; ".join(objects),
@@ -279,7 +285,8 @@ def test_no_text_is_lost(text: str) -> None:
         ("{{ '[TOOL_CALLS]' }}", "mistral"),
         ("{{ '<|python_tag|>' }}", "llama"),
         ("{{ messages }}", None),
-        ("{{ '<tool_call><function=' }}", None),
+        ("{{ '<tool_call><function=' }}", "qwen_coder"),
+        ("{{ '<tool_call><arg_key>' }}", None),
     ],
 )
 def test_the_template_tells_the_style(template: str, style: ToolStyle | None) -> None:
