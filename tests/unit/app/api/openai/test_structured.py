@@ -164,6 +164,30 @@ async def test_a_forced_call_is_a_constraint() -> None:
     assert "<tool_call>" in constraint.text
 
 
+async def test_values_in_tags_are_what_the_tool_says_they_are() -> None:
+    """A text that looks like a number is one, and a number is none."""
+    properties = {"a": {"type": "integer"}, "b": {"type": "string"}}
+    tool: Any = {
+        "type": "function",
+        "function": {"name": "add", "parameters": {"type": "object", "properties": properties}},
+    }
+    values = "<parameter=a>\n1\n</parameter>\n<parameter=b>\n2\n</parameter>\n"
+    tagged = f"<tool_call>\n<function=add>\n{values}</function>\n</tool_call>"
+    engine = ScriptedEngine(tagged)
+    engine.demo.chat_style = ChatStyle("qwen_coder")
+    async with openai_sdk(engine) as client:
+        chosen = await client.chat.completions.create(**BODY, tools=[tool])
+        engine.script = CALL  # what a grammar holds to a schema is JSON
+        forced = await client.chat.completions.create(**BODY, tools=[tool], tool_choice="required")
+
+    found = []
+    for answer in (chosen, forced):
+        (made,) = answer.choices[0].message.tool_calls or []
+        assert made.type == "function"
+        found.append(json.loads(made.function.arguments))
+    assert found == [{"a": 1, "b": "2"}, {"a": 1}]
+
+
 async def test_a_form_beside_tools_is_that_of_answers_without_calls() -> None:
     """Where a call must be, there is no such answer."""
     form = {"response_format": {"type": "json_object"}, "tools": [TOOL]}
