@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from swarm_client.models.int8_head import Int8Head, can_quantize
 from swarm_client.models.layers import frozen_linear
 from swarm_client.models.packed_head import PackedHead, can_pack
+from swarm_kernels import best_times_s, mixed_rows
 from swarm_protocol.errors import CheckpointError
 from swarm_protocol.logs import get_logger
 
@@ -20,9 +21,6 @@ HeadChoice: TypeAlias = Literal["auto", "float32", "bfloat16", "int8"]
 
 _DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _NUM_OUTPUTS: Final = 4096
-_NUM_ROWS: Final = 16
-_NUM_LONE_ROWS: Final = 4
-_NUM_TRIES: Final = 3
 
 
 class CastHead(nn.Linear):
@@ -65,9 +63,11 @@ def choose_head(
         return choice
     if device != "cpu" or dtype == torch.float32:
         return None
-    took_ms = {kind: 1e3 * _measure(kind, hidden_size, clock) for kind in ("bfloat16", "float32")}
-    chosen: HeadKind = "float32" if took_ms["float32"] < took_ms["bfloat16"] else "bfloat16"
-    log.info("head_chosen", head=chosen, **{f"{k}_ms": round(v, 2) for k, v in took_ms.items()})
+    kinds: tuple[HeadKind, ...] = ("bfloat16", "float32")
+    took_s = best_times_s({kind: _trial(kind, hidden_size) for kind in kinds}, clock=clock)
+    chosen = min(kinds, key=lambda kind: took_s[kind])
+    took_ms = {f"{kind}_ms": round(1e3 * took_s[kind], 2) for kind in kinds}
+    log.info("head_chosen", head=chosen, **took_ms)
     return chosen
 
 
@@ -96,17 +96,8 @@ def head_bytes(weight: Tensor, kind: HeadKind | None, *, is_tied: bool) -> int:
     return 0 if is_shared else vocab_size * hidden_size * own.itemsize
 
 
-@torch.inference_mode()
-def _measure(kind: str, hidden_size: int, clock: Callable[[], float]) -> float:
-    """Return how many seconds a batch and a few single rows take at best."""
+def _trial(kind: HeadKind, hidden_size: int) -> Callable[[], None]:
+    """Return what puts decode steps of one session, and of some, through a part of a head."""
     weight = torch.ones(_NUM_OUTPUTS, hidden_size, dtype=_DTYPES[kind])
     head = PackedHead(weight) if can_pack(weight) else frozen_linear(weight)
-    rows = torch.ones(_NUM_ROWS, hidden_size, dtype=_DTYPES[kind])
-    tries = []
-    for _ in range(_NUM_TRIES):
-        started_at = clock()
-        head(rows)
-        for _ in range(_NUM_LONE_ROWS):
-            head(rows[:1])
-        tries.append(clock() - started_at)
-    return min(tries)
+    return mixed_rows(head, hidden_size, weight.dtype, num_chunk_rows=None)

@@ -13,6 +13,7 @@ from swarm_client.models.int8_head import Int8Head, can_quantize
 from swarm_client.models.local_size import local_bytes
 from swarm_client.models.packed_head import can_pack
 from swarm_client.models.registry import load_local_parts, read_facts
+from swarm_kernels.measuring import NUM_TRIES
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.errors import CheckpointError
 
@@ -71,14 +72,13 @@ def test_heads_take_hidden_states_of_any_dtype(
     torch.testing.assert_close(logits, exact, rtol=2**-6, atol=2**-3)
 
 
-def ticks(*durations_s: float) -> Iterator[float]:
-    """Readings of a clock around measurements that take so long, three tries each."""
+def ticks(*took_s: float) -> Iterator[float]:
+    """Readings of a clock around tries that take so long, in turns."""
     now = 0.0
-    for duration_s in durations_s:
-        for _ in range(3):
-            yield now
-            now += duration_s
-            yield now
+    for part_s in took_s * NUM_TRIES:
+        yield now
+        now += part_s
+        yield now
 
 
 @pytest.mark.parametrize(
