@@ -1,15 +1,19 @@
-"""Parts of a streamed answer written straight to the connection, past ASGI.
+"""Parts of a streamed answer, and replies of a WebSocket, written straight to the connection.
 
 Every layer around the app is one more coroutine per `send`; with an event per token they cost more
-than making the event. Status, headers and the end of an answer go through them all the same.
+than making the event. Status, headers and the end of an answer go through them all the same, as do
+a WebSocket's opening and closing.
 """
 
-from typing import Final
+import asyncio
+from typing import Final, Protocol
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _STATE_KEY: Final = "direct_body"
+_SOCKET_KEY: Final = "direct_socket"
+_WHOLE_TEXT: Final = 0x81  # first byte of a frame that is a whole text message (RFC 6455, 5.2)
 
 
 class DirectBody:
@@ -50,3 +54,58 @@ def direct_body_of(scope: Scope) -> DirectBody | None:
     """Return the body of this request's answer; None under other servers, as in tests."""
     body = scope["state"].get(_STATE_KEY)
     return body if isinstance(body, DirectBody) else None
+
+
+class SocketProtocol(Protocol):
+    """What `DirectSocket` asks of uvicorn's WebSocket protocol."""
+
+    transport: asyncio.Transport
+    writable: asyncio.Event
+    handshake_complete: bool
+    close_sent: bool
+    disconnected: bool
+
+
+class DirectSocket:
+    """The text messages to one WebSocket, as its protocol frames them."""
+
+    __slots__ = ("_protocol",)
+
+    def __init__(self, protocol: SocketProtocol) -> None:
+        self._protocol = protocol
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is accepted and not closed, and the caller takes what is written."""
+        protocol = self._protocol
+        return (
+            protocol.handshake_complete
+            and not protocol.close_sent
+            and not protocol.disconnected
+            and protocol.writable.is_set()
+            and not protocol.transport.is_closing()
+        )
+
+    def write_text(self, text: bytes) -> None:
+        """Write a message in UTF-8, while it `is_open`."""
+        self._protocol.transport.write(_head_of_text(len(text)) + text)
+
+
+def offer_socket(scope: Scope, protocol: SocketProtocol) -> None:
+    """Let a WebSocket know its connection."""
+    scope["state"][_SOCKET_KEY] = DirectSocket(protocol)
+
+
+def direct_socket_of(scope: Scope) -> DirectSocket | None:
+    """Return the connection of this WebSocket; None under other servers, as in tests."""
+    socket = scope.get("state", {}).get(_SOCKET_KEY)
+    return socket if isinstance(socket, DirectSocket) else None
+
+
+def _head_of_text(num_bytes: int) -> bytes:
+    """Return what stands before a text; a server masks nothing. Source: RFC 6455, 5.2."""
+    if num_bytes < 126:
+        return bytes((_WHOLE_TEXT, num_bytes))
+    if num_bytes < 65_536:
+        return bytes((_WHOLE_TEXT, 126)) + num_bytes.to_bytes(2, "big")
+    return bytes((_WHOLE_TEXT, 127)) + num_bytes.to_bytes(8, "big")

@@ -18,6 +18,7 @@ from app.gateway import Gateway, GatewayFactory, open_gateway
 from app.http_protocol import BoundedHttpProtocol
 from app.main import create_app
 from app.settings import Settings
+from app.socket_protocol import GatewaySocketProtocol
 
 _MAX_SOCKET_MESSAGE_BYTES: Final = 1_048_576  # over the dialect's own limit, which has an answer
 _PING_INTERVAL_S: Final = 25.0
@@ -73,6 +74,7 @@ class GatewayWebServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=GatewayHttpProtocol,
+                ws=GatewaySocketProtocol,
                 lifespan="on",
                 log_config=None,
                 log_level=logging.WARNING,

@@ -94,7 +94,7 @@ def check_end(plan: TurnPlan, reason: FinishReason, num_generated: int) -> None:
 
 
 class ConversationReplies:
-    """Turns the journal of a conversation into replies.
+    """Turns the journal of a conversation into replies, which are JSON in UTF-8.
 
     With a stop text every reply has `tokens_per_reply` tokens (or more, while a character or a
     possible stop text is incomplete); without one there is a single reply.
@@ -111,7 +111,7 @@ class ConversationReplies:
         self._texts: list[str] = []
         self._num_waiting = 0
 
-    def replies(self, reading: Reading) -> Iterator[str]:
+    def replies(self, reading: Reading) -> Iterator[bytes]:
         """Yield the replies of a reading; readings come without gaps, the first one from 0."""
         for notice in reading.notices:
             yield _notice_reply(notice)
@@ -125,21 +125,21 @@ class ConversationReplies:
                 case ConversationBegun():
                     yield self._opening(reading.entries)
 
-    def rest(self) -> Iterator[str]:
+    def rest(self) -> Iterator[bytes]:
         """Yield what an error in the middle has kept back."""
         if self._num_waiting:
             yield self._reply(self._last_number, stop=False)
 
-    def _opening(self, entries: Sequence[Entry]) -> str:
+    def _opening(self, entries: Sequence[Entry]) -> bytes:
         """Tell a caller who resumes how many of its `generate` messages have arrived."""
         reply: dict[str, object] = {"ok": True}
         if self._mark is not None:
             reply["resume"] = f"{self._mark}{max(0, self._seen)}"
         if self._seen >= 0:
             reply["turns"] = sum(isinstance(entry, TurnBegun) for entry in entries)
-        return orjson.dumps(reply).decode()
+        return orjson.dumps(reply)
 
-    def _add(self, number: int, produced: Produced) -> Iterator[str]:
+    def _add(self, number: int, produced: Produced) -> Iterator[bytes]:
         self._last_number = number
         self._texts.append(produced.text)
         self._num_waiting += len(produced.token_ids)
@@ -152,7 +152,7 @@ class ConversationReplies:
         ):
             yield self._reply(number, stop=False)
 
-    def _reply(self, number: int, *, stop: bool) -> str:
+    def _reply(self, number: int, *, stop: bool) -> bytes:
         reply = {
             "ok": True,
             "outputs": "".join(self._texts),
@@ -163,10 +163,10 @@ class ConversationReplies:
             reply["resume"] = f"{self._mark}{number}"
         self._texts.clear()
         self._num_waiting = 0
-        return orjson.dumps(reply).decode()
+        return orjson.dumps(reply)
 
 
-def _notice_reply(notice: Notice) -> str:
+def _notice_reply(notice: Notice) -> bytes:
     """Petals' clients add nothing to the text and go on waiting."""
     reply = {
         "ok": True,
@@ -175,4 +175,4 @@ def _notice_reply(notice: Notice) -> str:
         "token_count": 0,
         "event": notice.to_json(),
     }
-    return orjson.dumps(reply).decode()
+    return orjson.dumps(reply)

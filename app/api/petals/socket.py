@@ -10,6 +10,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from app.admission import CallerLeftError
 from app.api.replies import petals_error
+from app.direct_writes import DirectSocket
 from app.errors import BadRequestError, BinaryMessageError, ErrorReply, describe_error
 from swarm_protocol.errors import SwarmError
 
@@ -29,14 +30,23 @@ class PetalsSocket:
     Args:
         stall_timeout_s: a caller who takes no reply for so long counts as gone; `check_reader`
             looks.
+        direct: the short way to the connection, where there is one.
 
     Attributes:
         has_said_goodbye: the caller has closed the connection; it did not break.
     """
 
-    def __init__(self, receive: Receive, send: Send, stall_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        stall_timeout_s: float = 30.0,
+        *,
+        direct: DirectSocket | None = None,
+    ) -> None:
         self._receive = receive
         self._send = send
+        self._direct = direct
         self._stall_timeout_s = stall_timeout_s
         self._sending_since: float | None = None
         # One more than may wait, for the error that says so.
@@ -80,13 +90,26 @@ class PetalsSocket:
             raise message
         return message
 
-    async def send_text(self, text: str) -> None:
-        """Send one reply; waits while the caller does not take it.
+    @property
+    def is_free(self) -> bool:
+        """Whether `send_now` works: nothing is being sent, and the caller keeps up."""
+        return self._sending_since is None and self._direct is not None and self._direct.is_open
+
+    def send_now(self, text: bytes) -> None:
+        """Send one reply in UTF-8, past all layers; only while it `is_free`."""
+        assert self._direct is not None, "it is free"
+        self._direct.write_text(text)
+
+    async def send_text(self, text: bytes) -> None:
+        """Send one reply in UTF-8; waits while the caller does not take it.
 
         Raises:
             CallerLeftError: the connection is gone.
         """
-        await self._deliver({"type": "websocket.send", "text": text})
+        if self.is_free:
+            self.send_now(text)
+        else:
+            await self._deliver({"type": "websocket.send", "text": text.decode()})
 
     async def fail(self, error: BaseException) -> None:
         """Tell the caller what went wrong, and close."""
@@ -94,7 +117,7 @@ class PetalsSocket:
 
     async def refuse(self, reply: ErrorReply) -> None:
         """Tell the caller what it may know, and close."""
-        await self.send_text(petals_error(reply).decode())
+        await self.send_text(petals_error(reply))
         await self.close(reply.close_code)
 
     async def close(self, code: int) -> None:

@@ -15,7 +15,6 @@ from app.account import Account
 from app.admission import Place
 from app.api.generation import (
     SwarmNews,
-    accounted_events,
     context_size,
     opened_conversation,
     with_seed,
@@ -161,15 +160,16 @@ class Talk:
         request = self._request_of(turn.request)
         conversation = self._conversation
         failure = None
-        async with aclosing(
-            accounted_events(conversation, request, account, num_prompt=num_prompt)
-        ) as events:
+        account.start(conversation.model_id, num_prompt)
+        async with aclosing(conversation.generate(request)) as events:
             async for event in events:
+                account.add(event)
                 num_generated += event.num_tokens
                 reason = event.finish_reason
                 if reason is None:
                     self._journal.append(Produced(event.token_ids, event.text))
-                    await self._journal.wait_room()
+                    if not self._journal.has_room:
+                        await self._journal.wait_room()
                     continue
                 failure = _failure_of(turn, reason, num_generated)
                 reason = None if failure else reason

@@ -19,10 +19,12 @@ from app.api.petals.socket import CLOSE_NORMAL, PetalsSocket, accept
 from app.api.petals.talk import open_talk, revive_talk
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of, request_id_of
+from app.direct_writes import direct_socket_of
 from app.errors import CLOSE_RESTART, HandedOverError
 from app.inference.requests import RequestId
 from app.journals.entries import Closed, ConversationBegun, Entry, Failed
 from app.journals.following import follow
+from app.journals.journal import Reading
 from app.presence import run_beside
 from swarm_protocol.errors import SwarmError
 
@@ -37,7 +39,7 @@ async def petals_v2(websocket: WebSocket) -> None:
     context = context_of(scope)
     await accept(scope, receive, send)
     stall_timeout_s = context.settings.limits.slow_reader_s
-    socket = PetalsSocket(receive, send, stall_timeout_s)
+    socket = PetalsSocket(receive, send, stall_timeout_s, direct=direct_socket_of(scope))
     connection = _Connection(context, socket, caller_of(scope), request_id_of(scope))
     with suppress(CallerLeftError):
         try:
@@ -127,6 +129,7 @@ class _Connection:
             journal_id,
             self._caller.tenant,
             lambda journal: revive_talk(self._context, self._caller, self._request_id, journal),
+            lambda reading: self._take_now(replies, reading),
         )
         last: Entry | None = None
         async with aclosing(readings):
@@ -140,3 +143,11 @@ class _Connection:
             await self._socket.refuse(last.reply)
         elif isinstance(last, Closed):
             await self._socket.close(CLOSE_NORMAL)
+
+    def _take_now(self, replies: ConversationReplies, reading: Reading) -> bool:
+        """Send what has just been written down, in the task of the run; see `following.Taker`."""
+        if not self._socket.is_free:
+            return False
+        for reply in replies.replies(reading):
+            self._socket.send_now(reply)
+        return True

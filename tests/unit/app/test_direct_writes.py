@@ -1,13 +1,41 @@
-"""Events that reach the connection past ASGI, under the real web server."""
+"""Events and replies that reach the connection past ASGI, under the real web server."""
 
 import asyncio
-from contextlib import nullcontext
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
 
+import pytest
+from websockets.asyncio.client import connect
+from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
+
+from app.direct_writes import DirectSocket
 from app.gateway import Gateway
 from app.settings import Settings
 from app.state.memory import MemoryStateStore
 from app.web_server import serve_gateway
 from tests.harness.scripted_engine import ScriptedEngine, ScriptedNode
+
+
+@asynccontextmanager
+async def served(engine: ScriptedEngine) -> AsyncGenerator[int]:
+    """Serve the engine on loopback; yield the port."""
+    ports = asyncio.Queue[int]()
+    parts = Gateway(ScriptedNode(), engine, MemoryStateStore())
+    serving = asyncio.create_task(
+        serve_gateway(
+            Settings(port=0),
+            lambda _, port: ports.put_nowait(port),
+            gateway=lambda _: nullcontext(parts),
+        )
+    )
+    try:
+        yield await ports.get()
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
 
 
 async def raw_answer(port: int, body: bytes) -> bytes:
@@ -36,23 +64,13 @@ def chunks_of(body: bytes) -> list[bytes]:
 
 async def test_a_stream_is_whole_and_in_order_under_the_real_web_server() -> None:
     """Head, role, each token, usage and end: whichever way each of them took."""
-    engine, ports = ScriptedEngine("Hello, world!"), asyncio.Queue[int]()
-    parts = Gateway(ScriptedNode(), engine, MemoryStateStore())
-    serving = asyncio.create_task(
-        serve_gateway(
-            Settings(port=0),
-            lambda _, port: ports.put_nowait(port),
-            gateway=lambda _: nullcontext(parts),
-        )
-    )
     body = (
         b'{"model":"demo","messages":[{"role":"user","content":"Hi"}],"max_tokens":13,'
         b'"stream":true,"stream_options":{"include_usage":true}}'
     )
 
-    head, _, rest = (await raw_answer(await ports.get(), body)).partition(b"\r\n\r\n")
-    serving.cancel()
-    await asyncio.gather(serving, return_exceptions=True)
+    async with served(ScriptedEngine("Hello, world!")) as port:
+        head, _, rest = (await raw_answer(port, body)).partition(b"\r\n\r\n")
 
     assert b"transfer-encoding: chunked" in head
     events = b"".join(chunks_of(rest)).split(b"\n\n")
@@ -65,3 +83,80 @@ async def test_a_stream_is_whole_and_in_order_under_the_real_web_server() -> Non
     assert b'"role":"assistant"' in events[0]
     assert b'"usage":{' in events[-3]
     assert events[-2].endswith(b"data: [DONE]")
+
+
+async def test_replies_come_in_order_under_the_real_web_server() -> None:
+    """The opening, each token and the end, whichever way each of them took."""
+    opening = {"type": "open_inference_session", "model": "demo", "max_length": 64}
+    wanted = {"type": "generate", "inputs": "Hi", "max_new_tokens": 1, "stop_sequence": "!"}
+    replies: list[dict[str, Any]] = []
+    async with (
+        served(ScriptedEngine("Hello!")) as port,
+        connect(f"ws://127.0.0.1:{port}/api/v2/generate") as socket,
+    ):
+        await socket.send(json.dumps(opening))
+        await socket.send(json.dumps(wanted))
+        while not replies or not replies[-1].get("stop"):
+            replies.append(json.loads(await socket.recv()))
+
+    assert "".join(reply.get("outputs", "") for reply in replies) == "Hello!"
+    assert [reply["token_count"] for reply in replies[1:]] == [1] * 6
+
+
+async def test_text_that_is_none_closes_the_socket_with_its_code(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Broken bytes are the caller's doing: no traceback of ours tells of them."""
+    async with (
+        served(ScriptedEngine()) as port,
+        connect(f"ws://127.0.0.1:{port}/api/v2/generate") as socket,
+    ):
+        await socket.send(b"\xff{}", text=True)
+        await socket.wait_closed()
+
+        assert socket.close_code == 1007
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+class Wire:
+    """An open connection as `DirectSocket` sees it; keeps what is written."""
+
+    handshake_complete = True
+    close_sent = False
+    disconnected = False
+
+    def __init__(self) -> None:
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self.written = StreamReader()
+        self.transport: Any = self  # it stands for its own transport
+
+    def write(self, data: bytes) -> None:
+        self.written.feed_data(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 125, 126, 65_535, 65_536])
+def test_a_text_of_any_size_is_one_whole_frame(num_bytes: int) -> None:
+    """As the websockets package reads it; the length is written in three ways."""
+    wire, text = Wire(), b"x" * num_bytes
+
+    DirectSocket(wire).write_text(text)
+    parsing = Frame.parse(wire.written.read_exact, mask=False)
+    with pytest.raises(StopIteration) as parsed:
+        next(parsing)
+
+    assert parsed.value.value == Frame(Opcode.TEXT, text)
+
+
+def test_a_caller_who_does_not_keep_up_is_not_written_to() -> None:
+    """Then the layers wait, and the stall timeout counts."""
+    wire = Wire()
+    was_open = DirectSocket(wire).is_open
+
+    wire.writable.clear()
+
+    assert was_open
+    assert not DirectSocket(wire).is_open

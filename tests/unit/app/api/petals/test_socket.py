@@ -41,7 +41,7 @@ async def test_broken_connection_means_that_the_caller_left() -> None:
     wire.is_broken = True
 
     with pytest.raises(CallerLeftError):
-        await PetalsSocket(wire.incoming.get, wire.send).send_text("x")
+        await PetalsSocket(wire.incoming.get, wire.send).send_text(b"x")
 
 
 async def test_nothing_is_taken_in_after_a_wrong_frame() -> None:
@@ -72,7 +72,7 @@ async def test_caller_who_takes_no_reply_is_noticed() -> None:
 
     socket = PetalsSocket(wire.incoming.get, send_slowly, stall_timeout_s=0)
     await socket.check_reader()
-    sending = asyncio.create_task(socket.send_text("x"))
+    sending = asyncio.create_task(socket.send_text(b"x"))
     await asyncio.sleep(0)
 
     with pytest.raises(CallerLeftError):
