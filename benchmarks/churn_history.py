@@ -10,7 +10,7 @@ from swarm_protocol.identifiers import BlockRange
 from tests.harness.churn_client import ChurnClient
 from tests.harness.churn_gaps import quantile
 from tests.harness.churn_swarm import ChurnSwarm
-from tests.harness.churn_trials import run_trial, run_undisturbed
+from tests.harness.churn_trials import Outcome, run_trial, run_undisturbed
 from tests.harness.killing import AfterTokens, Force, Kill, Trial, Victim
 
 _NUM_TOKENS = 16
@@ -21,7 +21,7 @@ async def measure_history(
     swarm: ChurnSwarm, client: ChurnClient, *, lengths: Sequence[int], num_rounds: int
 ) -> Mapping[str, object]:
     """Return the gaps by tokens of history, and what a prefill of them takes on one span alone."""
-    gaps: dict[int, list[float]] = {length: [] for length in lengths}
+    outcomes: dict[int, list[Outcome]] = {length: [] for length in lengths}
     prefills: dict[int, list[float]] = {length: [] for length in lengths}
     for number in range(num_rounds):
         stage = number % len(swarm.spans)
@@ -35,10 +35,10 @@ async def measure_history(
             )
             outcome = await run_trial(swarm, client, trial, usual, prompt_tokens=prompt_tokens)
             assert outcome.is_recovered, outcome
-            gaps[length].append(outcome.gap_s)
+            outcomes[length].append(outcome)
             await asyncio.to_thread(swarm.restore)
             await client.remote.refresh()
-    return {"history": {n: _compare(gaps[n], prefills[n]) for n in lengths}}
+    return {"history": {n: _compare(outcomes[n], prefills[n]) for n in lengths}}
 
 
 async def prefill_s(client: ChurnClient, blocks: BlockRange, num_tokens: int) -> float:
@@ -51,11 +51,15 @@ async def prefill_s(client: ChurnClient, blocks: BlockRange, num_tokens: int) ->
         return time.perf_counter() - started_at
 
 
-def _compare(gaps: Sequence[float], prefills: Sequence[float]) -> Mapping[str, float]:
+def _compare(outcomes: Sequence[Outcome], prefills: Sequence[float]) -> Mapping[str, float]:
+    gaps = [outcome.gap_s for outcome in outcomes]
     gap_s, alone_s = quantile(gaps, 0.5), quantile(prefills, 0.5)
+    mending_s = quantile([outcome.mending_s for outcome in outcomes], 0.5)
     return {
         "gap_p50_s": gap_s,
         "gap_max_s": round(max(gaps), 3),
         "prefill_of_lost_span_p50_s": alone_s,
         "ratio": round(gap_s / alone_s, 2),
+        "mending_p50_s": mending_s,
+        "ratio_of_mending": round(mending_s / alone_s, 2),
     }

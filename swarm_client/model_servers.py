@@ -25,6 +25,7 @@ from swarm_client.routing.latencies import HopLatencies
 from swarm_client.server_watch import ServerWatch
 from swarm_client.session.dialling import DialledRoute, Dialler, DialProgress
 from swarm_client.settings import RoutingSettings
+from swarm_client.standbys import Standbys
 from swarm_client.training import SpanCalls, TrainingPasses
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.logs import get_logger
@@ -79,6 +80,7 @@ class ModelServers:
             settings,
             active_adapter=active_adapter,
         )
+        self._standbys = Standbys(self._find_detour, self._dialler.greet, self.report_silence)
         self._is_moving = False
 
     async def refresh(self) -> None:
@@ -119,9 +121,12 @@ class ModelServers:
         self, route: Route, *, max_length: int, tenant: str, progress: DialProgress
     ) -> DialledRoute:
         """Open all hops of a route, or none; see `Dialler.dial`."""
-        return await self._dialler.dial(
+        dialled = await self._dialler.dial(
             route, max_length=max_length, tenant=tenant, progress=progress
         )
+        if dialled.hops:
+            self._standbys.look_out(route)
+        return dialled
 
     def report_failure(self, peer: PeerId, *, is_silent: bool = False) -> None:
         """Ban a peer for everybody who uses this model here; it could not be reached if silent."""
@@ -203,8 +208,15 @@ class ModelServers:
 
     async def close(self) -> None:
         """End the streams that sessions share; sessions on them fail. Idempotent."""
+        await self._standbys.close()
         await self._pulses.close()
         await self._lanes.close()
+
+    def _find_detour(self, hop: Hop) -> Route:
+        """Return the route that would take a hop's place. Raises NoRouteError."""
+        return choose_route(
+            self._candidates(hop.blocks, {hop.peer}), hop.blocks, num_cache_tokens=0
+        )
 
     def _candidates(self, blocks: BlockRange, excluded: Collection[PeerId]) -> list[Candidate]:
         """Return the servers that a route over `blocks` may use. Raises NoRouteError."""

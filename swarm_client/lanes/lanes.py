@@ -68,14 +68,16 @@ class Lanes:
             PeerError: it cannot be reached, or its hello fails a check.
             NodeError: our own node has stopped.
         """
-        while True:
-            opening = self._lanes.get(hop.peer) or self._begin(hop.peer)
-            lane = await asyncio.shield(opening)  # others may wait for it, too
-            if lane is None:
-                return None
-            if lane.is_open:
-                return lane.session(hop, terms)
-            self._drop(hop.peer, opening)
+        lane = await self._lane(hop.peer)
+        return None if lane is None else lane.session(hop, terms)
+
+    async def greet(self, peer: PeerId) -> bool:
+        """Have a lane ready for sessions to come; False when the peer speaks the Petals dialect.
+
+        Raises:
+            PeerError, NodeError: as `session`.
+        """
+        return await self._lane(peer) is not None
 
     def chain(self, sessions: Sequence[HopSession]) -> Sequence[HopSession]:
         """Return sessions of consecutive hops, whose servers send outputs on to each other."""
@@ -99,6 +101,14 @@ class Lanes:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _lane(self, peer: PeerId) -> Lane | None:
+        while True:
+            opening = self._lanes.get(peer) or self._begin(peer)
+            lane = await asyncio.shield(opening)  # others may wait for it, too
+            if lane is None or lane.is_open:
+                return lane
+            self._drop(peer, opening)
 
     def _begin(self, peer: PeerId) -> asyncio.Task[Lane | None]:
         opening = asyncio.create_task(self._open(peer))

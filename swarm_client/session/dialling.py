@@ -16,6 +16,7 @@ from swarm_client.session.hop_session import HopSession, SessionTerms
 from swarm_client.session.petals_hop_session import PetalsHopSession
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import PeerError, PeerUnreachableError
+from swarm_protocol.identifiers import PeerId
 from swarm_protocol.methods import RPC_INFERENCE
 from swarm_protocol.node import Node
 
@@ -49,6 +50,13 @@ class OwnDialect(Protocol):
 
         Raises:
             PeerError, NodeError: as `Dialler.dial` collects and raises them.
+        """
+
+    async def greet(self, peer: PeerId) -> bool:
+        """Be ready to open sessions at a peer; False when it speaks the Petals dialect.
+
+        Raises:
+            PeerError, NodeError: as for a session.
         """
 
     def chain(self, sessions: Sequence[HopSession]) -> Sequence[HopSession]:
@@ -119,6 +127,20 @@ class Dialler:
             _abandon(opened)
             return DialledRoute(failures=progress.failures)
         return DialledRoute(hops=self._own_dialect.chain([opened[hop] for hop in route]))
+
+    async def greet(self, hop: Hop) -> None:
+        """Be ready to open sessions at a hop's server, and learn whether it can be reached.
+
+        Raises:
+            PeerError, NodeError: as when it is dialled.
+        """
+        timeout_s = self._settings.connect_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                if not await self._own_dialect.greet(hop.peer):
+                    await self._descriptions.ask(hop)
+        except TimeoutError as error:
+            raise PeerUnreachableError(hop.peer, f"no greeting within {timeout_s:g} s") from error
 
     async def _dial_hop(self, hop: Hop, terms: SessionTerms) -> HopSession:
         timeout_s = self._settings.connect_timeout_s

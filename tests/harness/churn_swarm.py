@@ -8,21 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, assert_never
 
 import psutil
 
 from swarm_protocol.identifiers import BlockRange, PeerId
 from tests.harness.killing import Force
 from tests.harness.programs import Program
+from tests.harness.striking import Striker
 
 _START_S: Final = 120.0
-_SIGNALS: Final = {
-    Force.PROCESS: (signal.SIGKILL, None),
-    Force.DAEMON: (None, signal.SIGKILL),
-    Force.BOTH: (signal.SIGKILL, signal.SIGKILL),
-    Force.SILENCE: (signal.SIGSTOP, signal.SIGSTOP),
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +27,7 @@ class Replica:
     Attributes:
         stage, index: its place in the swarm; whoever takes it over has the same.
         maddr: by which others may join.
+        striker: sends it signals, in their order.
     """
 
     stage: int
@@ -41,18 +37,25 @@ class Replica:
     maddr: str
     process: psutil.Process
     daemon: psutil.Process
+    striker: Striker
 
     def strike(self, force: Force) -> None:
         """Send the signals; returns at once."""
-        of_process, of_daemon = _SIGNALS[force]
-        for process, number in ((self.process, of_process), (self.daemon, of_daemon)):
-            if number is not None and process.is_running():
-                process.send_signal(number)
+        match force:
+            case Force.PROCESS:
+                self.striker.send("KILL", self.process)
+            case Force.DAEMON:
+                self.striker.send("KILL", self.daemon)
+            case Force.BOTH:
+                self.striker.send("KILL", self.process, self.daemon)
+            case Force.SILENCE:
+                self.striker.send("STOP", self.process, self.daemon)
+            case _:
+                assert_never(force)
 
     def wake(self) -> None:
         """Let it go on, after `Force.SILENCE`."""
-        for process in (self.daemon, self.process):
-            process.send_signal(signal.SIGCONT)
+        self.striker.send("CONT", self.daemon, self.process)
 
     def end(self) -> None:
         """Make an end of whatever is left of it."""
@@ -85,6 +88,7 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._keys = Path(stack.enter_context(TemporaryDirectory()))
+            self._striker = stack.enter_context(Striker())
             self._stack = stack
             self.bootstrap = stack.enter_context(Program("bootstrap"))
             ready = self.bootstrap.wait_for('"ready": true', timeout_s=_START_S)
@@ -171,6 +175,7 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
                 facts["maddrs"][0],
                 process,
                 daemon,
+                self._striker,
             )
 
     def _program(self, stage: int, index: int) -> Program:

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from swarm_client.session import HopRestored, InferenceSession, SessionEvent
+from swarm_client.session import HopLost, HopRestored, InferenceSession, SessionEvent
 from swarm_protocol.errors import SwarmError
 from swarm_protocol.identifiers import PeerId
 from tests.harness.churn_client import ChurnClient
@@ -26,6 +26,7 @@ class Outcome:
         error: why it ended early; None when it did not.
         num_replayed: tokens sent once more, summed over the servers that took over.
         gap_s: the longest wait for a token, beyond what that token usually takes.
+        mending_s: from noticing the first loss until others had taken over; 0 without one.
     """
 
     trial: Trial
@@ -34,6 +35,7 @@ class Outcome:
     error: str | None
     num_replayed: int
     gap_s: float
+    mending_s: float
 
     @property
     def is_recovered(self) -> bool:
@@ -47,6 +49,8 @@ class Executioner:
     def __init__(self, swarm: ChurnSwarm, trial: Trial, usual: Generation) -> None:
         self.num_struck = 0
         self.num_replayed = 0
+        self.mending_s = 0.0
+        self._lost_at: float | None = None
         self._swarm = swarm
         self._kills = list(trial.kills)
         self._usual_prefill_s = usual.seconds[0]
@@ -69,9 +73,13 @@ class Executioner:
             self._strike_in(moment.fraction * self._usual_step_s)
 
     def event_came(self, event: SessionEvent) -> None:
-        """Count what is replayed."""
-        if isinstance(event, HopRestored):
+        """Count what is replayed, and the time of the first repair."""
+        if isinstance(event, HopLost) and self._lost_at is None:
+            self._lost_at = self._loop.time()
+        elif isinstance(event, HopRestored):
             self.num_replayed += event.num_replayed_tokens
+            if self._lost_at is not None and self.mending_s == 0:
+                self.mending_s = self._loop.time() - self._lost_at
 
     def stop(self) -> None:
         """Nobody is killed any more."""
@@ -136,4 +144,5 @@ async def run_trial(
         error=error,
         num_replayed=executioner.num_replayed,
         gap_s=longest_gap_s(made, usual),
+        mending_s=executioner.mending_s,
     )

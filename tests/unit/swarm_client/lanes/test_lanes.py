@@ -136,6 +136,15 @@ async def test_a_session_may_wait_for_kv_memory() -> None:
         assert not session.may_queue
 
 
+async def test_a_greeting_opens_the_lane_that_sessions_will_use() -> None:
+    """They find it open; of a peer that is no server of our dialect it says so."""
+    async with lane_client() as client:
+        assert await client.lanes.greet(client.server.peer)
+        await client.session()
+
+        assert client.server.num_hellos == 1
+
+
 async def test_one_opening_serves_all_who_come_at_once() -> None:
     """One hello, one stream."""
     async with lane_client() as client:

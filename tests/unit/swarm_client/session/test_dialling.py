@@ -9,7 +9,7 @@ from swarm_client.peer_descriptions import PeerDescriptions
 from swarm_client.routing import Hop, Route
 from swarm_client.session.dialling import Dialler
 from swarm_client.settings import RoutingSettings
-from swarm_protocol.errors import NodeError
+from swarm_protocol.errors import NodeError, PeerUnreachableError
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.memory_node import MemoryNetwork, MemoryNode
 from swarm_protocol.methods import RPC_INFO
@@ -17,9 +17,9 @@ from tests.unit.swarm_client.scripted_server import FACTS, ScriptedServer
 from tests.unit.swarm_client.scripted_swarm import eventually
 
 
-def dialler_of(node: MemoryNode) -> Dialler:
+def dialler_of(node: MemoryNode, *, connect_timeout_s: float = 1) -> Dialler:
     descriptions = PeerDescriptions(node, FACTS)
-    settings = RoutingSettings(connect_timeout_s=1)
+    settings = RoutingSettings(connect_timeout_s=connect_timeout_s)
     lanes = Lanes(node, dht_prefix=FACTS.dht_prefix, hidden_size=FACTS.hidden_size, timeout_s=1)
     return Dialler(node, FACTS.dht_prefix, descriptions, lanes, settings)
 
@@ -54,6 +54,17 @@ async def test_every_peer_that_fails_is_named() -> None:
 
     assert not dialled.hops
     assert sorted(failure.peer for failure in dialled.failures) == ["a", "b"]
+
+
+async def test_a_peer_that_does_not_answer_a_greeting_cannot_be_reached() -> None:
+    """It is known before it is needed."""
+    network = MemoryNetwork()
+    silent = await ScriptedServer.start(network, "a", "0:2")
+    await silent.node.serve_unary(RPC_INFO, never)
+    dialler = dialler_of(network.node("client"), connect_timeout_s=0.05)
+
+    with pytest.raises(PeerUnreachableError, match="no greeting"):
+        await dialler.greet(ROUTE[0])
 
 
 async def test_a_stopped_node_is_nobodys_failure_but_ours() -> None:

@@ -1,6 +1,8 @@
 """Sessions: steps along the route, and what happens when a hop fails."""
 
 import asyncio
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -243,6 +245,22 @@ async def test_closing_says_goodbye_to_every_server() -> None:
         await session.close()
 
         assert [server.num_ended for server in swarm.servers] == [1, 1]
+
+
+async def test_a_session_that_has_ended_keeps_no_inputs() -> None:
+    """Whoever holds it, a cycle that waits for the collector too, holds no hidden states."""
+    async with swarm_of(["0:2", "2:4"]) as swarm:
+        session = await swarm.model.open_session(max_length=10)
+        await session.step(hidden_states(2))
+        inputs = weakref.ref(session._hops[0].history._steps[0].hidden)
+        gc.disable()
+        try:
+            await session.close()
+        finally:
+            gc.enable()
+
+    assert session.history_bytes == 0
+    assert inputs() is None
 
 
 async def test_closing_is_bounded_in_time_and_never_raises() -> None:

@@ -1,0 +1,78 @@
+"""Who would take over is connected before they are needed."""
+
+import asyncio
+
+from swarm_client.errors import NoRouteError
+from swarm_client.routing import Hop, Route
+from swarm_client.standbys import Standbys
+from swarm_protocol.errors import NodeError, PeerUnreachableError
+from swarm_protocol.identifiers import BlockRange, PeerId
+from tests.unit.swarm_client.scripted_swarm import eventually, swarm_of
+
+ROUTE = tuple(Hop(PeerId(name), BlockRange(i, i + 1)) for i, name in enumerate("abc"))
+
+
+class Greetings:
+    """What a `Standbys` asks for: each hop of `ROUTE` has a standby, but for the last one."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.greeted: list[str] = []
+        self.silent: list[str] = []
+        self._error = error
+        self.standbys = Standbys(self._find_detour, self._greet, self.silent.append)
+
+    def _find_detour(self, hop: Hop) -> Route:
+        if hop == ROUTE[-1]:
+            raise NoRouteError((hop.blocks,))
+        return (Hop(PeerId(f"for {hop.peer}"), hop.blocks),)
+
+    async def _greet(self, hop: Hop) -> None:
+        self.greeted.append(hop.peer)
+        if self._error is not None:
+            raise self._error
+
+
+async def test_a_standby_of_each_hop_is_greeted() -> None:
+    """Where there is one; soon afterwards, not again."""
+    greetings = Greetings()
+    greetings.standbys.look_out(ROUTE)
+    greetings.standbys.look_out(ROUTE)
+    await eventually(lambda: len(greetings.greeted) == 2)
+    greetings.standbys.look_out(ROUTE)
+    await asyncio.sleep(0)
+
+    assert greetings.greeted == ["for a", "for b"]
+    await greetings.standbys.close()
+
+
+async def test_who_cannot_be_greeted_is_reported() -> None:
+    """Better now than when they are needed; the others are greeted all the same."""
+    greetings = Greetings(PeerUnreachableError(PeerId("x"), "gone"))
+    greetings.standbys.look_out(ROUTE)
+    await eventually(lambda: len(greetings.silent) == 2)
+
+    assert greetings.silent == ["for a", "for b"]
+    await greetings.standbys.close()
+
+
+async def test_a_node_that_has_stopped_is_somebody_elses_to_report() -> None:
+    """No peer is to blame."""
+    greetings = Greetings(NodeError("stopped"))
+    greetings.standbys.look_out(ROUTE)
+    await eventually(lambda: len(greetings.greeted) == 2)
+    await greetings.standbys.close()
+
+    assert greetings.silent == []
+
+
+async def test_a_session_that_is_opened_has_its_standby_greeted() -> None:
+    """It has described itself before anybody is lost, and no session is open there."""
+    async with swarm_of(["0:4", "0:4"]) as swarm:
+        session = await swarm.model.open_session(max_length=9)
+        (standby,) = (s for s in swarm.servers if s.peer != session.route[0].peer)
+
+        await eventually(lambda: standby.num_infos == 1)
+
+        assert not standby.steps
+        assert not standby.node.pipes
+        await session.close()
