@@ -190,6 +190,8 @@ class InferenceSession:
         except BaseException:
             abandon(self._hops.step_failed())
             self._is_closed |= self.position > 0 and not self._hops.is_complete
+            if self._is_closed:
+                self._hops.forget()
             raise
         finally:
             self._is_stepping = False
@@ -212,6 +214,8 @@ class InferenceSession:
                 await asyncio.gather(*(session.close() for session in sessions))
         finally:
             abandon(sessions)
+            if not self._is_stepping:  # else the step, which fails now, needs them once more
+                self._hops.forget()
 
     async def _change_servers(self, num_rows: int) -> None:
         """Let others take over that have been brought up to date beside the steps."""

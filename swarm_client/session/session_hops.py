@@ -232,6 +232,14 @@ class SessionHops:
         if self._inputs.num_bytes > max_bytes:
             self._inputs.forget()
 
+    def forget(self) -> None:
+        """Let go of all inputs: nothing is replaced any more."""
+        for hop in {*self._hops.values(), *self._before.values()}:
+            hop.history.forget()
+        self._inputs.forget()
+        self._inputs_before.forget()
+        self._step = None
+
     def _new_hops(self, sessions: Sequence[HopSession]) -> dict[int, SessionHop]:
         hops = [SessionHop(session, self._latencies(session.hop)) for session in sessions]
         return {hop.blocks.start: hop for hop in hops}
