@@ -96,3 +96,16 @@ async def test_every_answer_has_a_strict_policy(path: str) -> None:
     assert "frame-ancestors 'none'" in policy
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
+
+
+async def test_no_request_carries_rights_by_itself() -> None:
+    """There are no cookies; with them, a foreign page would act in its reader's name."""
+    async with http_client(ScriptedEngine()) as client:
+        answers = [
+            await client.get("/"),
+            await client.get("/v1/models"),
+            await client.post("/v1/chat/completions", json=CHAT),
+        ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert not any("set-cookie" in answer.headers for answer in answers)

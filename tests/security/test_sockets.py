@@ -1,14 +1,21 @@
 """Promises about connections: nobody holds one with nothing, or fills the memory through it."""
 
 import asyncio
+import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError
+from websockets.frames import CloseCode
 
-from app.web_server import GatewayHttpProtocol
+from app.settings import Settings
+from app.web_server import GatewayHttpProtocol, serve_gateway
+from tests.harness.scripted_engine import ScriptedEngine, scripted_gateway
 
 HEAD = b"GET / HTTP/1.1\r\nhost: gateway\r\n"
 
@@ -76,3 +83,39 @@ async def test_complete_heads_are_answered_one_after_the_other() -> None:
 
         writer.write(HEAD)
         assert await reader.read() == b""
+
+
+@asynccontextmanager
+async def _listening() -> AsyncIterator[str]:
+    """Serve a gateway with the real web server; yield the address of its WebSocket."""
+    is_ready = asyncio.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(
+            serve_gateway(
+                Settings(port=0, drain_s=0),
+                lambda *_: is_ready.set(),
+                gateway=scripted_gateway(ScriptedEngine()),
+                listener=listener,
+            )
+        )
+        await is_ready.wait()
+        yield f"ws://127.0.0.1:{listener.getsockname()[1]}/api/v2/generate"
+        signal.raise_signal(signal.SIGTERM)
+        await serving
+
+
+async def test_websockets_are_not_compressed() -> None:
+    """Nothing small unpacks into something large, whatever the caller offers."""
+    async with _listening() as url, connect(url, compression="deflate") as client:
+        assert client.protocol.extensions == []
+
+
+async def test_a_message_without_end_ends_its_websocket() -> None:
+    """No more than 1 MiB is read of it; what is above 256 KiB gets a sentence."""
+    async with _listening() as url, connect(url, compression=None) as client:
+        await client.send("x" * 2**21)
+        with pytest.raises(ConnectionClosedError) as closed:
+            await client.recv()
+
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == CloseCode.MESSAGE_TOO_BIG
