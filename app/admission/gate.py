@@ -7,7 +7,7 @@ exactly once when it ends.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -165,6 +165,17 @@ class Admission:
             account.reservation = await self._reserve(limits, cost)
             account.headers = limit_headers(account.reservation.states)
         await self._take_slot(account, caller, model_id, cost)
+
+    def spare_slot(self, model_id: str) -> Callable[[], None] | None:
+        """Take a slot of the model that nobody waits for; None if there is none.
+
+        For what an admitted request does beside what it was admitted for; its tokens are reserved.
+
+        Returns:
+            What gives the slot back.
+        """
+        room = self._rooms[model_id]
+        return room.leave if room.enter_now() else None
 
     async def _take_slot(self, account: Account, caller: Caller, model_id: str, cost: int) -> None:
         room, model = self._rooms[model_id], self._metrics.generations.of(model_id)

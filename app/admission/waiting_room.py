@@ -48,6 +48,13 @@ class WaitingRoom:
         self._queue.add(ticket)
         await self._wait(ticket, turn, timeout_s)
 
+    def enter_now(self) -> bool:
+        """Take a slot if one is free, and so nobody waits; its tenant is not charged for it."""
+        if self._num_running >= self._limits.max_generations:
+            return False
+        self._take_slot()
+        return True
+
     def leave(self) -> None:
         """Give the slot back; whoever is next gets it."""
         self._num_running -= 1

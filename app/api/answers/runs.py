@@ -7,18 +7,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from app.account import Account
+from app.api.answers.choice_turns import ChoiceTurns
 from app.api.generation import SwarmNews, context_size, opened_conversation
 from app.callers import Caller
 from app.context import AppContext
 from app.inference.requests import Conversation, GenerationEvent, GenerationRequest
 from app.journals.entries import AnswerBegun, Produced
 from app.observability.time_spent import Timings
-
-_MAX_ABREAST: Final = 4
-"""Choices of one answer that are made at the same time."""
 
 Sink: TypeAlias = Callable[[int, GenerationEvent], Awaitable[None] | None]
 """Takes the number of a choice and its next event; returns what to wait for before the next."""
@@ -55,6 +53,7 @@ class AnswerRun:
         open_another: Opener,
         account: Account,
         news: SwarmNews,
+        turns: ChoiceTurns,
     ) -> None:
         self.news = news
         self._choices = choices
@@ -62,7 +61,7 @@ class AnswerRun:
         self._open_another = open_another
         self._account = account
         self._num_unfinished = len(choices)
-        self._abreast = asyncio.Semaphore(_MAX_ABREAST)
+        self._turns = turns
         self._has_begun = {choice.prompt_index: asyncio.Event() for choice in choices}
         self._leaders = {choice.prompt_index: choice.index for choice in reversed(choices)}
 
@@ -102,7 +101,7 @@ class AnswerRun:
         has_begun = self._has_begun[choice.prompt_index]
         if choice.index != self._leaders[choice.prompt_index]:
             await has_begun.wait()
-        async with self._abreast:
+        async with self._turns.turn():
             if choice is self._choices[0]:
                 await self._run(self._first, choice, sink)
                 return
@@ -137,7 +136,7 @@ async def opened_run(
     begun: AnswerBegun,
     produced: Sequence[Produced] = (),
 ) -> AsyncIterator[AnswerRun]:
-    """Reserve the tokens of all choices together, and open a conversation for the first.
+    """Reserve the tokens of all choices together and one slot; open a conversation for the first.
 
     Args:
         produced: what there is of the answer already; at least one choice is not finished.
@@ -159,8 +158,9 @@ async def opened_run(
         model = context.gateway.engine.model(begun.model_id)
         await model.prepare(begun.request.constraint, caller.tenant)
     await context.admission.reserve(account, caller, begun.model_id, cost)
+    turns = ChoiceTurns(lambda: context.admission.spare_slot(begun.model_id))
     async with open_another(choices[0].max_length) as conversation:
-        yield AnswerRun(choices, conversation, open_another, account, news)
+        yield AnswerRun(choices, conversation, open_another, account, news, turns)
 
 
 def unfinished_choices(begun: AnswerBegun, produced: Sequence[Produced]) -> list[UnfinishedChoice]:

@@ -41,6 +41,19 @@ async def test_slot_that_becomes_free_goes_to_who_is_next() -> None:
     await two
 
 
+async def test_slots_to_spare_are_those_that_nobody_waits_for() -> None:
+    """One that is given back goes to who waits."""
+    room = _room(max_generations=2)
+    await _enter(room)
+
+    assert room.enter_now()
+    assert not room.enter_now()
+    (one,) = await _waiting(room, "b")
+    room.leave()
+    await one
+    assert not room.enter_now()
+
+
 async def test_who_leaves_the_queue_frees_the_place() -> None:
     """The next one moves up."""
     room = _room(max_waiting=2)

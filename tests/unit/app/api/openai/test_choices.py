@@ -1,11 +1,12 @@
 """Several choices and several prompts in one answer of the OpenAI surfaces."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from app.errors import BusyError
-from app.settings import Settings
+from app.settings import LimitSettings, Settings
 from tests.harness.asgi_callers import RequestCaller
 from tests.harness.scripted_engine import ScriptedEngine, http_client, running_app
 from tests.unit.app.api.resuming import Heard, two_workers
@@ -59,6 +60,33 @@ async def test_the_first_choice_goes_ahead_until_its_first_token() -> None:
         assert await caller.status() == 200
 
     assert (num_ahead, len(engine.requests), engine.num_open) == (1, 4, 0)
+
+
+@pytest.mark.parametrize(("max_generations", "num_abreast"), [(1, 1), (3, 3), (9, 4)])
+async def test_each_choice_that_runs_has_a_slot(max_generations: int, num_abreast: int) -> None:
+    """So `n` gets nobody past the limit; what does not fit runs afterwards."""
+    engine = ScriptedEngine("abcdefghijkl")
+    engine.num_before_hold = 1
+    settings = Settings(limits=LimitSettings(max_generations=max_generations))
+    body = {**CHAT, "n": 6, "max_tokens": 2}
+    async with (
+        running_app(engine, settings) as app,
+        RequestCaller(app, PATH, body) as caller,
+    ):
+        await engine.is_holding.wait()
+        await _until_nothing_happens()
+        num_running = engine.num_open
+        engine.released.set()
+        assert await caller.status() == 200
+
+    assert num_running == num_abreast
+    assert (len(engine.requests), engine.num_open) == (6, 0)
+
+
+async def _until_nothing_happens() -> None:
+    """Let all tasks run until each waits for something from outside."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("prompt", [["Hi", "Ho"], [[72, 105], [72, 111]]])
