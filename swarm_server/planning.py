@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from swarm_protocol.checkpoint import HubSettings, choose_dtype
+from swarm_protocol.checkpoint import HubSettings, choose_dtype, leaves_choice
 from swarm_protocol.identifiers import (
     BlockRange,
     check_dht_prefix,
@@ -49,9 +49,8 @@ def read_plan(
     model = open_model(settings.model, revision=settings.revision, hub=hub)
     prefix = settings.dht_prefix or derive_dht_prefix(settings.model, model.checkpoint.model_type)
     _check_device(settings.device)
-    dtype = choose_dtype(settings.dtype, model.checkpoint.dtype_name, settings.device)
-    if (settings.dtype, settings.device, dtype) == ("auto", "cpu", torch.bfloat16):
-        dtype = measure_dtype()
+    asked = (settings.dtype, model.checkpoint.dtype_name, settings.device)
+    dtype = measure_dtype() if leaves_choice(*asked) else choose_dtype(*asked)
     adapters = _open_adapters(settings.adapters, hub)
     return ServingPlan(model, check_dht_prefix(prefix), dtype, settings.device, adapters)
 

@@ -8,7 +8,7 @@ from app.inference.settings import EngineSettings
 from swarm_client.models import LocalParts, ModelFacts, load_local_parts
 from swarm_client.models.heads import HeadKind, choose_head
 from swarm_client.models.local_size import local_bytes
-from swarm_protocol.checkpoint import Checkpoint, choose_dtype
+from swarm_protocol.checkpoint import Checkpoint, choose_dtype, leaves_choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,9 @@ def load_copies(checkpoint: Checkpoint, plans: tuple[CopyPlan, ...]) -> tuple[Lo
 def _plan(
     checkpoint: Checkpoint, facts: ModelFacts, settings: EngineSettings, device: str
 ) -> CopyPlan:
-    dtype = choose_dtype(settings.dtype, checkpoint.dtype_name, device)
+    asked = (settings.dtype, checkpoint.dtype_name, device)
+    # Of 16 bits on a CPU only the head's arithmetic costs time, and that is measured next.
+    dtype = torch.bfloat16 if leaves_choice(*asked) else choose_dtype(*asked)
     head = choose_head(settings.head, dtype, device, facts.hidden_size)
     num_bytes = local_bytes(checkpoint, facts, head, dtype=dtype, device=device)
     return CopyPlan(device, dtype, head, num_bytes)

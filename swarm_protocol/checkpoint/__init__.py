@@ -4,8 +4,8 @@ Entry point: `Checkpoint.open`. Both ends of the wire read the same files and mu
 which is why this lives here. Must not know families of models: what a tensor is for is theirs.
 """
 
-from swarm_protocol.checkpoint.dtypes import choose_dtype
+from swarm_protocol.checkpoint.dtypes import choose_dtype, leaves_choice
 from swarm_protocol.checkpoint.hub import HubSettings
 from swarm_protocol.checkpoint.reader import Checkpoint
 
-__all__ = ["Checkpoint", "HubSettings", "choose_dtype"]
+__all__ = ["Checkpoint", "HubSettings", "choose_dtype", "leaves_choice"]

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from swarm_protocol.checkpoint import choose_dtype
 from swarm_protocol.errors import CheckpointError, MalformedMessageError
 from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.memory_node import MemoryNetwork
@@ -43,7 +42,7 @@ def test_the_dtype_may_be_chosen(tiny_llama: Path) -> None:
 def test_a_cpu_is_measured_before_it_gets_16_bits(
     stored: str, tiny_llama: Path, tmp_path: Path
 ) -> None:
-    """Only where its processor knows bfloat16 and nobody has chosen; float32 stays float32."""
+    """Only where nobody has chosen; float32 stays float32."""
     config = json.loads((tiny_llama / "config.json").read_text()) | {"dtype": stored}
     model = Path(shutil.copytree(tiny_llama, tmp_path / "model"))
     (model / "config.json").write_text(json.dumps(config))
@@ -55,7 +54,7 @@ def test_a_cpu_is_measured_before_it_gets_16_bits(
 
     assert read_plan(make_settings(model), measure_dtype=measure).dtype == torch.float32
     read_plan(make_settings(model, dtype="bfloat16"), measure_dtype=measure)
-    assert len(measured) == (choose_dtype("auto", stored, "cpu") == torch.bfloat16)
+    assert len(measured) == (stored == "bfloat16")
 
 
 def test_wrong_choices_raise_typed_errors(tiny_llama: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from swarm_protocol.checkpoint import Checkpoint, choose_dtype
+from swarm_protocol.checkpoint import Checkpoint, choose_dtype, leaves_choice
 from swarm_protocol.errors import CheckpointError
 
 A, B = torch.arange(4.0), torch.arange(6, dtype=torch.int64)
@@ -175,6 +175,24 @@ def test_dtype_is_the_asked_one_or_the_checkpoints(
 ) -> None:
     """`auto` follows the checkpoint; what a 16-bit one becomes on a CPU depends on the CPU."""
     assert choose_dtype(name, stored, device) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "device", "is_open"),
+    [
+        ("auto", "bfloat16", "cpu", True),
+        ("auto", "float16", "cpu", True),
+        ("auto", "float32", "cpu", False),
+        ("auto", None, "cpu", False),
+        ("auto", "bfloat16", "cuda", False),
+        ("float32", "bfloat16", "cpu", False),
+    ],
+)
+def test_a_cpu_has_the_choice_for_16_bits(
+    name: str, stored: str | None, device: str, is_open: bool
+) -> None:
+    """Where nobody else has made it."""
+    assert leaves_choice(name, stored, device) == is_open
 
 
 @pytest.mark.parametrize(("name", "sentence"), [("int8", "unknown dtype"), ("float16", "too slow")])
