@@ -59,14 +59,17 @@ def save_two_adapters(directory: Path, model: Path) -> tuple[Path, Path]:
 
 @asynccontextmanager
 async def adapted_swarm(
-    model: Path, adapters: Sequence[Path], splits: Sequence[str] = ("0:2", "2:4")
+    model: Path,
+    adapters: Sequence[Path],
+    splits: Sequence[str] = ("0:2", "2:4"),
+    network: MemoryNetwork | None = None,
 ) -> AsyncIterator[AdaptedSwarm]:
     checkpoint = Checkpoint.open(str(model))
     facts = read_facts(checkpoint)
     settings = ServerSettings(
         model=str(model), dtype="float32", threads=1, adapters=tuple(map(str, adapters))
     )
-    async with server_swarm(model, splits, settings) as (network, servers):
+    async with server_swarm(model, splits, settings, network) as (network, servers):
         connection = SwarmConnection(network.node("client"))
         names = [None, *(adapter.name for adapter in adapters)]
         remotes = {name: await connection.watch(facts, active_adapter=name) for name in names}

@@ -25,6 +25,7 @@ from tests.integration.adapters.adapted_swarm import (
     adapted_swarm,
     save_two_adapters,
 )
+from tests.integration.swarm_client.lanes.mixed_swarm import MixedNetwork
 from tests.integration.swarm_server.raw_session import hidden_states
 from tests.integration.swarm_server.raw_training import call
 
@@ -64,12 +65,14 @@ async def test_interleaved_sessions_equal_each_alone(swarm: AdaptedSwarm) -> Non
         assert torch.cat(outputs[name], 1).equal(torch.cat(alone, 1))
 
 
+@pytest.mark.parametrize("dialect", ["ours", "Petals"])
 async def test_whoever_takes_over_uses_the_adapter_as_well(
-    tiny_llama: Path, adapters: tuple[Path, Path]
+    tiny_llama: Path, adapters: tuple[Path, Path], dialect: str
 ) -> None:
     """A lost server is replaced by one that has it, and is sent the history under it."""
     splits = ("0:2", "2:4", "2:4")
-    async with adapted_swarm(tiny_llama, adapters, splits) as swarm:
+    network = MixedNetwork([f"server-{n}" for n in range(3)] if dialect == "Petals" else ())
+    async with adapted_swarm(tiny_llama, adapters, splits, network) as swarm:
         pieces = torch.split(PROMPTS, [5, 1, 5], 1)
         async with await swarm.open_session("all") as session:
             outputs = [await swarm.logits(session, pieces[0])]

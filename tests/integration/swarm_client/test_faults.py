@@ -216,6 +216,27 @@ async def test_beams_stay_in_order(
 
 @DIALECTS
 @FAULTS
+async def test_deep_prompts_come_with_the_replay(
+    tiny_llama: Path, dialect: str, fault: Fault
+) -> None:
+    """Each server that takes over gets those of its blocks."""
+    prompts = torch.randn(4, 1, 3, 64, generator=torch.Generator().manual_seed(1))
+    outputs: list[Tensor] = []
+    async with disturbed(tiny_llama, dialect) as swarm:
+        for given, is_struck in ((None, False), (prompts, False), (prompts, True)):
+            async with await swarm.open() as session:
+                await session.step(swarm.embed(PROMPT), prompts=given)
+                if is_struck:
+                    swarm.strike(session, 1, fault)
+                outputs.append(await session.step(swarm.embed([7])))
+
+    bare, undisturbed, struck = outputs
+    assert torch.allclose(struck, undisturbed, atol=1e-4)  # float32, replayed as a whole
+    assert not torch.allclose(bare, undisturbed, atol=1e-1)
+
+
+@DIALECTS
+@FAULTS
 async def test_a_rollback_is_not_undone(
     tiny_llama: Path, expected: list[int], dialect: str, fault: Fault
 ) -> None:
