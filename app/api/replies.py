@@ -41,9 +41,11 @@ async def send_empty(send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def json_response(value: object, *, status: int = 200) -> Response:
+def json_response(
+    value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return a JSON answer for FastAPI's endpoints."""
-    return Response(orjson.dumps(value), status_code=status, media_type="application/json")
+    return Response(orjson.dumps(value), status, headers, "application/json")
 
 
 def error_response(scope: Scope, error: BaseException) -> Response:

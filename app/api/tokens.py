@@ -13,7 +13,7 @@ from app.api.openai.chat import plan_messages
 from app.api.openai.completions import check_tokens
 from app.api.openai.fields import ChatFields, Message
 from app.api.replies import json_response
-from app.api.unknown_fields import name_fields
+from app.api.unknown_fields import ignored_header, name_fields
 from app.context import caller_of, context_of
 from app.errors import BadRequestError
 from app.serving import OfferedModel
@@ -84,9 +84,9 @@ async def detokenize(request: Request) -> Response:
 async def render_chat(request: Request) -> Response:
     """Return what `POST /v1/chat/completions` would make of the same body: text and tokens."""
     fields, model = await _read(request, ChatFields)
+    ignored = fields.ignored_fields()
     plan = await plan_messages(model, fields)
-    return _answer(
-        None,
+    return json_response(
         {
             "object": "chat.completion.prompt",
             "model": model.id,
@@ -95,6 +95,7 @@ async def render_chat(request: Request) -> Response:
             "count": len(plan.prompt_ids),
             "max_model_len": model.facts.max_positions,
         },
+        headers=ignored_header(ignored),
     )
 
 
@@ -105,9 +106,5 @@ async def _read(request: Request, fields: type[Fields]) -> tuple[Fields, Offered
     return body, context_of(request.scope).gateway.engine.model(body.model)
 
 
-def _answer(fields: _Fields | None, value: dict[str, Any]) -> Response:
-    response = json_response(value)
-    ignored = name_fields(fields.model_extra or {}) if fields is not None else ""
-    if ignored:
-        response.headers["x-swarmgate-ignored"] = ignored
-    return response
+def _answer(fields: _Fields, value: dict[str, Any]) -> Response:
+    return json_response(value, headers=ignored_header(name_fields(fields.model_extra or {})))

@@ -35,6 +35,11 @@ def ignore_fields(fields: Mapping[str, object] | None, unsupported: HarmlessValu
     return name_fields(name for name in fields if name not in unsupported)
 
 
+def ignored_header(names: str) -> dict[str, str]:
+    """Return the header that names fields without effect; none where there are none."""
+    return {"x-swarmgate-ignored": names} if names else {}
+
+
 def name_fields(names: Iterable[str]) -> str:
     """Return names for a header: what could break it is left out, and so are very many."""
     return ", ".join([name for name in sorted(names) if _SAFE_NAME.fullmatch(name)][:_MAX_NAMED])

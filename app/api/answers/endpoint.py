@@ -15,6 +15,7 @@ from app.api.answers.runs import AnswerRun, opened_run
 from app.api.answers.streamed import AnswerSender, produced_of, resume_answer, write_answer
 from app.api.bodies import parse_json_object, read_body
 from app.api.replies import send_json
+from app.api.unknown_fields import ignored_header
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of, request_id_of
 from app.inference.requests import GenerationEvent, RequestId
@@ -107,8 +108,7 @@ class AnswerEndpoint:
         plan = await self._planner.plan(context, caller, request_id_of(scope), values)
         begun = plan.begun
         run = await stack.enter_async_context(opened_run(context, caller, account, begun))
-        ignored = {"x-swarmgate-ignored": plan.ignored} if plan.ignored else {}
-        headers = {**account.headers, **ignored}
+        headers = {**account.headers, **ignored_header(plan.ignored)}
         if not plan.is_streamed and not plan.is_background:
             produced = await _whole_answer(begun, run)
             timed = [Timed(run.timings())] if begun.includes_timings else []

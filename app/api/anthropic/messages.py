@@ -12,6 +12,7 @@ from app.api.anthropic.fields import MessageFields, PromptFields
 from app.api.bodies import parse_json_object, read_body, validate
 from app.api.generation import with_seed
 from app.api.replies import json_response
+from app.api.unknown_fields import ignored_header
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of
 from app.inference.requests import GenerationRequest, RequestId
@@ -64,8 +65,8 @@ def messages_endpoint() -> AnswerEndpoint:
 async def count_tokens(request: Request) -> Response:
     """Return how many tokens a prompt has; nothing is generated."""
     fields = validate(PromptFields, parse_json_object(await read_body(request.receive)))
-    fields.ignored_fields()
+    ignored = fields.ignored_fields()
     caller_of(request.scope).check_model(fields.model)
     model = context_of(request.scope).gateway.engine.model(fields.model)
     plan = await fields.plan(model)
-    return json_response({"input_tokens": len(plan.prompt_ids)})
+    return json_response({"input_tokens": len(plan.prompt_ids)}, headers=ignored_header(ignored))

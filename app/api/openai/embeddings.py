@@ -15,7 +15,7 @@ from app.api.generation import SwarmNews
 from app.api.openai.completions import check_tokens
 from app.api.openai.fields import PromptInput
 from app.api.replies import send_error, send_json
-from app.api.unknown_fields import name_fields
+from app.api.unknown_fields import ignored_header, name_fields
 from app.context import caller_of, context_of
 from app.errors import BadRequestError, UnsupportedFieldError
 from app.observability.metrics import Outcome, Surface
@@ -89,9 +89,8 @@ async def _embed(scope: Scope, body: bytes) -> tuple[bytes, Mapping[str, str]]:
         ],
         "usage": {"prompt_tokens": num_tokens, "total_tokens": num_tokens},
     }
-    ignored = name_fields(fields.model_extra or {})
-    extra = {"x-swarmgate-ignored": ignored} if ignored else {}
-    return orjson.dumps(answer), {**account.headers, **_POOLING, **extra}
+    ignored = ignored_header(name_fields(fields.model_extra or {}))
+    return orjson.dumps(answer), {**account.headers, **_POOLING, **ignored}
 
 
 async def _tokens(model: OfferedModel, text: str | list[int]) -> list[int]:
