@@ -24,10 +24,10 @@ def openai_sdk_of(app: FastAPI, api_key: str = "any-key") -> openai.AsyncOpenAI:
 
 @asynccontextmanager
 async def openai_sdk(
-    engine: ScriptedEngine, settings: Settings | None = None
+    engine: ScriptedEngine, settings: Settings | None = None, api_key: str = "any-key"
 ) -> AsyncIterator[openai.AsyncOpenAI]:
     """Run the app, and yield OpenAI's client of it."""
-    async with running_app(engine, settings) as app, openai_sdk_of(app) as client:
+    async with running_app(engine, settings) as app, openai_sdk_of(app, api_key) as client:
         yield client
 
 
