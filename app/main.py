@@ -137,6 +137,19 @@ def _keyring(settings: Settings, store: KeyStore | None) -> Keyring:
 
 
 def _add_routes(app: FastAPI, pages: Pages) -> None:
+    # Raw ASGI endpoints: nothing stands between a token and the socket. They come
+    # first, since a request tries one route after the other.
+    app.router.routes += [
+        Route(PETALS_V1_PATH, PetalsV1(), methods=["POST"]),
+        Route("/v1/chat/completions", chat_endpoint(), methods=["POST"]),
+        Route("/v1/completions", completions_endpoint(), methods=["POST"]),
+        Route("/v1/responses", responses_endpoint(), methods=["POST"]),
+        Route("/v1/embeddings", Embeddings(), methods=["POST"]),
+        Route(MESSAGES_PATH, messages.messages_endpoint(), methods=["POST"]),
+        Route("/api/v1/streams/{journal_id}", Streams(), methods=["GET", "DELETE"]),
+        Route("/", pages.index),
+        Route("/static/{path:path}", pages.file),
+    ]
     for router in (
         health.router,
         swarm.router,
@@ -150,18 +163,6 @@ def _add_routes(app: FastAPI, pages: Pages) -> None:
     ):
         app.include_router(router)
     app.add_api_websocket_route(PETALS_V2_PATH, petals_v2)
-    # Raw ASGI endpoints: nothing stands between a token and the socket.
-    app.router.routes += [
-        Route(PETALS_V1_PATH, PetalsV1(), methods=["POST"]),
-        Route("/v1/chat/completions", chat_endpoint(), methods=["POST"]),
-        Route("/v1/completions", completions_endpoint(), methods=["POST"]),
-        Route("/v1/responses", responses_endpoint(), methods=["POST"]),
-        Route("/v1/embeddings", Embeddings(), methods=["POST"]),
-        Route(MESSAGES_PATH, messages.messages_endpoint(), methods=["POST"]),
-        Route("/api/v1/streams/{journal_id}", Streams(), methods=["GET", "DELETE"]),
-        Route("/", pages.index),
-        Route("/static/{path:path}", pages.file),
-    ]
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

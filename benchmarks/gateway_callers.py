@@ -56,6 +56,11 @@ class Answer:
     num_tokens: int = 0
     is_ok: bool = False
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether there was an answer, and it was another one than a stream."""
+        return self.first_byte_at > 0 and not self.is_ok
+
 
 class Connection(asyncio.Protocol):
     """One kept-alive connection, for one streamed answer at a time.

@@ -99,10 +99,12 @@ async def open_streams(
         resident_after, num_events = gateway.resident_bytes(), len(delays_s)
         for connection in connections:
             connection.close()
+    answers = [task.result() for task in tasks]
     spent_s = cpu_after.user + cpu_after.system - cpu_before.user - cpu_before.system
     return {
         "streams": num_streams,
-        "num_refused": sum(not task.result().is_ok for task in tasks),
+        "num_refused": sum(answer.is_refused for answer in answers),
+        "num_unanswered": sum(not answer.first_byte_at for answer in answers),
         "events_per_s": round(num_events / took_s),
         "delay": in_ms(delays_s[:num_events]),
         "core_use": round(spent_s / took_s, 2),

@@ -58,7 +58,7 @@ class Journal:
         is_kept: whether the store shall have it, now or when it answers again.
         lease: our right to write it down in the store; None while the store does not have it.
         extended_at: when the store last heard of it, on the monotonic clock.
-        closed: set when the run has ended here. Unless the last entry is an end, another may go on.
+        is_closed: the run has ended here. Unless the last entry is an end, another may go on.
         is_handed_over: the run was stopped so that another worker may go on.
         patience: how long the run goes on that nobody reads.
     """
@@ -78,7 +78,7 @@ class Journal:
         self.is_kept = lease is not None
         self.lease = lease
         self.extended_at = monotonic()
-        self.closed = asyncio.Event()
+        self.is_closed = False
         self.is_handed_over = False
         self._on_change = on_change
         self._num_stored = len(self.entries)
@@ -91,6 +91,11 @@ class Journal:
     def inbox(self) -> asyncio.Queue[str | SwarmError]:
         """What the caller says to the run meanwhile; answers have none."""
         return asyncio.Queue(_MAX_MESSAGES)
+
+    @cached_property
+    def closed(self) -> asyncio.Event:
+        """Set with `is_closed`; made when somebody waits, for it holds 0.8 KiB."""
+        return asyncio.Event()
 
     @property
     def has_readers(self) -> bool:
@@ -128,6 +133,7 @@ class Journal:
 
     def close(self) -> None:
         """Note that nothing more is written here."""
+        self.is_closed = True
         self.closed.set()
         self._wake()
 
@@ -192,7 +198,7 @@ class Reader:
         """Wait for something new and return it; None when the journal is closed here."""
         entries = self.journal.entries
         while self.position >= len(entries) and not self.notices:
-            if self.journal.closed.is_set():
+            if self.journal.is_closed:
                 return None
             self.is_waiting = True
             await self._news.wait()

@@ -6,10 +6,11 @@ after the other in the answer's own while there are none. So `n` gets nobody pas
 answer waits for a slot while it holds one.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
+
+from app.journals.bell import Bell
 
 _MAX_ABREAST: Final = 4
 
@@ -24,13 +25,12 @@ class ChoiceTurns:
         self._spare_slot = spare_slot
         self._own_is_free = True
         self._num_running = 0
-        self._has_ended = asyncio.Event()
+        self._has_ended = Bell()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait until one more choice may run, and let it."""
         while (give_back := self._take()) is None:
-            self._has_ended.clear()
             await self._has_ended.wait()
         self._num_running += 1
         try:
@@ -38,7 +38,7 @@ class ChoiceTurns:
         finally:
             self._num_running -= 1
             give_back()
-            self._has_ended.set()
+            self._has_ended.ring()
 
     def _take(self) -> Callable[[], None] | None:
         if self._num_running >= _MAX_ABREAST:

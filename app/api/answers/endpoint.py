@@ -80,10 +80,10 @@ class AnswerEndpoint:
                 account = await stack.enter_async_context(
                     context.admission.admit(self._planner.surface)
                 )
-                body = await read_body(receive)
+                answering = self._answer(scope, await read_body(receive), sender, stack, account)
                 answer = await run_beside(
                     wait_for_disconnect(receive),
-                    self._answer(scope, body, sender, stack, account),
+                    answering,
                     on_silence=sender.stream.keep_alive,
                     period_s=context.settings.keep_alive_s,
                 )
@@ -104,8 +104,9 @@ class AnswerEndpoint:
     ) -> "_Answer | None":
         """Return the whole answer, or None when it was a stream and has been sent."""
         context, caller = context_of(scope), caller_of(scope)
-        values = parse_json_object(body)
-        plan = await self._planner.plan(context, caller, request_id_of(scope), values)
+        request_id = request_id_of(scope)
+        plan = await self._planner.plan(context, caller, request_id, parse_json_object(body))
+        del body  # a stream lives long, and may have been asked for with a megabyte
         begun = plan.begun
         run = await stack.enter_async_context(opened_run(context, caller, account, begun))
         headers = {**account.headers, **ignored_header(plan.ignored)}

@@ -62,8 +62,9 @@ class AnswerRun:
         self._account = account
         self._num_unfinished = len(choices)
         self._turns = turns
-        self._has_begun = {choice.prompt_index: asyncio.Event() for choice in choices}
-        self._leaders = {choice.prompt_index: choice.index for choice in reversed(choices)}
+        rivals = choices if len(choices) > 1 else ()  # an event holds 0.8 KiB
+        self._has_begun = {choice.prompt_index: asyncio.Event() for choice in rivals}
+        self._leaders = {choice.prompt_index: choice.index for choice in reversed(rivals)}
 
     async def generate(self, sink: Sink, *, num_prompt: int) -> None:
         """Give every event to `sink`; an error of one choice is one of the answer.
