@@ -43,6 +43,7 @@ async def run_beside(
     finally:
         if beside.error is not None:
             task.uncancel()
+            beside.error = None  # it holds this frame, and so all of the request
         await beside.end()
 
 
@@ -57,6 +58,9 @@ class _Beside:
         self._task = task
         self._running: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._period_s = 0.0
+        self._call: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._calling: asyncio.Future[None] | None = None
         self._has_ended = False
         self.error: BaseException | None = None
 
@@ -69,16 +73,8 @@ class _Beside:
 
     def call_every(self, period_s: float, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Call it again and again, once at a time."""
-        loop = asyncio.get_running_loop()
-        calling: asyncio.Future[None] | None = None
-
-        def turn() -> None:
-            nonlocal calling
-            self._timer = loop.call_later(period_s, turn)
-            if calling is None or calling.done():
-                calling = self.add(call())
-
-        self._timer = loop.call_later(period_s, turn)
+        self._period_s, self._call = period_s, call
+        self._timer = asyncio.get_running_loop().call_later(period_s, self._turn)
 
     async def end(self) -> None:
         """Cancel all of it, and wait until it has ended."""
@@ -88,6 +84,12 @@ class _Beside:
         for running in self._running:
             running.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _turn(self) -> None:
+        assert self._call is not None
+        self._timer = asyncio.get_running_loop().call_later(self._period_s, self._turn)
+        if self._calling is None or self._calling.done():
+            self._calling = self.add(self._call())
 
     def _note_end(self, ended: asyncio.Future[None]) -> None:
         self._running.discard(ended)

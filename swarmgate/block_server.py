@@ -1,17 +1,14 @@
 """A block server as a process: its node, its blocks, its memory, and their orderly end."""
 
-import asyncio
 import sys
-from contextlib import suppress
-from typing import Final, Never
+from typing import Final
 
 from swarm_protocol.hivemind import HivemindNode, NodeSettings, make_identity
 from swarm_server.server import BlockServer
 from swarm_server.settings import ServerSettings
-from swarmgate.freed_memory import give_back, keep_little_memory, settle
+from swarmgate.freed_memory import collect_rarely, keep_little_memory, settle
 from swarmgate.service import print_ready
-
-_GIVE_BACK_PERIOD_S: Final = 10.0
+from swarmgate.watched_node import watch_node
 
 _SWITCH_INTERVAL_S: Final = 1e-4
 """How long a thread may keep the interpreter from others. Those of the compute thread and of
@@ -35,24 +32,16 @@ async def run_block_server(node_settings: NodeSettings, settings: ServerSettings
         server = await BlockServer.start(node, settings)
         try:
             settle()
+            collect_rarely()
             print_ready(
                 peer_id=server.peer_id,
                 maddrs=node.maddrs,
                 blocks=str(server.blocks),
                 model=server.model,
             )
-            await _wait_stopped(node)
+            await watch_node(node)
         finally:
             await server.drain()
             await server.close()
     finally:
         await node.close()
-
-
-async def _wait_stopped(node: HivemindNode) -> Never:
-    """Give memory back now and then; raises NodeError when the node's daemon has ended."""
-    while True:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_GIVE_BACK_PERIOD_S):
-                await node.wait_stopped()
-        await asyncio.to_thread(give_back)

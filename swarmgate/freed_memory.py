@@ -27,9 +27,8 @@ _KEPT_PRODUCTS: Final = 32
 """A Llama has four shapes of products: these are the last eight numbers of rows. Making one again
 takes 0.1 ms."""
 
-
 _COLLECTED_AFTER: Final = (20_000, 50, 100)
-"""The collector's thresholds, in new containers, and in collections of the generation below. What
+"""A server's thresholds, in new containers, and in collections of the generation below. What
 tokens allocate is freed by counting; at Python's own 700 a server looks for cycles, and finds
 none, a hundred times a second."""
 
@@ -53,8 +52,15 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECTED_AFTER)
     give_back()
+
+
+def collect_rarely() -> None:
+    """Let the collector look as rarely as suits a server, which makes hardly any cycles.
+
+    Not for a gateway: connections are cycles, and its web server has thresholds of its own.
+    """
+    gc.set_threshold(*_COLLECTED_AFTER)
 
 
 def give_back() -> None:

@@ -13,6 +13,7 @@ from swarm_protocol.hivemind import HivemindNode, make_identity
 from swarmgate.freed_memory import keep_little_memory, settle
 from swarmgate.listening import open_listener
 from swarmgate.service import print_ready
+from swarmgate.watched_node import watch_node
 
 
 async def run_gateway(settings: Settings, *, listener: socket.socket | None = None) -> None:
@@ -52,6 +53,6 @@ async def _open_watched_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """Open the parts; while they are used, the end of the node's daemon ends the use."""
     async with open_gateway(settings) as gateway, asyncio.TaskGroup() as group:
         assert isinstance(gateway.node, HivemindNode), "a process is a real peer"
-        watching = group.create_task(gateway.node.wait_stopped())
+        watching = group.create_task(watch_node(gateway.node))
         yield gateway
         watching.cancel()

@@ -1,6 +1,9 @@
 """Work for callers who may leave."""
 
 import asyncio
+import gc
+import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -125,3 +128,39 @@ async def test_closing_is_not_cut_short_by_a_cancellation() -> None:
         await task
 
     assert has_ended
+
+
+class Held:
+    """What a request holds."""
+
+
+async def _serve(*, is_left: bool) -> "weakref.ref[Held]":
+    held, is_over = Held(), asyncio.Event()
+
+    async def watch() -> None:
+        await (asyncio.sleep(0) if is_left else is_over.wait())
+        raise CallerLeftError
+
+    async def work() -> None:
+        await (is_over.wait() if is_left else asyncio.sleep(0))
+        assert held
+
+    async def on_silence() -> None:
+        assert held
+
+    with suppress(CallerLeftError):
+        await run_beside(watch(), work(), on_silence=on_silence, period_s=60)
+    return weakref.ref(held)
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+async def test_what_has_ended_is_freed_without_the_collector(is_left: bool) -> None:
+    """Thousands of requests, and all that they have said, would else wait for it."""
+    gc.disable()
+    try:
+        held = await asyncio.create_task(_serve(is_left=is_left))
+        await asyncio.sleep(0)
+
+        assert held() is None
+    finally:
+        gc.enable()

@@ -92,3 +92,18 @@ def test_the_collector_leaves_alone_what_was_there_when_the_process_settled() ->
     )
 
     assert counts == "True True"
+
+
+def test_settling_leaves_the_collector_s_pace_to_whoever_knows_it() -> None:
+    """A gateway's web server has chosen its own; connections leave cycles, servers hardly any."""
+    paces = run_python(
+        "import gc\n"
+        "from swarmgate.freed_memory import collect_rarely, settle\n"
+        "gc.set_threshold(5000, 20, 10)\n"
+        "settle()\n"
+        "print(gc.get_threshold())\n"
+        "collect_rarely()\n"
+        "print(gc.get_threshold() > (5000, 20, 10))"
+    )
+
+    assert paces.splitlines() == ["(5000, 20, 10)", "True"]
