@@ -28,6 +28,8 @@ _REST_S: Final = 30.0
 _AWAY_S: Final = 5.0
 _NUM_SAMPLES: Final = 40
 _SETTLED_AFTER: Final = 0.4  # part of the time after which memory has to stay flat
+_GATEWAY: Final = "gateway"
+_DAEMON: Final = "p2pd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,13 @@ class Stand:
     gateway: Program
     redis: RedisServer
 
-    def resident_mib(self) -> float:
-        """Return the memory of the gateway's processes together."""
-        rss = [process.memory_info().rss for process in self.gateway.family()]
-        return round(sum(rss) / 2**20, 1)
+    def resident_mib(self) -> dict[str, float]:
+        """Return the memory of the gateway's own processes together, and of their daemons."""
+        resident = {_GATEWAY: 0.0, _DAEMON: 0.0}
+        for process in self.gateway.family():
+            kind = _DAEMON if _DAEMON in process.name() else _GATEWAY
+            resident[kind] += process.memory_info().rss / 2**20
+        return {kind: round(mib, 1) for kind, mib in resident.items()}
 
 
 def main() -> None:
@@ -61,7 +66,7 @@ async def soak(stand: Stand, duration_s: float, num_callers: int) -> dict[str, o
     counted_before = await asyncio.to_thread(counted_requests, stand.port)
     callers = SoakCallers(stand.port, Random(7))
     begun_at = time.monotonic()
-    memory_mib: list[float] = []
+    memory_mib: list[dict[str, float]] = []
 
     def is_over() -> bool:
         return time.monotonic() > begun_at + duration_s
@@ -87,8 +92,10 @@ async def soak(stand: Stand, duration_s: float, num_callers: int) -> dict[str, o
         "num_counted_by_gateway": num_counted,
         "counted_by_gateway": counted,
         "num_running_at_the_end": num_running,
-        "resident_mib": memory_mib,
-        "growth_after_settling_mib": round(settled[-1] - settled[0], 1),
+        "resident_mib": {kind: [mib[kind] for mib in memory_mib] for kind in (_GATEWAY, _DAEMON)},
+        "growth_after_settling_mib": {
+            kind: round(settled[-1][kind] - settled[0][kind], 1) for kind in (_GATEWAY, _DAEMON)
+        },
     }
 
 
