@@ -1,12 +1,14 @@
 """The official SDKs of OpenAI and Anthropic against the running product, surface by surface."""
 
+import json
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pytest
 from anthropic import Anthropic
 from openai import OpenAI
+from pydantic import BaseModel
 
 from tests.harness.product import Product
 
@@ -90,6 +92,65 @@ def test_background_response_comes_without_a_reader(sdk: OpenAI) -> None:
 
     assert response.status == "completed"
     assert "Tokyo" in response.output_text
+
+
+class Capital(BaseModel, extra="forbid"):
+    """What is asked for."""
+
+    city: Literal["Tokyo", "Paris"]
+
+
+SCHEMA: Final[dict[str, Any]] = Capital.model_json_schema()
+
+
+def test_answers_fit_the_schema_and_are_parsed(sdk: OpenAI) -> None:
+    """By both of OpenAI's dialects, whole and as a stream."""
+    chat = sdk.chat.completions.parse(**CHAT, response_format=Capital)
+    response = sdk.responses.parse(model="demo", input=QUESTION, text_format=Capital)
+    with sdk.responses.stream(model="demo", input=QUESTION, text_format=Capital) as stream:
+        streamed = stream.get_final_response()
+
+    assert isinstance(chat.choices[0].message.parsed, Capital)
+    assert isinstance(response.output_parsed, Capital)
+    assert isinstance(streamed.output_parsed, Capital)
+
+
+def test_forced_calls_come_with_arguments_that_fit(sdk: OpenAI, claude: Anthropic) -> None:
+    """As each dialect writes them down."""
+    function: Any = {"name": "show", "parameters": SCHEMA}
+    named: Any = {"type": "function", **function}
+    tool: Any = {"name": "show", "input_schema": SCHEMA}
+    chat = sdk.chat.completions.create(
+        **CHAT, tools=[{"type": "function", "function": function}], tool_choice="required"
+    )
+    response = sdk.responses.create(
+        model="demo", input=QUESTION, tools=[named], tool_choice="required"
+    )
+    message = claude.messages.create(
+        **CHAT, max_tokens=400, tools=[tool], tool_choice={"type": "any"}
+    )
+
+    found: list[Any] = [*(chat.choices[0].message.tool_calls or []), *response.output]
+    arguments = [getattr(call, "function", call).arguments for call in found]
+    blocks: list[Any] = message.content
+    for text in [*arguments, *(json.dumps(block.input) for block in blocks)]:
+        Capital.model_validate_json(text)
+    assert message.stop_reason == "tool_use"
+    assert len(arguments) >= 2
+
+
+def test_timings_are_told_to_whoever_asks(sdk: OpenAI) -> None:
+    """A stream ends with them; hops are those of the servers that really ran."""
+    stream = sdk.chat.completions.create(
+        **CHAT, temperature=0, stream=True, extra_body={"include_timings": True}
+    )
+    *_, last = stream
+
+    assert last.usage is not None
+    timings = (last.usage.model_extra or {})["timings"]
+    assert timings["num_hop_visits"] >= 2 * timings["num_steps"]  # two servers
+    assert 0 < timings["hops_compute_ms"] <= timings["total_ms"]
+    assert timings["tokens_per_s"] > 0
 
 
 def test_choices_and_prompts_are_those_of_single_requests(sdk: OpenAI) -> None:
