@@ -15,9 +15,10 @@ from app.api.anthropic.tools import (
     read_turn,
     read_wishes,
 )
+from app.api.openai.structured import schema_constraint
 from app.api.unknown_fields import HarmlessValues, ignore_fields
-from app.errors import BadRequestError
-from app.inference.requests import ChatMessage
+from app.errors import BadRequestError, UnsupportedFieldError
+from app.inference.requests import ChatMessage, OutputConstraint
 from app.serving import OfferedModel
 from swarm_client.generation.parameters import SamplingParameters
 
@@ -28,7 +29,6 @@ _MAX_STOPS: Final = 16
 # Field -> the values that change nothing.
 _UNSUPPORTED: Final[HarmlessValues] = {
     "thinking": ({"type": "disabled"},),
-    "output_config": ({},),
     "mcp_servers": ([],),
     "container": (),
 }
@@ -57,6 +57,35 @@ class Turn(BaseModel):
     content: Content
 
 
+class JsonFormat(BaseModel):
+    """A schema that the text keeps to."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    type: Literal["json_schema"]
+    definition: dict[str, Any] = Field(alias="schema")
+
+
+class OutputFields(BaseModel):
+    """`output_config`: what the text looks like, where it is no call of a tool."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    format: JsonFormat | None = None
+    effort: str | None = None
+
+    def constraint(self) -> OutputConstraint | None:
+        """Return the format as the engine takes it.
+
+        Raises:
+            UnsupportedFieldError: more or less effort is wanted.
+        """
+        if self.effort is not None:
+            name = "output_config.effort"
+            raise UnsupportedFieldError(f"{name} is not supported by this gateway", name)
+        return None if self.format is None else schema_constraint(self.format.definition)
+
+
 class PromptFields(BaseModel):
     """The body of `POST /v1/messages/count_tokens`, and what all bodies begin with."""
 
@@ -67,6 +96,7 @@ class PromptFields(BaseModel):
     system: System | None = None
     tools: Tools | None = None
     tool_choice: ToolChoiceFields | None = None
+    output_config: OutputFields | None = None
 
     def chat(self) -> list[ChatMessage]:
         """Return the messages as the engine takes them; turns of one role in a row are one.
@@ -94,8 +124,13 @@ class PromptFields(BaseModel):
         return merged
 
     async def plan(self, model: OfferedModel) -> ChatPlan:
-        """Return the prompt, and what the answer looks like. Raises as `plan_chat` does."""
-        return await plan_chat(model, self.chat(), read_wishes(self.tools, self.tool_choice))
+        """Return the prompt, and what the answer looks like.
+
+        Raises as `plan_chat`, `read_wishes` and `OutputFields.constraint` do.
+        """
+        constraint = None if self.output_config is None else self.output_config.constraint()
+        wishes = read_wishes(self.tools, self.tool_choice)
+        return await plan_chat(model, self.chat(), wishes, constraint)
 
     def ignored_fields(self) -> str:
         """Return the names of fields that had no effect, fit for a header.
