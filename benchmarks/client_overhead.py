@@ -145,8 +145,20 @@ def open_session(lanes: Sequence[Lane], hidden_size: int, max_length: int) -> In
         kv_wait_s=0.0,
     )
     sessions = [lane.session(hop, terms) for lane, hop in zip(lanes, ROUTE, strict=True)]
-    search = RouteSearch(cast(RouteSource, None), max_length=max_length)  # nothing is looked for
+    search = RouteSearch(cast(RouteSource, AllIsWell()), max_length=max_length)
     return InferenceSession(search, SessionHops(chain_sessions(sessions)), facts, SETTINGS)
+
+
+class AllIsWell:
+    """What a session asks of its swarm while it looks for nobody."""
+
+    def is_leaving(self, _peer: PeerId) -> bool:
+        """Return False."""
+        return False
+
+    async def answers_ping(self, _peer: PeerId, _others: Sequence[PeerId]) -> bool:
+        """Return True."""
+        return True
 
 
 def hello_of(hop: Hop, hidden_size: int) -> HelloReply:

@@ -12,7 +12,7 @@ import argparse
 import cProfile
 import pstats
 import statistics
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter, process_time
 from typing import Final
@@ -163,14 +163,14 @@ class EmptySpan:
     def copy_pages(self, copies: Sequence[PageCopy]) -> None:
         """Copy nothing."""
 
-    def begin(self, _blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
-        """Do what a GPU's does, but for the launch."""
+    def prepare(self, _blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Begun[Tensor]]:
+        """Do what a GPU's does."""
         number_step(batch.segments, TILE_ROWS)
-        return Begun(lambda: batch.hidden)
+        return lambda: Begun(lambda: batch.hidden)
 
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
         """Return the inputs."""
-        return self.begin(blocks, batch).finish()
+        return self.prepare(blocks, batch)().finish()
 
 
 @asynccontextmanager

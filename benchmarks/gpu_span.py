@@ -77,7 +77,7 @@ def measure(shape: LlamaShape, *, with_profile: bool) -> dict[str, object]:
 class NoRunner:
     """Stands where batches go that the span covers not; none does here."""
 
-    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
+    def prepare(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Begun[Tensor]]:
         """Fail."""
         raise NotImplementedError
 

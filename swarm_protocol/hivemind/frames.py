@@ -38,7 +38,7 @@ async def write_frame(writer: StreamWriter, payload: bytes, marker: int = _MESSA
     Raises:
         OSError: the connection is gone.
     """
-    writer.write(_HEADER.pack(marker, len(payload)) + payload)
+    writer.writelines((_HEADER.pack(marker, len(payload)), payload))
     await writer.drain()
 
 

@@ -65,10 +65,12 @@ class Begun(Generic[Outcome]):
 class SpanRunner(Protocol):
     """Puts batches through a span's blocks, one at a time."""
 
-    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
-        """Start a batch as far as that takes no time; the rest does what `run` does.
+    def prepare(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Begun[Tensor]]:
+        """Do what can be done while another batch runs; what is returned starts this one.
 
-        For the event loop. A device that works by itself has its orders when this returns.
+        For the event loop, and so is the start, once the other has ended. It goes as far as takes
+        no time, and the rest does what `run` does; a device that works by itself has its orders
+        then.
         """
 
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:

@@ -1,6 +1,6 @@
 """Runs ragged batches through a span's own blocks, one operation after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -35,9 +35,9 @@ class EagerRunner:
         if kernel is not None and span.dtype in kernel.dtypes:
             self._kernel = kernel
 
-    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
-        """Return all of `run`: it takes time."""
-        return Begun(partial(self.run, blocks, batch))
+    def prepare(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Begun[Tensor]]:
+        """Leave all to `run`: it takes time."""
+        return partial(Begun, partial(self.run, blocks, batch))
 
     @torch.inference_mode()
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:

@@ -50,6 +50,11 @@ class Gathering:
         """A batch has taken so long."""
         self._batch_s += _SMOOTHING * (took_s - self._batch_s)
 
+    def expects_more(self, now: float) -> bool:
+        """Whether a session is away that should be back."""
+        self._forget(now)
+        return bool(self._away)
+
     def begin_at(self, num_ready: int, ready_since: float, now: float) -> float:
         """Return when to begin a batch; a time that is not after `now` means at once.
 

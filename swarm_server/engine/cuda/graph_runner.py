@@ -1,5 +1,6 @@
 """Runs batches on a GPU: most as one CUDA graph, long chunks kernel by kernel."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -34,19 +35,19 @@ class GraphRunner:
             self._graphs.capture(self._span.range, bucket)
 
     @torch.inference_mode()
-    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
-        """Launch a graph that is there already; see `SpanRunner.begin`."""
+    def prepare(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Begun[Tensor]]:
+        """Stage a batch for a graph that is there already; see `SpanRunner.prepare`."""
         if batch.prompts or batch.adapters:
-            return self._eager.begin(blocks, batch)
+            return self._eager.prepare(blocks, batch)
         numbers = self._number(batch)
         bucket = choose_bucket(numbers)
         if bucket is not None and self._graphs.has(blocks, bucket):
-            return self._graphs.launch(blocks, bucket, batch.hidden, numbers)
-        return Begun(partial(self._run, blocks, bucket, batch.hidden, numbers))
+            return self._graphs.prepare(blocks, bucket, batch.hidden, numbers)
+        return partial(Begun, partial(self._run, blocks, bucket, batch.hidden, numbers))
 
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
         """Return the hidden states after `blocks`; see `SpanRunner.run`."""
-        return self.begin(blocks, batch).finish()
+        return self.prepare(blocks, batch)().finish()
 
     def _number(self, batch: RaggedBatch) -> StepNumbers:
         return number_step(batch.segments, ChunkAttention.tile_rows(self._span.heads))
@@ -57,7 +58,7 @@ class GraphRunner:
     ) -> Tensor:
         """Run a step whose graph must be captured first, or that is too large for one."""
         if bucket is not None and self._graphs.capture(blocks, bucket):
-            return self._graphs.launch(blocks, bucket, hidden, numbers).finish()
+            return self._graphs.prepare(blocks, bucket, hidden, numbers)().finish()
         return self._run_kernels(blocks, hidden, numbers)
 
     def _run_kernels(self, blocks: BlockRange, hidden: Tensor, numbers: StepNumbers) -> Tensor:

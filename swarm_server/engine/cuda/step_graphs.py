@@ -1,6 +1,7 @@
 """Steps captured as CUDA graphs: one launch for all kernels of a step."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeAlias
 
 import torch
@@ -10,8 +11,9 @@ from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.batch import Begun
 from swarm_server.engine.cuda.attention import ChunkAttention, DecodeAttention, RowsAttention
 from swarm_server.engine.cuda.buckets import Bucket
+from swarm_server.engine.cuda.card_turns import StepInTurn, turns_on
 from swarm_server.engine.cuda.fused_span import FusedSpan
-from swarm_server.engine.cuda.step_inputs import StepInputs
+from swarm_server.engine.cuda.step_inputs import StagedStep, StepInputs
 from swarm_server.engine.cuda.step_numbers import StepNumbers
 
 _Key: TypeAlias = tuple[BlockRange, Bucket]
@@ -28,9 +30,10 @@ class StepGraphs:
         self._graphs: dict[_Key, torch.cuda.CUDAGraph] = {}
         self._attentions: dict[Bucket, RowsAttention] = {}
         self._pool = torch.cuda.graph_pool_handle()
+        self._turns = turns_on(span.device)
 
     def has(self, blocks: BlockRange, bucket: Bucket) -> bool:
-        """Whether `launch` may be called with these."""
+        """Whether `prepare` may be called with these."""
         return (blocks, bucket) in self._graphs
 
     def capture(self, blocks: BlockRange, bucket: Bucket) -> bool:
@@ -40,16 +43,30 @@ class StepGraphs:
             self._graphs[key] = self._capture(lambda: self._step(blocks, bucket))
         return key in self._graphs
 
-    def launch(
+    @torch.inference_mode()
+    def prepare(
         self, blocks: BlockRange, bucket: Bucket, hidden: Tensor, numbers: StepNumbers
-    ) -> Begun[Tensor]:
-        """Start a step whose graph is captured; the one before must have ended.
+    ) -> Callable[[], Begun[Tensor]]:
+        """Stage a step whose graph is captured; at most one is under way, or staged before.
 
-        Its outcome is [num_rows, hidden_size] on the CPU; any thread may wait for it.
+        What is returned starts it when the one before has ended. Its outcome is [num_rows,
+        hidden_size] on the CPU; any thread may wait for it. Where other servers use the card, it
+        runs when it is this one's turn.
         """
-        self._inputs.send(hidden, numbers, bucket)
-        self._graphs[blocks, bucket].replay()
-        return self._inputs.receive(len(hidden))
+        staged = self._inputs.stage(hidden, numbers, bucket)
+        return partial(self._start, self._graphs[blocks, bucket], staged)
+
+    @torch.inference_mode()
+    def _start(self, graph: torch.cuda.CUDAGraph, staged: StagedStep) -> Begun[Tensor]:
+        def launch() -> Begun[Tensor]:
+            self._inputs.send(staged)
+            graph.replay()
+            return self._inputs.receive(len(staged.hidden))
+
+        if self._turns is None:
+            return launch()
+        step = StepInTurn(self._turns, launch)
+        return Begun(step.finish, step.is_done)
 
     def _capture(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
         self._inputs.clear()  # the run before the capture, which builds kernels, stores nothing

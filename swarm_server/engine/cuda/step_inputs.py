@@ -1,6 +1,7 @@
 """What a step tells the GPU, at addresses that never change, so that graphs can read it."""
 
-from typing import Final
+from collections import deque
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,23 +19,38 @@ _PAGES: Final = _TILES + 4 * LARGEST.num_tiles
 """Where table starts, tiles and page ids begin among the numbers; positions come first."""
 
 
+class StagedStep(NamedTuple):
+    """A step in memory of the CPU from which a GPU copies by itself."""
+
+    numbers: Tensor
+    hidden: Tensor
+
+
+class _Stage:
+    """Room for one such step."""
+
+    def __init__(self, shape: tuple[int, int], dtype: torch.dtype) -> None:
+        self.numbers = torch.zeros(_PAGES + MAX_PAGES, dtype=torch.int32, pin_memory=True)
+        self.host_numbers = self.numbers.numpy()
+        self.hidden = torch.empty(shape, dtype=dtype, pin_memory=True)
+
+
 class StepInputs:
     """Hidden states and numbers of one step at a time, for the largest bucket.
 
     `hidden` is [num_rows, hidden_size]; for the others see `StepNumbers`. They travel through
-    memory that the GPU reads by itself, the numbers in one copy.
+    memory that the GPU reads by itself, the numbers in one copy. There are two such memories, so
+    that the next step can be staged while one is under way.
     """
 
     def __init__(self, hidden_size: int, *, dtype: torch.dtype, device: torch.device) -> None:
-        self._staged_numbers = torch.zeros(_PAGES + MAX_PAGES, dtype=torch.int32, pin_memory=True)
-        self._host_numbers = self._staged_numbers.numpy()
-        self._numbers = torch.zeros_like(self._staged_numbers, device=device)
+        shape = (LARGEST.num_rows, hidden_size)
+        self._stages = deque([_Stage(shape, dtype), _Stage(shape, dtype)])
+        self._numbers = torch.zeros_like(self._stages[0].numbers, device=device)
         self.positions = self._numbers[:_STARTS]
         self.table_starts = self._numbers[_STARTS:_TILES]
         self.tiles = self._numbers[_TILES:_PAGES].view(-1, 4)
         self.page_ids = self._numbers[_PAGES:]
-        shape = (LARGEST.num_rows, hidden_size)
-        self._staged_hidden = torch.empty(shape, dtype=dtype, pin_memory=True)
         self.hidden = torch.zeros(shape, dtype=dtype, device=device)
         self.clear()
 
@@ -43,9 +59,11 @@ class StepInputs:
         self._numbers.zero_()
         self.positions.fill_(FILLER)
 
-    def send(self, hidden: Tensor, numbers: StepNumbers, bucket: Bucket) -> None:
-        """Queue the copies of a step, filled up to its bucket. The step before must have ended."""
-        num_rows, host = len(hidden), self._host_numbers
+    def stage(self, hidden: Tensor, numbers: StepNumbers, bucket: Bucket) -> "StagedStep":
+        """Lay a step out on the CPU, filled up to its bucket; at most one is under way."""
+        self._stages.rotate()
+        stage, num_rows = self._stages[0], len(hidden)
+        host = stage.host_numbers
         host[:num_rows] = numbers.positions
         host[num_rows : bucket.num_rows] = FILLER
         host[_STARTS : _STARTS + num_rows] = numbers.table_starts
@@ -54,9 +72,13 @@ class StepInputs:
         tiles[len(numbers.tiles) :] = 0
         used = _PAGES + len(numbers.page_ids)
         host[_PAGES:used] = numbers.page_ids
-        self._numbers[:used].copy_(self._staged_numbers[:used], non_blocking=True)
-        self._staged_hidden[:num_rows] = hidden
-        self.hidden[:num_rows].copy_(self._staged_hidden[:num_rows], non_blocking=True)
+        stage.hidden[:num_rows] = hidden
+        return StagedStep(stage.numbers[:used], stage.hidden[:num_rows])
+
+    def send(self, step: "StagedStep") -> None:
+        """Queue the copies of a step. The step before must have ended."""
+        self._numbers[: len(step.numbers)].copy_(step.numbers, non_blocking=True)
+        self.hidden[: len(step.hidden)].copy_(step.hidden, non_blocking=True)
 
     def receive(self, num_rows: int) -> Begun[Tensor]:
         """Queue the copy of `hidden`, [num_rows, hidden_size], to the CPU; that is the outcome."""

@@ -41,7 +41,7 @@ class SessionAccounts:
         return self._sessions[session_id].pages.num_needed(num_tokens)
 
     def holdings(self) -> Sequence[Holding]:
-        """Return what every session would give back."""
+        """Return what sessions would give back; those in a batch must keep it."""
         rested_since = self._clock() - self._rest_s
         return [
             Holding(
@@ -50,4 +50,5 @@ class SessionAccounts:
                 is_resting=session.work is None and session.stepped_at <= rested_since,
             )
             for session in self._sessions.values()
+            if not session.is_in_batch
         ]

@@ -4,30 +4,28 @@
                   ^                                                 │
                   └── slices that are left, preempted sessions <────┘
 
-One batch runs at a time. Everything but the computing itself happens on the event loop, so pages
-and sessions need no locks: what a running batch uses is left alone until it ends.
+One batch runs at a time; on a GPU the next may be made meanwhile, of other sessions. Everything
+but the computing itself happens on the event loop, so pages and sessions need no locks: what a
+batch uses is left alone until it ends.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
-from functools import partial
+from collections.abc import Callable
 from itertools import count
 from time import perf_counter
-from typing import Final, TypeAlias
+from typing import Final
 
 from torch import Tensor
 
 from swarm_protocol.logs import get_logger
-from swarm_server.engine.batch import Begun
 from swarm_server.engine.compute_thread import ComputeThread
 from swarm_server.engine.serving.batch_maker import BatchMaker
-from swarm_server.engine.serving.busy_polling import BusyPolling
+from swarm_server.engine.serving.batch_runs import BatchRuns
 from swarm_server.engine.serving.inputs import InputChunk
 from swarm_server.engine.serving.limits import EngineCounters, EngineLimits
 from swarm_server.engine.serving.requests import SessionRequest, StepListener, StepResult
-from swarm_server.engine.serving.running_batch import Member, PagedSpan, RunningBatch
+from swarm_server.engine.serving.running_batch import Member, Outputs, PagedSpan, RunningBatch
 from swarm_server.engine.serving.session import EngineSession
 from swarm_server.engine.serving.work import Work
 from swarm_server.errors import BatchFailedError, NotFiniteError
@@ -38,8 +36,6 @@ from swarm_server.scheduler import Gathering
 log = get_logger(__name__)
 _standard_log = logging.getLogger(__name__)
 """What `log` writes to, which tells at no cost that nobody wants a line."""
-
-_Outputs: TypeAlias = Sequence[Tensor | None]
 
 _RETRY_S: Final = 0.05
 """How often steps that wait for pages are looked at, beside whenever a batch ends."""
@@ -74,15 +70,12 @@ class Engine:
         self.counters = EngineCounters()
         self._span = span
         self._memory = memory
-        self._compute = compute
         self._clock = clock
+        self._runs = BatchRuns(span, compute, clock, self._end)
         self._batches = BatchMaker(memory, limits, self.counters, clock)
         self._gathering = Gathering()
-        self._polling = BusyPolling(perf_counter)
         self._session_ids = count()
         self._ticket_ids = count()
-        self._running: RunningBatch | None = None
-        self._started_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._is_woken = False
 
@@ -133,7 +126,7 @@ class Engine:
 
     def check_integrity(self) -> None:
         """Assert that no page is lost and no step forgotten; between batches."""
-        assert self._running is None
+        assert self._runs.is_idle
         self._batches.check_integrity()
 
     def close(self) -> None:
@@ -142,48 +135,26 @@ class Engine:
             self._timer.cancel()
 
     def _wake(self) -> None:
-        """Begin a batch once all that is ready on the loop has come in."""
-        if not self._is_woken and self._running is None:
+        """Make a batch once all that is ready on the loop has come in."""
+        if not self._is_woken and self._runs.has_room:
             self._is_woken = True
             asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
         self._is_woken = False
-        if self._running is not None or self._waits_for_more():
+        if not self._runs.has_room or self._waits_for_more():
             return
         batch = self._batches.next_batch() if self._batches.has_work else None
-        if batch is None:
+        if batch is not None:
+            self._runs.add(batch)
+        elif self._runs.is_idle:
             self._set_timer()
-            return
-        loop = asyncio.get_running_loop()
-        self._running, self._started_at = batch, self._clock()
-        try:
-            begun = batch.begin(self._span)
-        except Exception as error:  # the device may fail at any time
-            loop.call_soon(self._end, _failed(error))
-            return
-        if begun.is_done is not None:
-            self._polling.watch(partial(self._look, begun))
-            return
-        running = self._compute.submit(begun.finish)
-        running.add_done_callback(lambda done: loop.call_soon_threadsafe(self._end, done))
-
-    def _look(self, begun: Begun[_Outputs]) -> None:
-        """See whether a batch on a device has ended."""
-        assert begun.is_done is not None
-        done: Future[_Outputs] = Future()
-        try:
-            if not begun.is_done():
-                return
-            done.set_result(begun.finish())
-        except Exception as error:  # the device may fail at any time
-            done.set_exception(error)
-        self._polling.stop_watching()
-        self._end(done)
 
     def _waits_for_more(self) -> bool:
-        """Tell whether it pays to begin a little later; then the timer is set."""
+        """Tell whether it pays to begin a little later; then somebody will wake us."""
         ready, now = self._batches.ready_decodes(), self._clock()
+        if not self._runs.is_idle:  # a batch made ahead misses what comes before it starts
+            return ready is None or self._gathering.expects_more(now)
         if ready is None:
             return False
         wait_s = self._gathering.begin_at(ready.num_rows, ready.since, now) - now
@@ -205,29 +176,29 @@ class Engine:
             self._timer = loop.call_later(_IDLE_CHECK_S, self._check_idle)
 
     def _check_idle(self) -> None:
-        if self._running is None and not self._batches.has_work:
+        if self._runs.is_idle and not self._batches.has_work:
             self.check_integrity()
 
-    def _end(self, done: Future[_Outputs]) -> None:
+    def _end(self, batch: RunningBatch, outcome: Callable[[], Outputs], took_s: float) -> None:
         """Take what a batch has given, and begin the next before anybody hears of it."""
-        batch, finished_at = self._running, self._clock()
-        assert batch is not None
-        took_s = finished_at - self._started_at
-        self._running = None
+        finished_at = self._clock()
         finished = list[Work]()
-        error = CancelledError() if done.cancelled() else done.exception()
-        if error is None:
-            for member, outputs in zip(batch.members, done.result(), strict=True):
+        try:
+            all_outputs = outcome()
+        except Exception as error:
+            self._fail(batch, error)
+        else:
+            for member, outputs in zip(batch.members, all_outputs, strict=True):
                 if self._take(member, outputs, finished_at, took_s):
                     finished.append(member.work)
-        else:
-            self._fail(batch, error)
         self._gathering.batch_finished(took_s)
         num_rows = batch.num_rows
         self._count(batch, num_rows, took_s)
-        self._begin()
+        if self._runs.is_idle:
+            self._begin()
         for work in finished:
             _tell(work, work.result(finished_at, num_rows))
+        self._wake()
 
     def _take(
         self, member: Member, outputs: Tensor | None, finished_at: float, took_s: float
@@ -251,7 +222,7 @@ class Engine:
         self._gathering.went(session.session_id, work.num_rows, finished_at)
         return True
 
-    def _fail(self, batch: RunningBatch, cause: BaseException) -> None:
+    def _fail(self, batch: RunningBatch, cause: Exception) -> None:
         """End every step of a batch; their sessions are as before."""
         self.counters.num_failed_batches += 1
         log.error("batch_failed", num_rows=batch.num_rows, exc_info=cause)
@@ -284,12 +255,6 @@ class Engine:
                 pages_available=self._memory.num_available,
                 took_ms=round(1e3 * took_s, 2),
             )
-
-
-def _failed(error: Exception) -> Future[_Outputs]:
-    future: Future[_Outputs] = Future()
-    future.set_exception(error)
-    return future
 
 
 def _tell(work: Work, result: StepResult) -> None:

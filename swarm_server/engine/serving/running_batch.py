@@ -1,8 +1,9 @@
 """One batch of slices, from the moment that they have pages until they are computed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from swarm_server.engine.serving.assembly import Piece, assemble, split_outputs
 from swarm_server.engine.serving.session import EngineSession
 from swarm_server.engine.serving.work import Work
 from swarm_server.kv import PageCopy
+
+Outputs: TypeAlias = Sequence[Tensor | None]
+"""Of each member of a batch, see `split_outputs`."""
 
 
 class PageContents(Protocol):
@@ -66,19 +70,28 @@ class RunningBatch:
         )
 
     @torch.inference_mode()
-    def begin(self, span: PagedSpan) -> Begun[Sequence[Tensor | None]]:
-        """Start to compute; the outcome is each member's outputs, see `split_outputs`."""
+    def prepare(self, span: PagedSpan) -> Callable[[], Begun[Outputs]]:
+        """Make ready to compute while another batch may run; what is returned starts it."""
         pieces = [member.piece for member in self.members]
         assembled = assemble(pieces, span.dtype)
-        batch = assembled.batch
-        begun = None if self.copies else span.runner.begin(self.blocks, batch)
+        batch, places = assembled.batch, assembled.places
 
         @torch.inference_mode()
-        def finish() -> Sequence[Tensor | None]:
-            if begun is not None:
-                return split_outputs(begun.finish(), pieces, assembled.places)
+        def copy_and_run() -> Outputs:
             span.contents.copy_pages(self.copies)
-            outputs = span.runner.run(self.blocks, batch)
-            return split_outputs(outputs, pieces, assembled.places)
+            return split_outputs(span.runner.run(self.blocks, batch), pieces, places)
 
-        return Begun(finish, None if begun is None else begun.is_done)
+        if self.copies:
+            return partial(Begun, copy_and_run)
+        start_span = span.runner.prepare(self.blocks, batch)
+
+        def start() -> Begun[Outputs]:
+            begun = start_span()
+
+            @torch.inference_mode()
+            def finish() -> Outputs:
+                return split_outputs(begun.finish(), pieces, places)
+
+            return Begun(finish, begun.is_done)
+
+        return start

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -37,13 +37,14 @@ class RunningSums:
     """Each token becomes the sum of itself and what its sequence has in its pages before it.
 
     Adapters add their length; prompts are added first. It tells when it runs, waits to be let
-    through, and can be made to fail.
+    through, and can be made to fail once.
     """
 
     def __init__(self, num_pages: int, device: ThreadPoolExecutor | None = None) -> None:
         self._device = device
         self.slots = torch.full((num_pages, PAGE_SIZE, HIDDEN_SIZE), torch.nan)
         self.batches: list[RaggedBatch] = []
+        self.num_prepared = 0
         self.started = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
@@ -54,7 +55,11 @@ class RunningSums:
         for copy in copies:
             self.slots[copy.target] = self.slots[copy.source]
 
-    def begin(self, blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
+    def prepare(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Begun[Tensor]]:
+        self.num_prepared += 1
+        return partial(self._begin, blocks, batch)
+
+    def _begin(self, blocks: BlockRange, batch: RaggedBatch) -> Begun[Tensor]:
         if self.launch_failure is not None:
             raise self.launch_failure
         if self._device is None:
@@ -67,7 +72,8 @@ class RunningSums:
         self.started.set()
         self.go_on.wait()
         if self.failure is not None:
-            raise self.failure
+            failure, self.failure = self.failure, None
+            raise failure
         hidden = batch.hidden.clone()
         for prompted in batch.prompts:
             start = batch.segments[prompted.segment_index].start
@@ -136,10 +142,12 @@ async def running_engine(
     paged = PagedSpan(span, span, HIDDEN_SIZE, torch.float32)
     clock = Clock()
     engine = Engine(paged, memory, compute, limits, clock=lambda: clock.now)
-    yield Bench(engine, memory, span, clock)
-    span.go_on.set()
-    engine.close()
-    await compute.close()
+    try:
+        yield Bench(engine, memory, span, clock)
+    finally:
+        span.go_on.set()
+        engine.close()
+        await compute.close()
 
 
 def tokens(*values: float, num_rows: int = 1) -> Tensor:

@@ -1,6 +1,7 @@
 """When pages run out: preemption, recomputation, waiting, refusal; and pages that are shared."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any  # of fields that a test sets
 
@@ -248,9 +249,15 @@ async def _step_or_close(sums: dict[int, _Sums], which: int, number: int, call: 
         sums.pop(which).session.close()
 
 
-async def test_sessions_at_once_survive_a_shortage() -> None:
-    """All finish with their own sums, whoever preempts whom."""
-    async with running_engine(num_pages=6) as bench:
+@pytest.mark.parametrize("num_devices", [0, 1])
+async def test_sessions_at_once_survive_a_shortage(num_devices: int) -> None:
+    """All finish with their own sums, whoever preempts whom; also when batches are made ahead."""
+    with ThreadPoolExecutor(1) as executor:
+        await _chat_in_a_shortage(executor if num_devices else None)
+
+
+async def _chat_in_a_shortage(device: ThreadPoolExecutor | None) -> None:
+    async with running_engine(num_pages=6, device=device) as bench:
 
         async def chat(bench: Bench, first: int) -> list[float]:
             session, outputs = bench.open(), list[float]()
