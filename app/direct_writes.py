@@ -1,5 +1,8 @@
 """Parts of a streamed answer, and replies of a WebSocket, written straight to the connection.
 
+Whether the caller is there is asked of the connection, too: a task that waits in `receive` for
+nothing else keeps a coroutine per layer for as long as the stream lasts.
+
 Every layer around the app is one more coroutine per `send`; with an event per token they cost more
 than making the event. Status, headers and the end of an answer go through them all the same, as do
 a WebSocket's opening and closing.
@@ -11,6 +14,8 @@ from typing import Final, Protocol
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app.admission import CallerLeftError
+
 _STATE_KEY: Final = "direct_body"
 _SOCKET_KEY: Final = "direct_socket"
 _WHOLE_TEXT: Final = 0x81  # first byte of a frame that is a whole text message (RFC 6455, 5.2)
@@ -19,10 +24,11 @@ _WHOLE_TEXT: Final = 0x81  # first byte of a frame that is a whole text message 
 class DirectBody:
     """The chunked body of one answer, as `RequestResponseCycle.send` writes it."""
 
-    __slots__ = ("_cycle",)
+    __slots__ = ("_cycle", "_watchers")
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
+    def __init__(self, cycle: RequestResponseCycle, watchers: "set[asyncio.Future[None]]") -> None:
         self._cycle = cycle
+        self._watchers = watchers
 
     @property
     def is_open(self) -> bool:
@@ -39,15 +45,42 @@ class DirectBody:
         """Write a part that is not empty, while it `is_open`."""
         self._cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
+    def left(self) -> "asyncio.Future[None]":
+        """Return what fails with `CallerLeftError` when the connection is lost.
+
+        To be called once the request's body has been read; cancel it when it does not matter
+        any more.
+        """
+        watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._cycle.disconnected:
+            watcher.set_exception(CallerLeftError())
+        else:
+            self._watchers.add(watcher)
+            watcher.add_done_callback(self._watchers.discard)
+            self._cycle.flow.resume_reading()  # a large body has paused it
+        return watcher
+
 
 class DirectHttpProtocol(HttpToolsProtocol):
     """HTTP/1.1 as uvicorn speaks it; every request knows its `DirectBody`."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Nobody watches it yet."""
+        super().connection_made(transport)
+        self._watchers = set[asyncio.Future[None]]()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell those who watch."""
+        super().connection_lost(exc)
+        for watcher in self._watchers:
+            if not watcher.done():
+                watcher.set_exception(CallerLeftError())
 
     def on_headers_complete(self) -> None:
         """Begin a request, whose task has not run yet when this returns."""
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:  # else it is an upgrade
-            self.scope["state"][_STATE_KEY] = DirectBody(self.cycle)
+            self.scope["state"][_STATE_KEY] = DirectBody(self.cycle, self._watchers)
 
 
 def direct_body_of(scope: Scope) -> DirectBody | None:

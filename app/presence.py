@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 from starlette.types import Receive
 
 from app.admission import CallerLeftError
+from app.direct_writes import DirectBody
 
 Result = TypeVar("Result")
 
 
 async def run_beside(
-    watch: Coroutine[Any, Any, None],
+    watch: Coroutine[Any, Any, None] | asyncio.Future[None],
     work: Coroutine[Any, Any, Result],
     *,
     on_silence: Callable[[], Coroutine[Any, Any, None]] | None = None,
@@ -20,8 +21,8 @@ async def run_beside(
 ) -> Result:
     """Run `work` and return its result, unless `watch` raises first: then `work` is cancelled.
 
-    Both have ended when this returns or raises. `work` runs in the caller's task: a stream costs
-    one task for its watch, and none to wait for both.
+    Both have ended when this returns or raises. `work` runs in the caller's task, so that none
+    waits for both; a watch that is a future costs no task either.
 
     Args:
         watch: never returns before `work` has ended.
@@ -64,7 +65,7 @@ class _Beside:
         self._has_ended = False
         self.error: BaseException | None = None
 
-    def add(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+    def add(self, work: Coroutine[Any, Any, None] | asyncio.Future[None]) -> asyncio.Future[None]:
         """Run it until it ends, or `end` is called."""
         running = asyncio.ensure_future(work)
         self._running.add(running)
@@ -97,6 +98,17 @@ class _Beside:
         if error is not None and self.error is None and not self._has_ended:
             self.error = error
             self._task.cancel()
+
+
+def caller_left(
+    receive: Receive, body: DirectBody | None
+) -> Coroutine[Any, Any, None] | asyncio.Future[None]:
+    """Return a watch of the caller, to be made once the request's body has been read.
+
+    Args:
+        body: the short way to the connection, where there is one.
+    """
+    return wait_for_disconnect(receive) if body is None else body.left()
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

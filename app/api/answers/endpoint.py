@@ -18,10 +18,11 @@ from app.api.replies import send_json
 from app.api.unknown_fields import ignored_header
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of, request_id_of
+from app.direct_writes import direct_body_of
 from app.inference.requests import GenerationEvent, RequestId
 from app.journals.entries import AnswerBegun, Closed, Entry, Produced, Timed
 from app.observability.metrics import Surface
-from app.presence import run_beside, wait_for_disconnect
+from app.presence import caller_left, run_beside
 
 _BACKGROUND_S: Final = 3600.0
 """How long a run in the background goes on without readers."""
@@ -82,7 +83,7 @@ class AnswerEndpoint:
                 )
                 answering = self._answer(scope, await read_body(receive), sender, stack, account)
                 answer = await run_beside(
-                    wait_for_disconnect(receive),
+                    caller_left(receive, direct_body_of(scope)),
                     answering,
                     on_silence=sender.stream.keep_alive,
                     period_s=context.settings.keep_alive_s,

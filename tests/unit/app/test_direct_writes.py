@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
@@ -19,14 +19,21 @@ from app.web_server import serve_gateway
 from tests.harness.scripted_engine import ScriptedEngine, ScriptedNode
 
 
+async def until(is_true: Callable[[], bool]) -> None:
+    """Let the other tasks run until they have made it true."""
+    async with asyncio.timeout(5):
+        while not is_true():  # noqa: ASYNC110 - the engine has no event to wait for
+            await asyncio.sleep(0.001)
+
+
 @asynccontextmanager
-async def served(engine: ScriptedEngine) -> AsyncGenerator[int]:
+async def served(engine: ScriptedEngine, **settings: Any) -> AsyncGenerator[int]:
     """Serve the engine on loopback; yield the port."""
     ports = asyncio.Queue[int]()
     parts = Gateway(ScriptedNode(), engine, MemoryStateStore())
     serving = asyncio.create_task(
         serve_gateway(
-            Settings(port=0),
+            Settings(port=0, **settings),
             lambda _, port: ports.put_nowait(port),
             gateway=lambda _: nullcontext(parts),
         )
@@ -83,6 +90,30 @@ async def test_a_stream_is_whole_and_in_order_under_the_real_web_server() -> Non
     assert b'"role":"assistant"' in events[0]
     assert b'"usage":{' in events[-3]
     assert events[-2].endswith(b"data: [DONE]")
+
+
+@pytest.mark.parametrize("num_padding", [0, 200_000])
+async def test_a_caller_who_leaves_frees_its_conversation(num_padding: int) -> None:
+    """Also one whose request was so large that reading was paused meanwhile."""
+    engine = ScriptedEngine("Hello!")
+    engine.num_before_hold = 2
+    body = (
+        b'{"model":"demo","messages":[{"role":"user","content":"Hi"}],"max_tokens":6,'
+        b'"stream":true,"padding":"%b"}' % (b"x" * num_padding)
+    )
+    async with served(engine, resume_s=0) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
+        await reader.readuntil(b'"content":"e"')
+        num_open = engine.num_open
+        writer.close()
+        await writer.wait_closed()
+
+        await until(lambda: engine.num_open == 0)
+    assert num_open == 1
 
 
 async def test_replies_come_in_order_under_the_real_web_server() -> None:
