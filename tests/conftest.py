@@ -27,10 +27,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> FileScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FileScheduling:
     """Keep files whole, whatever `--dist` says."""
     config.option.loadscopereorder = False
-    return FileScheduling(config)
+    return FileScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -95,3 +95,24 @@ async def test_sigterm_lets_a_stream_end(tiny_llama: Path) -> None:
 
     assert "assistant" in first[1]
     assert rest[-1] == "data: [DONE]"
+
+
+async def test_sigterm_turns_readiness_off_while_answers_end(tiny_llama: Path) -> None:
+    """A balancer that asks anew is told why, over a new connection; what runs is not disturbed."""
+    body = {**CHAT, "max_tokens": 400, "stream": True, "temperature": 0, "ignore_eos": True}
+    async with (
+        listening_gateway(tiny_llama) as (url, _),
+        httpx2.AsyncClient(base_url=url) as client,
+    ):
+        before = await client.get("/health/ready")
+        async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            lines = answer.aiter_lines()
+            await anext(lines)
+            signal.raise_signal(signal.SIGTERM)
+            async with httpx2.AsyncClient(base_url=url) as balancer:
+                draining = await balancer.get("/health/ready")
+            rest = [line async for line in lines if line]
+
+    assert (before.status_code, draining.status_code) == (200, 503)
+    assert draining.json()["reasons"] == ["the gateway is about to stop"]
+    assert rest[-1] == "data: [DONE]"

@@ -128,6 +128,19 @@ async def test_generations_of_one_address(path: Path) -> None:
     assert (refused.status_code, _code(refused)) == (429, "too_many_open")
 
 
+async def test_websockets_of_one_address(path: Path) -> None:
+    """Keys do not multiply them: whoever holds many still has one address."""
+    async with (
+        tenant(path, ScriptedEngine(), KeyLimits(), address_connections=1) as caller,
+        SocketCaller(caller.app, caller.headers) as first,
+    ):
+        first.say(**OPENING)
+        await first.reply()
+        async with SocketCaller(caller.app, caller.headers) as second:
+            assert "1 connections open" in (await second.reply())["traceback"]
+            assert await second.close_code() == 1013
+
+
 async def test_request_beyond_the_slots_is_answered_in_its_turn(path: Path) -> None:
     """It is counted as waiting meanwhile."""
     engine = ScriptedEngine("abc" * 9)
