@@ -152,6 +152,10 @@ class ModelServers:
         """Tell whether a peer answers a ping soon; see `Pulses`."""
         return await self._pulses.answers(peer, others)
 
+    def is_silent(self, peer: PeerId) -> bool:
+        """Tell whether a peer has not answered a ping since it was asked; see `Pulses`."""
+        return self._pulses.is_silent(peer)
+
     def is_leaving(self, peer: PeerId) -> bool:
         """Tell whether a server has said that it is about to stop."""
         return self.directory.is_leaving(peer, _now())

@@ -57,6 +57,9 @@ class RouteSource(Protocol):
     async def answers_ping(self, peer: PeerId, others: Collection[PeerId]) -> bool:
         """Tell whether a peer answers a ping soon; others are asked as well, for later."""
 
+    def is_silent(self, peer: PeerId) -> bool:
+        """Tell whether a peer has not answered a ping, and has given no sign of life since."""
+
     def is_leaving(self, peer: PeerId) -> bool:
         """Tell whether a server has said that it is about to stop."""
 
@@ -159,6 +162,10 @@ class RouteSearch:
     async def answers_ping(self, peer: PeerId, others: Collection[PeerId]) -> bool:
         """Pings are shared by all sessions."""
         return await self._source.answers_ping(peer, others)
+
+    def is_silent(self, peer: PeerId) -> bool:
+        """Tell whether a peer has not answered a ping, and has given no sign of life since."""
+        return self._source.is_silent(peer)
 
     def expected_s(self, hop: Hop, num_tokens: int) -> float | None:
         """Return how long a step may usually take at a stranger; None if nobody knows."""

@@ -6,13 +6,15 @@ as others have caught up.
 """
 
 import asyncio
+from contextlib import suppress
 from enum import Enum, auto
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
+from swarm_client.errors import NoRouteError
 from swarm_client.session.chunk_turns import ChunkTurn, ChunkTurns
 from swarm_client.session.chunks import can_be_cut, cut_into_chunks, overlapping_size
 from swarm_client.session.hop_calls import exchange
@@ -26,6 +28,9 @@ from swarm_client.session.session_hops import SessionHops
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import DeadlineExceededError, PeerError, PeerUnreachableError
 from swarm_protocol.identifiers import BlockRange
+
+_GONE_S: Final = 1.0
+"""So long a server may answer no ping while nobody could take its place."""
 
 
 class _HopStep(NamedTuple):
@@ -193,12 +198,19 @@ class StepRunner:
         """Nothing is prepared beside what is prepared already."""
         return _Gone.GONE
 
-    async def _open_elsewhere(self, step: _HopStep) -> SessionHops:
+    async def _open_elsewhere(self, step: _HopStep) -> SessionHops | _Gone:
+        """Prepare others; a server that stays silent while there are none is lost."""
+        is_gone = self._search.is_silent(step.hop.session.hop.peer)
+        if is_gone and step.losses.may_wait:
+            with suppress(NoRouteError):
+                return await self._others(step, _GONE_S)
+            if self._search.is_silent(step.hop.session.hop.peer):
+                return _Gone.GONE  # the session waits, and says for what
+        return await self._others(step, self._settings.request_timeout_s)
+
+    async def _others(self, step: _HopStep, wait_s: float) -> SessionHops:
         return await self.repairs.open_elsewhere(
-            step.hop,
-            len(step.inputs.hidden),
-            excluded=step.losses.failed,
-            wait_s=self._settings.request_timeout_s,
+            step.hop, len(step.inputs.hidden), excluded=step.losses.failed, wait_s=wait_s
         )
 
 

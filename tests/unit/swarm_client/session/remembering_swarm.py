@@ -198,6 +198,10 @@ class RememberingSwarm:
         """Nor silent."""
         return True
 
+    def is_silent(self, peer: PeerId) -> bool:
+        """Nobody."""
+        return False
+
     def expected_s(self, hop: Hop, num_tokens: int) -> float | None:
         """Nobody knows."""
         return None

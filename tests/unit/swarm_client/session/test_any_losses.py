@@ -67,6 +67,10 @@ class OneProcess:
             result = run_block(index, result, None if self.prompts is None else self.prompts[index])
         return result[:, -hidden.shape[1] :]
 
+    def take_rows(self, rows: Tensor) -> None:
+        self.tokens = self.tokens[rows]
+        self.most_bytes = max(self.most_bytes, self.tokens.nbytes)  # there may be more rows
+
     def roll_back(self, position: int) -> None:
         self.tokens = self.tokens[:, :position]
         if self.prompts is not None:
@@ -112,7 +116,7 @@ async def compare(
             if session.position:
                 rows = torch.tensor(event.rows) % len(local.tokens)
                 session.take_rows(rows)
-                local.tokens = local.tokens[rows]
+                local.take_rows(rows)
         else:
             await compare_step(event, session, local, next(seeds))
             await asyncio.sleep(0)

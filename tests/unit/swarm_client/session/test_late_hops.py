@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from swarm_client.errors import SessionLostError
-from swarm_client.session import HopLost, HopRestored, InferenceSession, SessionEvent
+from swarm_client.session import (
+    HopLost,
+    HopRestored,
+    InferenceSession,
+    SessionEvent,
+    WaitingForBlocks,
+)
 from tests.unit.swarm_client.scripted_server import ScriptedServer, expected_output
 from tests.unit.swarm_client.scripted_swarm import (
     SETTINGS,
@@ -105,6 +111,23 @@ async def test_one_that_answers_no_pings_is_left_long_before_it_would_be_late() 
 
         assert isinstance(events[0], HopLost)
         assert swarm.banned() == ["s0"]
+
+
+async def test_a_silent_server_that_nobody_can_replace_is_lost_and_waited_for() -> None:
+    """The caller is told for which blocks, long before the time for a step is over."""
+    settings = SETTINGS.model_copy(update={"wait_for_blocks_s": 20})
+    async with swarm_of(["0:4"], settings) as swarm:
+        session, events, _ = await open_session(swarm)
+        await session.step(hidden_states(3))
+        swarm.stop(swarm.servers[0])
+        step = asyncio.create_task(session.step(hidden_states(1)))
+        async with asyncio.timeout(5):
+            await eventually(lambda: any(isinstance(one, WaitingForBlocks) for one in events))
+        await ScriptedServer.start(swarm.network, "joined", "0:4")
+
+        assert (await step).equal(expected_output(hidden_states(1)))
+
+        assert [type(event) for event in events] == [HopLost, WaitingForBlocks, HopRestored]
 
 
 async def test_others_that_answer_no_pings_when_they_are_to_take_over_are_left_too() -> None:
