@@ -76,6 +76,7 @@ bench: $(INSTALLED) ## every benchmark, JSON on stdout
 	@$(BIN)/python -W ignore -m benchmarks.library
 	@$(BIN)/python -W ignore -m benchmarks.many_sessions
 	@$(BIN)/python -W ignore -m benchmarks.engine_overhead
+	@$(BIN)/python -W ignore -m benchmarks.products
 	@$(BIN)/python -W ignore -m benchmarks.client_overhead
 	@scripts/install-neighbour-gateway
 	@$(BIN)/python -W ignore -m benchmarks.gateway_load
