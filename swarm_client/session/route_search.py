@@ -7,7 +7,7 @@ Failures are bounded. Blocks that nobody serves are waited for as long as the lo
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 from swarm_client.errors import NoRouteError
 from swarm_client.routing import Hop, Route
@@ -19,6 +19,9 @@ from swarm_client.session.hop_session import HopSession
 from swarm_client.session.losses import Losses
 from swarm_protocol.errors import DeadlineExceededError, PeerUnreachableError
 from swarm_protocol.identifiers import BlockRange, PeerId
+
+_FIRST_LOOK_S: Final = 1.0
+"""A caller who can wait is told for what by then, though half of the DHT be cut off."""
 
 
 class RouteSource(Protocol):
@@ -248,7 +251,8 @@ class RouteSearch:
     async def _refresh(self, losses: Losses) -> None:
         """Look the servers up; a DHT that does not answer may do so while they are waited for."""
         try:
-            await self._source.refresh()
-        except DeadlineExceededError:
+            async with asyncio.timeout(_FIRST_LOOK_S if losses.may_wait else None):
+                await self._source.refresh()
+        except (DeadlineExceededError, TimeoutError):
             if not losses.may_wait:
                 raise

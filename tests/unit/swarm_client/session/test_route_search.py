@@ -1,7 +1,7 @@
 """Blocks that nobody serves are waited for, and servers that hesitate are not."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,8 +14,9 @@ from swarm_client.session.route_search import RouteSearch
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import SwarmError
 from swarm_protocol.identifiers import BlockRange, PeerId
-from swarm_protocol.memory_node import MemoryNetwork
+from swarm_protocol.memory_node import MemoryNetwork, MemoryNode
 from swarm_protocol.methods import RPC_INFO
+from swarm_protocol.node import FoundRecord
 from tests.unit.swarm_client.scripted_server import FACTS, ScriptedServer
 from tests.unit.swarm_client.scripted_swarm import eventually
 
@@ -51,16 +52,30 @@ class Searching:
         await eventually(lambda: len(self.events) > 0)
 
 
+class DeafNode(MemoryNode):
+    """Nobody answers its look-ups."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryNetwork(), PeerId("client"))
+
+    async def lookup(self, keys: Sequence[str]) -> Mapping[str, Mapping[str, FoundRecord]]:
+        await asyncio.Event().wait()
+        return {}
+
+
 @asynccontextmanager
-async def searching(settings: RoutingSettings | None = None) -> AsyncIterator[Searching]:
+async def searching(
+    settings: RoutingSettings | None = None, node: MemoryNode | None = None
+) -> AsyncIterator[Searching]:
     network = MemoryNetwork()
-    servers = ModelServers(network.node("client"), FACTS, settings or RoutingSettings())
+    node = node or network.node("client")
+    servers = ModelServers(node, FACTS, settings or RoutingSettings())
     try:
         yield Searching(servers, network)
     finally:
         await servers.close()
-        for node in network.nodes.values():
-            await node.close()
+        for each in network.nodes.values():
+            await each.close()
 
 
 async def never(request: bytes, caller: PeerId) -> bytes:
@@ -98,6 +113,19 @@ async def test_a_server_that_was_cut_off_ends_the_wait_when_it_answers() -> None
         swarm.network.heal(server.peer)
 
         assert await opening == ["a"]
+
+
+async def test_a_gap_is_told_though_the_dht_does_not_answer() -> None:
+    """Half of it is cut off, maybe; the look-up has ten seconds."""
+    async with searching(node=DeafNode()) as swarm:
+        opening = asyncio.create_task(swarm.open(swarm.losses(wait_s=5)))
+
+        async with asyncio.timeout(3):
+            await swarm.waits()
+
+        assert isinstance(swarm.events[0], WaitingForBlocks)
+        opening.cancel()
+        await asyncio.wait([opening])
 
 
 async def test_a_gap_that_changes_is_told_again() -> None:
