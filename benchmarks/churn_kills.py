@@ -9,7 +9,7 @@ from tests.harness.churn_client import ChurnClient
 from tests.harness.churn_gaps import Generation, quantile
 from tests.harness.churn_swarm import ChurnSwarm
 from tests.harness.churn_trials import Outcome, run_trial, run_undisturbed
-from tests.harness.killing import Force, InPrefill, Trial, Victim, plan_trials
+from tests.harness.killing import Force, InPrefill, Victim, plan_trials
 
 
 async def run_kills(
@@ -27,7 +27,7 @@ async def run_kills(
     for trial in plan_trials(
         seed, num_kills=num_kills, num_stages=len(swarm.spans), num_tokens=num_tokens
     ):
-        if needs_all(swarm, trial, outcomes):
+        if not swarm.is_fit({kill.stage for kill in trial.kills}):  # faster for several at once
             await asyncio.to_thread(swarm.restore)
             await client.remote.refresh()
         key = trial.seed, trial.do_sample
@@ -40,16 +40,6 @@ async def run_kills(
         print(f"{outcome.gap_s:7.3f} s  {outcome.error or ''}  {trial}", file=sys.stderr)
     rows = {name: describe(list(filter(belongs, outcomes))) for name, belongs in _KINDS.items()}
     return {"prompt_tokens": prompt_tokens, "num_tokens": num_tokens, "trials": rows}
-
-
-def needs_all(swarm: ChurnSwarm, trial: Trial, outcomes: Sequence[Outcome]) -> bool:
-    """Tell whether the dead must be started again now; it is faster for several at once.
-
-    Who was silenced would hold up whoever dials it when its ban is over.
-    """
-    is_short = bool(swarm.stages_short & {kill.stage for kill in trial.kills})
-    last_kills = outcomes[-1].trial.kills if outcomes else ()
-    return is_short or any(kill.force is Force.SILENCE for kill in last_kills)
 
 
 def describe(outcomes: Sequence[Outcome]) -> Mapping[str, object]:

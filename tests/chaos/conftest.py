@@ -17,7 +17,7 @@ def shared_swarm() -> Iterator[ChurnSwarm]:
 
 
 @pytest.fixture
-def swarm(shared_swarm: ChurnSwarm) -> Iterator[ChurnSwarm]:
-    """All its servers are there; those that a test kills are started again after it."""
-    yield shared_swarm
+def swarm(shared_swarm: ChurnSwarm) -> ChurnSwarm:
+    """All its servers are there: those that tests before have killed are started again."""
     shared_swarm.restore()
+    return shared_swarm

@@ -18,6 +18,14 @@ LIMIT_S = 5
 TRIALS = plan_trials(5, num_kills=6, num_stages=3, num_tokens=NUM_TOKENS)
 
 
+@pytest.fixture
+def swarm(shared_swarm: ChurnSwarm, trial: Trial) -> ChurnSwarm:
+    """All servers are there of the stages that a trial strikes."""
+    if not shared_swarm.is_fit({kill.stage for kill in trial.kills}):
+        shared_swarm.restore()
+    return shared_swarm
+
+
 @pytest.mark.parametrize("trial", TRIALS, ids=str)
 async def test_no_token_changes_whoever_is_killed_in_whatever_moment(
     swarm: ChurnSwarm, trial: Trial

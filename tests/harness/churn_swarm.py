@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,7 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
         self.spans = tuple(BlockRange.parse(span) for span in spans)
         self.replicas: dict[tuple[int, int], Replica] = {}
         self.struck: set[PeerId] = set()
+        self._is_silenced = False
         self._has_bootstrap = True
         self._model = model
         self._num_replicas = num_replicas
@@ -120,14 +121,18 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
             if replica.stage == stage and replica.peer not in self.struck | {active}
         )
 
-    @property
-    def stages_short(self) -> set[int]:
-        """Stages of which a server was struck."""
-        return {one.stage for one in self.replicas.values() if one.peer in self.struck}
+    def is_fit(self, stages: Collection[int]) -> bool:
+        """Tell whether all servers of some stages run, and nobody anywhere was silenced.
+
+        Who was silenced would hold up whoever dials it when its ban is over.
+        """
+        short = {one.stage for one in self.replicas.values() if one.peer in self.struck}
+        return not self._is_silenced and short.isdisjoint(stages)
 
     def strike(self, replica: Replica, force: Force) -> None:
         """Kill a server; returns at once."""
         self.struck.add(replica.peer)
+        self._is_silenced |= force is Force.SILENCE
         replica.strike(force)
 
     def restart(self, replicas: Sequence[Replica]) -> None:
@@ -160,6 +165,7 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
         for place in places:
             self.replicas.pop(place).end()
         self.struck.clear()
+        self._is_silenced = False
         return places
 
     def _start(self, places: Sequence[tuple[int, int]]) -> None:
