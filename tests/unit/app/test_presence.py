@@ -143,10 +143,10 @@ async def _serve(*, is_left: bool) -> "weakref.ref[Held]":
 
     async def work() -> None:
         await (is_over.wait() if is_left else asyncio.sleep(0))
-        assert held
+        assert held is not None
 
     async def on_silence() -> None:
-        assert held
+        assert held is not None
 
     with suppress(CallerLeftError):
         await run_beside(watch(), work(), on_silence=on_silence, period_s=60)

@@ -1,5 +1,7 @@
 """Trace spans on their way to a collector, over a real socket."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -74,3 +76,15 @@ async def test_share_of_requests_is_not_the_callers_to_decide() -> None:
         await _ask(TracingSettings(endpoint=endpoint, sample_ratio=0))
 
         assert posts.empty()
+
+
+def test_nothing_is_traced_by_default() -> None:
+    """A gateway without an endpoint does not even load what would send spans."""
+    source = (
+        "import sys; from app.main import create_app; from app.settings import Settings; "
+        "create_app(Settings()); print(any('exporter.otlp' in name for name in sys.modules))"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", source]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert loaded.strip() == "False"
