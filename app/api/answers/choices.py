@@ -1,6 +1,7 @@
 """The one place where the text of an answer's choice becomes its parts, for all dialects."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from app.inference.requests import FinishReason, GenerationEvent, TokenLogprob
 from app.journals.entries import AnswerBegun, Produced
@@ -61,14 +62,39 @@ class ToolCall:
 
 
 @dataclass(slots=True)
+class Said:
+    """What is said to the user, or thought before, in one piece."""
+
+    kind: Literal["text", "reasoning"]
+    text: str
+
+
+@dataclass(slots=True)
 class WholeChoice:
-    """One choice with all of its parts."""
+    """One choice with all of its parts.
+
+    Attributes:
+        parts: in their order; neighbours are of different kinds, or calls.
+    """
 
     reader: ChoiceReader
-    text: str = ""
-    reasoning: str = ""
-    tool_calls: list[ToolCall] = field(default_factory=list)
+    parts: list[Said | ToolCall] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """All that is said to the user."""
+        return self._all("text")
+
+    @property
+    def reasoning(self) -> str:
+        """All that was thought."""
+        return self._all("reasoning")
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """All calls of tools."""
+        return [part for part in self.parts if isinstance(part, ToolCall)]
 
     def add(self, event: GenerationEvent | Produced) -> None:
         """Take the next event."""
@@ -76,16 +102,27 @@ class WholeChoice:
         for part in self.reader.read(event):
             match part:
                 case TextPart():
-                    self.text += part.text
+                    self._say("text", part.text)
                 case ReasoningPart():
-                    self.reasoning += part.text
+                    self._say("reasoning", part.text)
                 case ToolCallPart():
                     self._add_call(part)
 
+    def _all(self, kind: Literal["text", "reasoning"]) -> str:
+        said = [part for part in self.parts if isinstance(part, Said)]
+        return "".join([part.text for part in said if part.kind == kind])
+
+    def _say(self, kind: Literal["text", "reasoning"], text: str) -> None:
+        last = self.parts[-1] if self.parts else None
+        if isinstance(last, Said) and last.kind == kind:
+            last.text += text
+        else:
+            self.parts.append(Said(kind, text))
+
     def _add_call(self, part: ToolCallPart) -> None:
-        while len(self.tool_calls) <= part.index:
-            self.tool_calls.append(ToolCall())
-        call = self.tool_calls[part.index]
-        call.id = call.id or part.id
-        call.name = call.name or part.name
+        """The parts of one call follow each other; the first one has its name."""
+        if part.id:
+            self.parts.append(ToolCall(part.id, part.name))
+        call = self.parts[-1]
+        assert isinstance(call, ToolCall)
         call.arguments += part.arguments_delta

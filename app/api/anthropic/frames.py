@@ -13,7 +13,7 @@ from typing import Final, assert_never
 
 import orjson
 
-from app.api.answers.choices import ChoiceReader, WholeChoice
+from app.api.answers.choices import ChoiceReader, Said, ToolCall, WholeChoice
 from app.api.answers.writer import TokenBytes
 from app.api.anthropic.errors import error_json
 from app.errors import ErrorReply
@@ -133,19 +133,25 @@ def whole_message(
 ) -> bytes:
     """Return the answer as one JSON body."""
     (choice,) = choices
-    text, stop_text = split_stop(begun, choice.text, choice.reader.finish_reason)
-    content: list[Json] = []
-    if choice.reasoning:
-        content.append({"type": "thinking", "thinking": choice.reasoning, "signature": ""})
-    if text:
-        content.append({"type": "text", "text": text})
-    for call in choice.tool_calls:
-        arguments = _parse_arguments(call.arguments)
-        content.append({"type": "tool_use", "id": call.id, "name": call.name, "input": arguments})
+    parts, stop_text = list(choice.parts), None
+    last = parts[-1] if parts else None
+    if isinstance(last, Said) and last.kind == "text":
+        text, stop_text = split_stop(begun, last.text, choice.reader.finish_reason)
+        parts[-1:] = [Said("text", text)] if text else []
+    content = [_block(part) for part in parts]
     message = _message(begun, content, output_tokens=choice.reader.num_tokens, timings=timings)
     message["stop_reason"] = stop_reason(choice.reader, stop_text)
     message["stop_sequence"] = stop_text
     return orjson.dumps(message)
+
+
+def _block(part: Said | ToolCall) -> Json:
+    if isinstance(part, ToolCall):
+        arguments = _parse_arguments(part.arguments)
+        return {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments}
+    if part.kind == "reasoning":
+        return {"type": "thinking", "thinking": part.text, "signature": ""}
+    return {"type": "text", "text": part.text}
 
 
 def split_stop(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from app.api.answers.choices import ChoiceReader, WholeChoice
+from app.api.answers.choices import ChoiceReader, Said, ToolCall, WholeChoice
 from app.api.answers.writer import TokenBytes
 from app.api.openai.logprobs import chat_logprobs
 from app.api.responses.fields import ResponseDetails
@@ -127,20 +127,27 @@ def logprob_items(logprobs: Sequence[TokenLogprob], token_bytes: TokenBytes) -> 
 def output_of(
     begun: AnswerBegun, choice: WholeChoice, token_bytes: TokenBytes, *, has_failed: bool = False
 ) -> list[Json]:
-    """Return the items there are so far; none before the first token."""
+    """Return the items there are so far; none before the first token.
+
+    All but the last are complete. The first message has the log-probabilities of them all.
+    """
     if choice.reader.num_tokens == 0:
         return []
-    status = "incomplete" if has_failed else status_of(choice.reader, None)
+    last_status = "incomplete" if has_failed else status_of(choice.reader, None)
+    logprobs = logprob_items(choice.logprobs, token_bytes)
+    parts = choice.parts or [Said("text", "")]
     items: list[Json] = []
-    if choice.reasoning:
-        items.append(reasoning_item(item_id(begun, "rs", 0), choice.reasoning, status))
-    if choice.text or not choice.tool_calls:
-        place = item_id(begun, "msg", len(items))
-        logprobs = logprob_items(choice.logprobs, token_bytes)
-        items.append(message_item(place, choice.text, status, logprobs))
-    for call in choice.tool_calls:
-        place = item_id(begun, "fc", len(items))
-        items.append(call_item(place, call.id, call.name, call.arguments, status))
+    for index, part in enumerate(parts):
+        status = last_status if part is parts[-1] else "completed"
+        if isinstance(part, ToolCall):
+            place = item_id(begun, "fc", index)
+            items.append(call_item(place, part.id, part.name, part.arguments, status))
+        elif part.kind == "reasoning":
+            items.append(reasoning_item(item_id(begun, "rs", index), part.text, status))
+        else:
+            place = item_id(begun, "msg", index)
+            items.append(message_item(place, part.text, status, logprobs))
+            logprobs = []
     return items
 
 

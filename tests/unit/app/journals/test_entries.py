@@ -32,7 +32,7 @@ from app.journals.entries import (
     is_end,
 )
 from app.observability.metrics import Surface
-from app.output.formats import OutputFormat
+from app.output.formats import OutputFormat, TextParameter
 from swarm_client.generation.parameters import SamplingParameters
 
 REQUEST = GenerationRequest(
@@ -61,7 +61,13 @@ BEGUN = AnswerBegun(
     more_prompts=((4,), (5, 6)),
     num_choices=2,
     details='{"a": 1}',
-    output=OutputFormat("hermes", ("add", "sub"), is_parallel=False, has_reasoning=True),
+    output=OutputFormat(
+        "qwen_coder",
+        ("add", "sub"),
+        is_parallel=False,
+        has_reasoning=True,
+        text_parameters=(TextParameter("add", "a", is_nullable=True),),
+    ),
 )
 ENTRIES: list[Entry] = [
     BEGUN,

@@ -34,6 +34,24 @@ async def test_sdk_gets_calls_of_tools() -> None:
         assert (call.name, call.input) == ("add", {"a": 1})
 
 
+async def test_blocks_are_in_the_order_in_which_they_were_said() -> None:
+    """Whole as in a stream; a stop text is looked for at the very end."""
+    text = f"{CALL} And.{CALL} Done!"
+    engine = ScriptedEngine(text)
+    body: Any = {**BODY, "max_tokens": 400, "stop_sequences": ["!"], "tools": [TOOL]}
+    async with anthropic_sdk(engine) as client:
+        whole = await client.messages.create(**body)
+        engine.script = text
+        async with client.messages.stream(**body) as stream:
+            streamed = await stream.get_final_message()
+
+    messages: list[Any] = [whole, streamed]
+    for message in messages:
+        kinds = [block.type for block in message.content]
+        assert kinds[:4] == ["text", "tool_use", "text", "tool_use"]
+        assert message.stop_sequence == "!"
+
+
 async def test_calls_and_results_reach_the_template() -> None:
     """A result is a message of its own, in front of what the user says beside it."""
     messages = [

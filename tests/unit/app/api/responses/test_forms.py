@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from app.inference.chat_templates import ChatStyle
 from app.inference.requests import ChatMessage, ChatTool, ChatToolCall, OutputConstraint
 from tests.harness.scripted_engine import ScriptedEngine, http_client
 from tests.unit.app.api.sdk import openai_sdk
@@ -71,6 +72,39 @@ async def test_sdk_gets_calls_of_tools() -> None:
         assert call.call_id.startswith("call_")
         (tool,) = response.tools
         assert (tool.type, response.tool_choice) == ("function", "auto")
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        (f"So. {CALL} And {CALL} done.", ["message", "function_call"] * 2 + ["message"]),
+        (f"<think>Hm.</think>{CALL}", ["reasoning", "function_call"]),
+        ("<think>Hm.", ["reasoning"]),
+        ("", ["message"]),
+    ],
+)
+async def test_items_are_in_the_order_in_which_they_were_said(text: str, kinds: list[str]) -> None:
+    """Whole, kept, and as the events of a stream add up."""
+    engine = ScriptedEngine(text)
+    engine.demo.chat_style = ChatStyle(has_reasoning=True)
+    outputs = []
+    async with http_client(engine) as client:
+        for is_streamed in (False, True):
+            engine.script = text
+            body = {**ASK, "tools": [TOOL], "stream": is_streamed}
+            answer = (await client.post(PATH, json=body)).text
+            response = json.loads(answer.rpartition("data: ")[2])
+            response = response.get("response", response)
+            kept = (await client.get(f"{PATH}/{response['id']}")).json()
+            outputs += [response["output"], kept["output"]]
+
+    assert [item["type"] for item in outputs[0]] == kinds
+    shapes = [[_without_id(item) for item in output] for output in outputs]
+    assert shapes == [shapes[0]] * 4
+
+
+def _without_id(item: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if name not in ("id", "call_id")}
 
 
 async def test_sdk_streams_arguments_as_they_are_made() -> None:
