@@ -1,7 +1,7 @@
 """Attention of a ragged batch over pages: in C for decode rows where it can, else in torch.
 
-batch       A A A A A A A A A A A A   B   C C
-segments    chunk: torch, gathered    decode rows: the kernel, each row by itself
+batch       A A A A A A A A A A A A         B   C C
+segments    long chunk: torch, gathered     the kernel, each row by itself
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,10 @@ from swarm_server.engine.torch_attention import attend_chunk
 
 _MAX_DECODE_TOKENS: Final = 8
 """Segments of at most so many tokens are cheaper row by row than gathered."""
+
+_MAX_SCORES: Final = 128 * 256
+"""Segments of so many tokens x keys hardly cost more row by row, and come out to the last bit as
+their tokens do one by one: what a lost server had computed is the same when it is computed anew."""
 
 
 class PagedAttention:
@@ -96,7 +100,7 @@ class _Group:
         self._slots = torch.tensor(slots, device=positions.device)
         decodes, chunks = [], []
         for segment, table in zip(segments, tables, strict=True):
-            if kernel is not None and segment.num_tokens <= _MAX_DECODE_TOKENS:
+            if kernel is not None and _goes_by_row(segment):
                 decodes.append((segment, table))
             else:
                 chunks.append(_Chunk(segment, table, page_size, positions))
@@ -123,6 +127,13 @@ class _Group:
         return outputs
 
 
+def _goes_by_row(segment: Segment) -> bool:
+    return (
+        segment.num_tokens <= _MAX_DECODE_TOKENS
+        or segment.num_tokens * segment.length <= _MAX_SCORES
+    )
+
+
 class _Chunk:
     """One segment, its keys and values gathered from their pages."""
 
@@ -134,6 +145,9 @@ class _Chunk:
         self._page_size = page_size
         self._table = torch.tensor(table, device=positions.device)
         self._masks = ChunkMasks(segment.position, segment.num_tokens, positions)
+        # As decode steps are in C: a token that is computed anew, in a chunk with others after a
+        # server was lost, comes out as it did alone but for the order of sums.
+        self._is_exact = positions.device == "cpu"
 
     def attend(self, pages: Tensor, queries: Tensor, scoring: Scoring) -> Tensor:
         """Return the outputs of the segment's tokens."""
@@ -144,7 +158,11 @@ class _Chunk:
         gathered = pages.index_select(0, used).flatten(0, 1)[first - before : end - before]
         keys, values = gathered.transpose(0, 1).unsqueeze(0).chunk(2, 1)
         mask = self._masks.mask(scoring)
-        return attend_chunk(queries.unsqueeze(0), keys, values, mask, scale=scoring.scale)[0]
+        if self._is_exact:
+            queries, keys, values = queries.float(), keys.float(), values.float()
+            mask = mask.float() if mask is not None and mask.is_floating_point() else mask
+        outputs = attend_chunk(queries.unsqueeze(0), keys, values, mask, scale=scoring.scale)[0]
+        return outputs.to(pages.dtype)
 
 
 class _Decodes:
