@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from swarm_kernels.product_choice import chosen_product
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine import Span
+from swarm_server.engine.kernels import load_decode_kernel
 from tests.unit.swarm_server.engine.paged_sequences import PagedSpan, Part, run_in_chunks
 from tests.unit.swarm_server.llama_models import ReferenceLlama, load_all, save_llama
 
@@ -82,6 +84,22 @@ def test_bfloat16_stays_near_float32(tmp_path: Path) -> None:
     expected = reference.run(hidden)
     # 8 bits of mantissa, some thirty roundings on the way through three blocks.
     assert (outputs.float() - expected).abs().max() < 0.03 * expected.abs().max()
+
+
+def test_a_bfloat16_chunk_comes_out_as_its_tokens_do_alone(tmp_path: Path) -> None:
+    """To the last bit: a server that replaces a lost one computes the same keys and values."""
+    if load_decode_kernel() is None or chosen_product() is None:
+        pytest.skip("no C compiler here, or oneDNN's products are faster")
+    save_llama(tmp_path)
+    span = load_all(tmp_path, torch.bfloat16)
+    hidden = hidden_states(1, 40)[0].bfloat16()
+
+    together, alone = PagedSpan(span), PagedSpan(span)
+    (chunk,) = together.run(Part(together.new_sequence(), hidden))
+    sequence = alone.new_sequence()
+    tokens = torch.cat([alone.run(Part(sequence, token[None]))[0] for token in hidden])
+
+    assert torch.equal(chunk, tokens)
 
 
 def test_blocks_may_be_run_apart(model: tuple[Span, ReferenceLlama]) -> None:
