@@ -8,7 +8,10 @@ same time should go through the span in few groups. Two are enough to keep two s
 
 So a batch with less than half of the sessions that are decoding waits for others, for at most the
 time that a batch takes: the next group is no farther away. Groups that have met stay together, so
-the wait is paid once. Who decodes alone never waits. Pure: has no clock of its own.
+the wait is paid once. Who decodes alone never waits.
+
+And sessions that all come at once are parted, if they are away for longer than a batch takes: then
+somebody else has work for half of them while the other half is here. Pure: has no clock of its own.
 """
 
 from typing import Final
@@ -19,6 +22,9 @@ _MAX_WAIT: Final = 1.0
 
 _MAX_AWAY_S: Final = 1.0
 """A session that has been away for so long is not decoding, whatever others do."""
+
+_MIN_PARTED: Final = 4
+"""Rows; fewer cost almost as much apart as together."""
 
 _SMOOTHING: Final = 0.2
 
@@ -68,6 +74,13 @@ class Gathering:
         if num_ready * _NUM_GROUPS >= num_ready + num_due:
             return now
         return ready_since + _MAX_WAIT * self._batch_s
+
+    def rows_to_take(self, num_ready: int, now: float) -> int:
+        """Return how many rows of decodes a batch should take of `num_ready`, when none runs."""
+        is_long_away = 0.0 < self._batch_s <= self._turnaround_s
+        if num_ready < _MIN_PARTED or not is_long_away or self.expects_more(now):
+            return num_ready
+        return -(-num_ready // _NUM_GROUPS)
 
     def _forget(self, now: float) -> None:
         limit_s = min(_MAX_AWAY_S, 2 * self._turnaround_s + self._batch_s)

@@ -59,15 +59,20 @@ class Scheduler:
         self._decoding.discard(session_id)
         self._drop_ticket_of(session_id)
 
-    def next_batch(self, pages: PageAccounts) -> BatchPlan:
-        """Return what to compute now; call `finished` for each slice before asking again.
+    def next_batch(self, pages: PageAccounts, *, max_rows: int | None = None) -> BatchPlan:
+        """Return what to compute now; call `finished` for each slice when it is.
 
         An empty plan means that nothing waits, or that no pages are there for what does.
+
+        Args:
+            pages: whose pages it takes.
+            max_rows: of decodes, the oldest; None for the limit of all batches.
         """
-        plan = self._plan(pages)
+        most = self._limits.max_rows if max_rows is None else min(max_rows, self._limits.max_rows)
+        plan = self._plan(pages, most)
         if not plan.slices and self._passed_over:
             self._passed_over.clear()
-            plan = self._plan(pages)
+            plan = self._plan(pages, most)
         self._passed_over = set(plan.blocked)
         for chosen in plan.slices:
             self._waiting[chosen.ticket_id].is_running = True
@@ -101,13 +106,13 @@ class Scheduler:
         assert self._passed_over <= set(self._waiting)
         assert list(self._waiting) == sorted(self._waiting)
 
-    def _plan(self, pages: PageAccounts) -> BatchPlan:
+    def _plan(self, pages: PageAccounts, max_rows: int) -> BatchPlan:
         """Return a plan for the first range, in turn, that has something to compute."""
         ready = self._ready_by_range()
         self._ranges = [blocks for blocks in self._ranges if blocks in ready]
         blocked = list[int]()
         for blocks in self._ranges:
-            plan = fit(self._choose(ready[blocks]), pages)
+            plan = fit(self._choose(ready[blocks], max_rows), pages)
             blocked += plan.blocked
             if plan.slices:
                 self._ranges.remove(blocks)
@@ -125,12 +130,13 @@ class Scheduler:
             ready.setdefault(waiting.ticket.blocks, []).append(waiting)
         return ready
 
-    def _choose(self, ready: list[_Waiting]) -> list[tuple[Ticket, Slice]]:
+    def _choose(self, ready: list[_Waiting], max_rows: int) -> list[tuple[Ticket, Slice]]:
         """Return what a batch of these would hold if there were pages enough; oldest first."""
         limits = self._limits
         prefills = [waiting for waiting in ready if waiting.ticket.cost_class == "prefill"]
         reserved = min(limits.chunk_tokens, limits.max_batch_tokens // 2) if prefills else 0
-        decodes, num_tokens = self._choose_decodes(ready, limits.max_batch_tokens - reserved)
+        max_tokens = limits.max_batch_tokens - reserved
+        decodes, num_tokens = self._choose_decodes(ready, max_rows, max_tokens)
         budget = min(limits.chunk_tokens, max(reserved, limits.max_batch_tokens - num_tokens))
         if self._is_lone(ready[0].ticket):
             budget = limits.max_batch_tokens
@@ -138,11 +144,10 @@ class Scheduler:
         return [*decodes, *self._choose_prefills(fresh or prefills, budget)]
 
     def _choose_decodes(
-        self, ready: list[_Waiting], max_tokens: int
+        self, ready: list[_Waiting], max_rows: int, max_tokens: int
     ) -> tuple[list[tuple[Ticket, Slice]], int]:
         """Return decodes, the oldest first, and their tokens over all rows."""
         chosen, num_rows, num_tokens = list[tuple[Ticket, Slice]](), 0, 0
-        max_rows = self._limits.max_rows
         for waiting in ready:
             ticket = waiting.ticket
             if ticket.cost_class != "decode":

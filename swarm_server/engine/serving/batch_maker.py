@@ -91,9 +91,13 @@ class BatchMaker:
         if session.work is not None:
             self._stepping.pop(session.work.ticket_id, None)
 
-    def next_batch(self) -> RunningBatch | None:
-        """Return what to compute next, with pages for it; None when nothing can be."""
-        plan = self._scheduler.next_batch(self._accounts)
+    def next_batch(self, max_rows: int | None = None) -> RunningBatch | None:
+        """Return what to compute next, with pages for it; None when nothing can be.
+
+        Args:
+            max_rows: of decodes; None for no other limit than that of all batches.
+        """
+        plan = self._scheduler.next_batch(self._accounts, max_rows=max_rows)
         for session_id in plan.preempted:
             self._preempt(self.sessions[session_id])
         members, copies = list[Member](), list[PageCopy]()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from swarm_protocol.logs import get_logger
 from swarm_server.engine.compute_thread import ComputeThread
-from swarm_server.engine.serving.batch_maker import BatchMaker
+from swarm_server.engine.serving.batch_maker import BatchMaker, ReadyDecodes
 from swarm_server.engine.serving.batch_runs import BatchRuns
 from swarm_server.engine.serving.inputs import InputChunk
 from swarm_server.engine.serving.limits import EngineCounters, EngineLimits
@@ -142,17 +142,22 @@ class Engine:
 
     def _begin(self) -> None:
         self._is_woken = False
-        if not self._runs.has_room or self._waits_for_more():
+        if not self._runs.has_room:
             return
-        batch = self._batches.next_batch() if self._batches.has_work else None
+        ready, now = self._batches.ready_decodes(), self._clock()
+        if self._waits_for_more(ready, now):
+            return
+        max_rows = None
+        if ready is not None and self._runs.is_idle:
+            max_rows = self._gathering.rows_to_take(ready.num_rows, now)
+        batch = self._batches.next_batch(max_rows) if self._batches.has_work else None
         if batch is not None:
             self._runs.add(batch)
         elif self._runs.is_idle:
             self._set_timer()
 
-    def _waits_for_more(self) -> bool:
+    def _waits_for_more(self, ready: ReadyDecodes | None, now: float) -> bool:
         """Tell whether it pays to begin a little later; then somebody will wake us."""
-        ready, now = self._batches.ready_decodes(), self._clock()
         if not self._runs.is_idle:  # a batch made ahead misses what comes before it starts
             return ready is None or self._gathering.expects_more(now)
         if ready is None:

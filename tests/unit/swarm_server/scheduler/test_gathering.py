@@ -64,6 +64,34 @@ def test_sessions_that_ended_or_fell_silent_are_not_waited_for() -> None:
     assert gathering.begin_at(1, 9.0, 9.0) <= 9.0
 
 
+def test_sessions_that_all_come_at_once_are_parted() -> None:
+    """If they are away for longer than a batch takes, another server wants work meanwhile."""
+    gathering = gathering_of(16, away_s=0.03)
+    for session_id in range(16):
+        gathering.came(session_id, 1.03)
+
+    assert gathering.rows_to_take(16, 1.03) == 8
+    assert gathering.rows_to_take(3, 1.03) == 3
+
+
+def test_a_group_is_left_whole_while_others_are_away() -> None:
+    """It is one of two already."""
+    gathering = gathering_of(16, away_s=0.03)
+    for session_id in range(8):
+        gathering.came(session_id, 1.03)
+
+    assert gathering.rows_to_take(8, 1.03) == 8
+
+
+def test_a_server_that_does_nearly_all_of_the_work_takes_all_at_once() -> None:
+    """Two batches would take it longer than one."""
+    gathering = gathering_of(16, away_s=0.01)
+    for session_id in range(16):
+        gathering.came(session_id, 1.01)
+
+    assert gathering.rows_to_take(16, 1.01) == 16
+
+
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(["came", "went", "left"]), st.integers(0, 5)), max_size=60

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.scheduler import BatchLimits, Scheduler
 from tests.unit.swarm_server.scheduler.paged_sessions import (
+    EndlessPages,
     PagedSessions,
     run_batch,
     ticket,
@@ -47,6 +48,18 @@ def test_decodes_over_the_maximum_of_rows_go_first_next_time() -> None:
 
     assert set(first) == set(range(8))
     assert set(second) == {8, 9, *range(10, 16)}
+
+
+def test_a_batch_may_be_told_to_leave_decodes_to_the_next() -> None:
+    """The oldest go first; prefills are not meant."""
+    scheduler = make_scheduler()
+    for number in range(3):
+        scheduler.add(ticket(number))
+    scheduler.add(ticket(3, 5))
+
+    plan = scheduler.next_batch(EndlessPages(), max_rows=2)
+
+    assert [chosen.ticket_id for chosen in plan.slices] == [0, 1, 3]
 
 
 def test_a_decode_of_many_rows_runs_alone() -> None:
