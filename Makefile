@@ -62,7 +62,7 @@ e2e: $(INSTALLED) ## the product: real processes, Redis and Chromium
 
 chaos: $(INSTALLED) ## servers killed, links cut, disks full: what a reader notices
 	@scripts/install-test-programs
-	$(BIN)/python -m pytest tests/chaos
+	$(BIN)/python -m pytest tests/chaos -n $(JOBS)
 
 interop: $(INSTALLED) ## strangers' clients and formats
 	@scripts/install-counterpart

@@ -91,6 +91,7 @@ def page(wire: FragileWire) -> Iterator[Page]:
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{wire.port}")
         page.get_by_label("Message").fill(QUESTION)
+        expect(page.get_by_role("button", name="Send")).to_be_enabled()  # models are known
         page.keyboard.press("Enter")
         expect(page.locator(f"{LAST} .answer")).to_contain_text(
             re.compile(r"\w+ \w+"), timeout=ANSWER_MS

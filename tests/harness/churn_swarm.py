@@ -122,12 +122,14 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
         )
 
     def is_fit(self, stages: Collection[int]) -> bool:
-        """Tell whether all servers of some stages run, and nobody anywhere was silenced.
+        """Tell whether all servers of some stages run, one of each, and nobody was silenced.
 
         Who was silenced would hold up whoever dials it when its ban is over.
         """
         short = {one.stage for one in self.replicas.values() if one.peer in self.struck}
-        return not self._is_silenced and short.isdisjoint(stages)
+        served = {one.stage for one in self.replicas.values() if one.peer not in self.struck}
+        is_whole = len(served) == len(self.spans)
+        return is_whole and not self._is_silenced and short.isdisjoint(stages)
 
     def strike(self, replica: Replica, force: Force) -> None:
         """Kill a server; returns at once."""

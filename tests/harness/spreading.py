@@ -8,16 +8,20 @@ from typing import Final
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-_SHARED_SWARM: Final = "tests/chaos/"
-_FIRST: Final = (_SHARED_SWARM, "tests/unit/", "tests/integration/")
+_CHAOS: Final = "tests/chaos/"
+_OWN_SWARMS: Final = tuple(_CHAOS + name for name in ("test_links", "test_redis", "test_full_disk"))
+"""Files that begin so have a swarm each; the others of `tests/chaos` share one."""
+
+_FIRST: Final = (_CHAOS, "tests/unit/", "tests/integration/")
 
 
 class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]  # its package has no types
-    """Gives each process a file at a time, and to one of them all of `tests/chaos`."""
+    """Gives each process a file at a time, and to one of them all that share a swarm."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return _SHARED_SWARM if file.startswith(_SHARED_SWARM) else file
+        is_shared = file.startswith(_CHAOS) and not file.startswith(_OWN_SWARMS)
+        return _CHAOS if is_shared else file
 
 
 def spread(items: list[pytest.Item]) -> None:
