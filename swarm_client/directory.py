@@ -189,7 +189,9 @@ class Directory:
     def candidates(self, now: float, excluded: Collection[PeerId] = ()) -> list[Candidate]:
         """Return the servers for the router: online, not `excluded`, and such as may be used.
 
-        Bans are marked. Rates are those that we have measured, or else as announced.
+        Bans are marked, but of peers that were out of reach and have been heard of since: their
+        records must not be worse than those that outlive their servers. Rates are those that we
+        have measured, or else as announced.
         """
         return [
             Candidate(
@@ -200,7 +202,7 @@ class Directory:
                 or server.record.inference_rps,
                 next_pings=server.record.next_pings or {},
                 cache_tokens_left=server.record.cache_tokens_left,
-                is_avoided=self.is_banned(server.peer, now),
+                is_avoided=self._is_avoided(server.peer, now),
             )
             for server in self._servers
             if server.record.state == ServerState.ONLINE
@@ -224,6 +226,11 @@ class Directory:
             return None
         ping_s = self.pings.get(hop.peer) or 0.0
         return max(times_s) + (0.0 if isinf(ping_s) else ping_s)
+
+    def _is_avoided(self, peer: PeerId, now: float) -> bool:
+        ban = self._bans.get(peer)
+        is_back = ban is not None and ban.was_silent and self.has_returned(peer, now)
+        return self.is_banned(peer, now) and not is_back
 
     def _announced_s(self, hop: Hop, num_tokens: int) -> float | None:
         for server in self._servers:

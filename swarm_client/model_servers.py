@@ -27,6 +27,7 @@ from swarm_client.session.dialling import DialledRoute, Dialler, DialProgress
 from swarm_client.settings import RoutingSettings
 from swarm_client.standbys import Standbys
 from swarm_client.training import SpanCalls, TrainingPasses
+from swarm_protocol.errors import PeerError, PeerUnreachableError
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.logs import get_logger
 from swarm_protocol.node import Node
@@ -80,7 +81,7 @@ class ModelServers:
             settings,
             active_adapter=active_adapter,
         )
-        self._standbys = Standbys(self._find_detour, self._dialler.greet, self.report_silence)
+        self._standbys = Standbys(self._find_detour, self._dialler.greet, self._avoid)
         self._is_moving = False
 
     async def refresh(self) -> None:
@@ -215,6 +216,11 @@ class ModelServers:
         await self._standbys.close()
         await self._pulses.close()
         await self._lanes.close()
+
+    def _avoid(self, failure: PeerError) -> None:
+        """Ban a peer that could not be greeted, as one that could not be dialled."""
+        is_silent = isinstance(failure, PeerUnreachableError)
+        self.report_failure(failure.peer, is_silent=is_silent)
 
     def _find_detour(self, hop: Hop) -> Route:
         """Return the route that would take a hop's place. Raises NoRouteError."""

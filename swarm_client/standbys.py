@@ -10,12 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from swarm_client.errors import NoRouteError
 from swarm_client.routing import Hop, Route
 from swarm_protocol.errors import PeerError, SwarmError
-from swarm_protocol.identifiers import PeerId
 
 _PAUSE_S: Final = 1.0
+_MAX_TRIES: Final = 3
 
 FindDetour: TypeAlias = Callable[[Hop], Route]
 """Returns the route that would take a hop's place. Raises NoRouteError."""
@@ -28,18 +27,18 @@ class Standbys:
     """Those of the routes that are in use. Belongs to one event loop; end with `close`."""
 
     def __init__(
-        self, find_detour: FindDetour, greet: Greet, on_silence: Callable[[PeerId], None]
+        self, find_detour: FindDetour, greet: Greet, on_failure: Callable[[PeerError], None]
     ) -> None:
         """Greet nobody yet.
 
         Args:
             find_detour: as a repair would find it.
             greet: at most once a second for each that is found.
-            on_silence: is told who could not be greeted.
+            on_failure: is told who could not be greeted, so that it is not found again.
         """
         self._find_detour = find_detour
         self._greet = greet
-        self._on_silence = on_silence
+        self._on_failure = on_failure
         self._next_at = 0.0
         self._greeting: asyncio.Task[None] | None = None
 
@@ -62,17 +61,13 @@ class Standbys:
 
     async def _greet_all(self, route: Route) -> None:
         for hop in route:
-            try:
-                detour = self._find_detour(hop)
-            except NoRouteError:
-                continue
-            for standby in detour:
-                await self._greet_one(standby)
-
-    async def _greet_one(self, standby: Hop) -> None:
-        try:
-            await self._greet(standby)
-        except PeerError:
-            self._on_silence(standby.peer)
-        except SwarmError:
-            return  # our own node has stopped, and whoever needs it is told
+            for _ in range(_MAX_TRIES):
+                try:
+                    for standby in self._find_detour(hop):
+                        await self._greet(standby)
+                except PeerError as failure:  # a record outlives its server
+                    self._on_failure(failure)
+                except SwarmError:
+                    break  # nobody is left; or our own node has stopped, and who needs it is told
+                else:
+                    break

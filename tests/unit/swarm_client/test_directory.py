@@ -168,6 +168,22 @@ def test_a_banned_peer_has_returned_when_it_was_silent_and_answers(
     assert directory.has_returned(A, now=12) == expected
 
 
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_a_peer_that_was_out_of_reach_is_as_good_as_others_once_it_is_heard_of(
+    *, is_silent: bool
+) -> None:
+    """One that does something wrong says so as often as before."""
+    directory = directory_of(a="0:4")
+    directory.ban(A, now=10, is_silent=is_silent)
+
+    directory.update(found(expires_at=110, a="0:4"), now=11)
+    assert [candidate.is_avoided for candidate in directory.candidates(now=11)] == [True]
+    directory.update(found(expires_at=120, a="0:4"), now=12)
+
+    avoided = [candidate.is_avoided for candidate in directory.candidates(now=12)]
+    assert avoided == [not is_silent]
+
+
 def test_a_banned_peer_has_returned_when_its_ban_is_over() -> None:
     """One that was never banned has nothing to return from."""
     directory = directory_of(a="0:4", b="0:4")

@@ -5,7 +5,7 @@ import asyncio
 from swarm_client.errors import NoRouteError
 from swarm_client.routing import Hop, Route
 from swarm_client.standbys import Standbys
-from swarm_protocol.errors import NodeError, PeerUnreachableError
+from swarm_protocol.errors import NodeError, PeerUnreachableError, SwarmError
 from swarm_protocol.identifiers import BlockRange, PeerId
 from tests.unit.swarm_client.scripted_swarm import eventually, swarm_of
 
@@ -13,23 +13,29 @@ ROUTE = tuple(Hop(PeerId(name), BlockRange(i, i + 1)) for i, name in enumerate("
 
 
 class Greetings:
-    """What a `Standbys` asks for: each hop of `ROUTE` has a standby, but for the last one."""
+    """What a `Standbys` asks for: each hop of `ROUTE` has two standbys, but for the last one."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: type[SwarmError] | None = None) -> None:
         self.greeted: list[str] = []
-        self.silent: list[str] = []
+        self.failed: list[str] = []
         self._error = error
-        self.standbys = Standbys(self._find_detour, self._greet, self.silent.append)
+        self.standbys = Standbys(
+            self._find_detour, self._greet, lambda failure: self.failed.append(failure.peer)
+        )
 
     def _find_detour(self, hop: Hop) -> Route:
-        if hop == ROUTE[-1]:
-            raise NoRouteError((hop.blocks,))
-        return (Hop(PeerId(f"for {hop.peer}"), hop.blocks),)
+        standbys = [] if hop == ROUTE[-1] else [f"for {hop.peer}", f"second for {hop.peer}"]
+        for standby in standbys:
+            if standby not in self.failed:
+                return (Hop(PeerId(standby), hop.blocks),)
+        raise NoRouteError((hop.blocks,))
 
     async def _greet(self, hop: Hop) -> None:
         self.greeted.append(hop.peer)
+        if self._error is PeerUnreachableError:
+            raise PeerUnreachableError(hop.peer, "gone")
         if self._error is not None:
-            raise self._error
+            raise self._error("stopped")
 
 
 async def test_a_standby_of_each_hop_is_greeted() -> None:
@@ -45,24 +51,25 @@ async def test_a_standby_of_each_hop_is_greeted() -> None:
     await greetings.standbys.close()
 
 
-async def test_who_cannot_be_greeted_is_reported() -> None:
-    """Better now than when they are needed; the others are greeted all the same."""
-    greetings = Greetings(PeerUnreachableError(PeerId("x"), "gone"))
+async def test_who_cannot_be_greeted_is_reported_and_the_next_one_greeted() -> None:
+    """Better now than when they are needed: records outlive their servers."""
+    greetings = Greetings(PeerUnreachableError)
     greetings.standbys.look_out(ROUTE)
-    await eventually(lambda: len(greetings.silent) == 2)
+    await eventually(lambda: len(greetings.failed) == 4)
 
-    assert greetings.silent == ["for a", "for b"]
+    assert greetings.failed == ["for a", "second for a", "for b", "second for b"]
+    assert greetings.greeted == greetings.failed
     await greetings.standbys.close()
 
 
 async def test_a_node_that_has_stopped_is_somebody_elses_to_report() -> None:
     """No peer is to blame."""
-    greetings = Greetings(NodeError("stopped"))
+    greetings = Greetings(NodeError)
     greetings.standbys.look_out(ROUTE)
     await eventually(lambda: len(greetings.greeted) == 2)
     await greetings.standbys.close()
 
-    assert greetings.silent == []
+    assert greetings.failed == []
 
 
 async def test_a_session_that_is_opened_has_its_standby_greeted() -> None:
