@@ -179,13 +179,12 @@ class _Waiting(Generic[Step, Prepared]):
         self.preparation: asyncio.Task[None] | None = None
         self.prepared: Prepared | None = None
         self._task = task
-        self._num_cancels = 0
+        self._num_cancels = 0 if task is None else task.cancelling()
 
     def interrupt(self, prepared: Prepared) -> None:
         """End the step: this is ready."""
         assert self._task is not None
         self.prepared = prepared
-        self._num_cancels = self._task.cancelling()
         self._task.cancel()
 
     def has_interrupted(self) -> bool:

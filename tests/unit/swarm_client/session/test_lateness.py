@@ -203,3 +203,17 @@ def test_nobody_is_late_who_is_five_times_slower_than_usual(
 
     assert found.doubt_s <= found.late_s
     assert found.late_s > 5 * (usual_s or 0.0)
+
+
+async def test_a_caller_who_leaves_just_before_others_are_ready_is_cancelled() -> None:
+    """Both come in one turn of the loop, the caller first; it counts."""
+    race = Race()
+    running = race.start(AT_ONCE)
+    await race.was_prepared.wait()
+    race.preparation.set_result("prepared")  # the preparation goes on in the next turn
+
+    running.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert race.discarded == ["prepared"]
