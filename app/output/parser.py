@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
+from app.output.call_splitter import CallSplitter
 from app.output.formats import OutputFormat
 from app.output.parts import OutputPart, TextPart, ToolCallPart
 from app.output.reasoning import ReasoningSplitter
@@ -23,7 +24,7 @@ class AnswerParser:
         self._style = output_format.tool_style
         self._is_parallel = output_format.is_parallel
         self._reasoning: ReasoningSplitter | None = None
-        self._calls: ToolCallSplitter | TaggedCallSplitter | None = None
+        self._calls: CallSplitter | None = None
         if output_format.has_reasoning:
             self._reasoning = ReasoningSplitter(has_begun=output_format.starts_in_reasoning)
         names = output_format.tool_names

@@ -21,8 +21,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from app.output.call_splitter import CallSplitter
 from app.output.formats import TextParameter
-from app.output.found_parts import FoundParts
 from app.output.marks import doubtful_length, find_mark
 from app.output.parts import OutputPart
 
@@ -36,13 +36,12 @@ _MAX_NAME: Final = 256
 _WORDS: Final = {"True": "true", "False": "false", "None": "null"}
 
 
-class TaggedCallSplitter:
-    """One choice's text, from behind its reasoning on; see `ToolCallSplitter`.
+class TaggedCallSplitter(CallSplitter):
+    """A `CallSplitter` of calls in tags.
 
     Args:
-        names: of the tools that there are.
+        names, call_id: see there.
         text_parameters: those whose values are texts, whatever they look like.
-        call_id: returns the id of the call with an index.
     """
 
     def __init__(
@@ -51,22 +50,11 @@ class TaggedCallSplitter:
         text_parameters: Sequence[TextParameter],
         call_id: Callable[[int], str],
     ) -> None:
-        self._names = frozenset(names)
+        super().__init__(names, call_id)
         self._is_nullable = {(each.tool, each.name): each.is_nullable for each in text_parameters}
-        self._found = FoundParts(call_id)
-        self._held = ""  # not looked at yet, or doubtful
-        self._taken = ""  # since the text ended, while it may still turn out to be text
         self._tool = ""
         self._separator = "{"  # in front of the next parameter
         self._may_be_null = False
-        self._look = self._in_text  # tells whether it is worth looking once more
-
-    def push(self, text: str) -> list[OutputPart]:
-        """Take the next text; return what is certain."""
-        self._held += text
-        while self._held and self._look():
-            pass
-        return self._found.take()
 
     def finish(self) -> list[OutputPart]:
         """Return what was held back: no more text will come."""
@@ -81,17 +69,10 @@ class TaggedCallSplitter:
     # Text
 
     def _in_text(self) -> bool:
-        marks = [_OUTER, _FUNCTION]
-        found = find_mark(self._held, marks)
-        end = len(self._held) - doubtful_length(self._held, marks)
-        text = found.before if found is not None else self._held[:end]
-        ripe = text.rstrip()
-        self._found.say(ripe)
-        if found is None:
-            self._held = self._held[len(ripe) :]
+        mark = self._say_until([_OUTER, _FUNCTION])
+        if mark is None:
             return False
-        self._taken, self._held = text[len(ripe) :] + found.mark, found.behind
-        return self._look_with(self._at_function if found.mark == _OUTER else self._in_name)
+        return self._look_with(self._at_function if mark == _OUTER else self._in_name)
 
     def _at_function(self) -> bool:
         text = self._held.lstrip()
@@ -185,10 +166,6 @@ class TaggedCallSplitter:
             return False
         self._held = text.removeprefix(_OUTER_END) if text.startswith(_OUTER_END) else self._held
         return self._look_with(self._in_text)
-
-    def _look_with(self, look: Callable[[], bool]) -> bool:
-        self._look = look
-        return True
 
 
 def _begins(text: str, mark: str) -> bool:

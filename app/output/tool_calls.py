@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from app.output.call_scanner import CallScanner
+from app.output.call_splitter import CallSplitter
 from app.output.formats import JsonCallStyle
-from app.output.found_parts import FoundParts
 from app.output.json_value import JsonValue
 from app.output.marks import doubtful_length, find_mark
 from app.output.parts import OutputPart, TextPart
@@ -31,34 +31,19 @@ _MAX_HEADER: Final = 512
 _SEPARATORS: Final = " \t\r\n,;"
 
 
-class ToolCallSplitter:
-    """One choice's text, from behind its reasoning on.
-
-    Args:
-        names: of the tools that there are.
-        call_id: returns the id of the call with an index.
-    """
+class ToolCallSplitter(CallSplitter):
+    """A `CallSplitter` of calls that are JSON objects."""
 
     def __init__(
         self, style: JsonCallStyle, names: Sequence[str], call_id: Callable[[int], str]
     ) -> None:
+        super().__init__(names, call_id)
         self._style = style
         self._opener = _OPENERS[style]
-        self._names = frozenset(names)
-        self._found = FoundParts(call_id)
-        self._held = ""  # not looked at yet, or doubtful
-        self._taken = ""  # since the text ended, while it may still turn out to be text
         self._scanner = CallScanner()
         self._arguments: JsonValue | None = None  # of a call whose name stood before them
-        # Looks at what is held; tells whether it is worth looking once more.
-        self._look = self._at_start if style == "llama" else self._in_text
-
-    def push(self, text: str) -> list[OutputPart]:
-        """Take the next text; return what is certain."""
-        self._held += text
-        while self._held and self._look():
-            pass
-        return self._found.take()
+        if style == "llama":
+            self._look = self._at_start
 
     def finish(self) -> list[OutputPart]:
         """Return what was held back: no more text will come."""
@@ -71,15 +56,8 @@ class ToolCallSplitter:
     # Text
 
     def _in_text(self) -> bool:
-        found = find_mark(self._held, [self._opener])
-        end = len(self._held) - doubtful_length(self._held, [self._opener])
-        text = found.before if found is not None else self._held[:end]
-        ripe = text.rstrip()
-        self._found.say(ripe)
-        if found is None:
-            self._held = self._held[len(ripe) :]
+        if self._say_until([self._opener]) is None:
             return False
-        self._taken, self._held = text[len(ripe) :] + found.mark, found.behind
         return self._look_with(self._in_call if self._style == "hermes" else self._behind_opener)
 
     def _in_plain_text(self) -> bool:
@@ -195,7 +173,3 @@ class ToolCallSplitter:
             return False
         self._held = (found.mark if found.mark == self._opener else "") + found.behind
         return self._look_with(self._in_text)
-
-    def _look_with(self, look: Callable[[], bool]) -> bool:
-        self._look = look
-        return True

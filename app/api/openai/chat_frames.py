@@ -8,44 +8,40 @@ import orjson
 from app.api.answers.choices import ChoiceReader, WholeChoice
 from app.api.answers.writer import TokenBytes
 from app.api.openai.frames import (
-    DONE_FRAME,
     MARK,
-    FrameStream,
+    FrameWriter,
     Json,
     answer_facts,
-    error_frame,
     finish_reason,
     frame_around,
     usage_json,
 )
 from app.api.openai.logprobs import chat_logprobs
-from app.errors import ErrorReply
 from app.journals.entries import AnswerBegun, Produced
 from app.observability.time_spent import Timings
 from app.output.parts import OutputPart, ReasoningPart, TextPart, ToolCallPart
 
 
-class ChatWriter:
-    """`AnswerWriter` of a chat: frames without names, then `[DONE]`."""
+class ChatWriter(FrameWriter):
+    """`AnswerWriter` of a chat."""
 
     def __init__(self, begun: AnswerBegun, token_bytes: TokenBytes) -> None:
-        self._token_bytes = token_bytes
         facts: Json = {**answer_facts("chatcmpl-", begun), "object": "chat.completion.chunk"}
-        self._stream = FrameStream(begun, facts)
-        self._readers = self._stream.readers
+        super().__init__(begun, facts)
+        self._token_bytes = token_bytes
         self._around = [
             frame_around(self._frame(index, {"content": MARK}))
-            for index in range(len(self._readers))
+            for index in range(len(self.readers))
         ]
 
     def begin(self) -> bytes:
         """Return the role of each choice."""
         opening: Json = {"role": "assistant", "content": ""}
-        return b"".join(self._frame(index, opening) for index in range(len(self._readers)))
+        return b"".join(self._frame(index, opening) for index in range(len(self.readers)))
 
     def write(self, entry: Produced) -> bytes:
         """Return the frames of some new tokens."""
-        reader = self._readers[entry.choice]
+        reader = self.readers[entry.choice]
         if not reader.is_plain or entry.logprobs:
             return self._write_parts(entry, reader)
         reader.note(entry)
@@ -54,21 +50,9 @@ class ChatWriter:
         head, tail = self._around[entry.choice]
         return head + orjson.dumps(entry.text) + tail
 
-    def finish(self, timings: Timings | None) -> bytes:
-        """Return why each choice has ended, and the usage if it is wanted; it has no choices."""
-        frames = [
-            self._frame(index, {}, reason=finish_reason(reader))
-            for index, reader in enumerate(self._readers)
-        ]
-        return b"".join(frames) + self._stream.end(timings)
-
-    def fail(self, reply: ErrorReply) -> bytes:
-        """Return the error and the end."""
-        return error_frame(reply) + DONE_FRAME
-
-    def error(self, reply: ErrorReply) -> bytes:
-        """Return the error alone."""
-        return error_frame(reply)
+    def last_frame(self, index: int, reason: str) -> bytes:
+        """Return the frame that says why a choice has ended."""
+        return self._frame(index, {}, reason=reason)
 
     def _write_parts(self, entry: Produced, reader: ChoiceReader) -> bytes:
         """Log-probabilities go along with the first part, or by themselves."""
@@ -86,7 +70,7 @@ class ChatWriter:
         self, index: int, delta: Json, *, logprobs: Json | None = None, reason: str | None = None
     ) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
-        return self._stream.frame(choice)
+        return self.frame(choice)
 
 
 def whole_chat(

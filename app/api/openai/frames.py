@@ -1,6 +1,8 @@
 """What the answers of both older OpenAI dialects have in common, as bytes. Pure."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from itertools import count
 from typing import Final
 
 import orjson
@@ -73,9 +75,9 @@ def finish_reason(reader: ChoiceReader) -> str:
     return "tool_calls" if reader.num_tool_calls and reason is FinishReason.STOP else reason
 
 
-class FrameStream:
-    """A stream of frames without names, which ends with `[DONE]`; the part of an `AnswerWriter`
-    that does not depend on what choices look like.
+class FrameWriter(ABC):
+    """Writes frames without names, then `[DONE]`; the part of an `AnswerWriter` that does not
+    depend on what choices look like.
 
     Attributes:
         readers: one for each choice.
@@ -87,11 +89,28 @@ class FrameStream:
         self._facts = facts
         self._usage: Json = {"usage": None} if begun.includes_usage else {}
 
+    @abstractmethod
+    def last_frame(self, index: int, reason: str) -> bytes:
+        """Return the frame that says why a choice has ended."""
+
+    def finish(self, timings: Timings | None) -> bytes:
+        """Return why each choice has ended, and the usage if it is wanted; it has no choices."""
+        reasons = [finish_reason(reader) for reader in self.readers]
+        return b"".join(map(self.last_frame, count(), reasons)) + self._end(timings)
+
+    def fail(self, reply: ErrorReply) -> bytes:
+        """Return the error and the end."""
+        return self.error(reply) + DONE_FRAME
+
+    def error(self, reply: ErrorReply) -> bytes:
+        """Return the error alone."""
+        return error_frame(reply)
+
     def frame(self, choice: Json) -> bytes:
         """Return the frame of something new in a choice."""
         return data_frame({**self._facts, "choices": [choice], **self._usage})
 
-    def end(self, timings: Timings | None) -> bytes:
+    def _end(self, timings: Timings | None) -> bytes:
         """Return the usage, if it is wanted, in a frame without choices, and the end."""
         if not self._begun.includes_usage:
             return DONE_FRAME

@@ -7,32 +7,27 @@ import orjson
 from app.api.answers.choices import WholeChoice
 from app.api.answers.writer import TokenBytes
 from app.api.openai.frames import (
-    DONE_FRAME,
     MARK,
-    FrameStream,
+    FrameWriter,
     Json,
     answer_facts,
-    error_frame,
     finish_reason,
     frame_around,
     usage_json,
 )
 from app.api.openai.logprobs import TextLogprobs
-from app.errors import ErrorReply
 from app.journals.entries import AnswerBegun, Produced
 from app.observability.time_spent import Timings
 
 
-class TextWriter:
-    """`AnswerWriter` of a completion: frames without names, then `[DONE]`."""
+class TextWriter(FrameWriter):
+    """`AnswerWriter` of a completion."""
 
     def __init__(self, begun: AnswerBegun, token_bytes: TokenBytes) -> None:
-        self._stream = FrameStream(begun, _facts(begun))
-        self._readers = self._stream.readers
-        self._logprobs = [TextLogprobs(token_bytes) for _ in self._readers]
+        super().__init__(begun, _facts(begun))
+        self._logprobs = [TextLogprobs(token_bytes) for _ in self.readers]
         self._around = [
-            frame_around(self._stream.frame(_choice(index, MARK)))
-            for index in range(len(self._readers))
+            frame_around(self.frame(_choice(index, MARK))) for index in range(len(self.readers))
         ]
 
     def begin(self) -> bytes:
@@ -41,30 +36,18 @@ class TextWriter:
 
     def write(self, entry: Produced) -> bytes:
         """Return the frame of some new tokens."""
-        self._readers[entry.choice].note(entry)
+        self.readers[entry.choice].note(entry)
         if entry.logprobs:
             logprobs = self._logprobs[entry.choice].write(entry.logprobs)
-            return self._stream.frame(_choice(entry.choice, entry.text, logprobs=logprobs))
+            return self.frame(_choice(entry.choice, entry.text, logprobs=logprobs))
         if not entry.text:
             return b""
         head, tail = self._around[entry.choice]
         return head + orjson.dumps(entry.text) + tail
 
-    def finish(self, timings: Timings | None) -> bytes:
-        """Return why each choice has ended, and the usage if it is wanted; it has no choices."""
-        frames = [
-            self._stream.frame(_choice(index, "", reason=finish_reason(reader)))
-            for index, reader in enumerate(self._readers)
-        ]
-        return b"".join(frames) + self._stream.end(timings)
-
-    def fail(self, reply: ErrorReply) -> bytes:
-        """Return the error and the end."""
-        return error_frame(reply) + DONE_FRAME
-
-    def error(self, reply: ErrorReply) -> bytes:
-        """Return the error alone."""
-        return error_frame(reply)
+    def last_frame(self, index: int, reason: str) -> bytes:
+        """Return the frame that says why a choice has ended."""
+        return self.frame(_choice(index, "", reason=reason))
 
 
 def whole_text(
