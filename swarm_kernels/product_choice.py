@@ -12,7 +12,7 @@ from swarm_kernels.bfloat16_product import (
     InterleavedWeight,
     load_bfloat16_product,
 )
-from swarm_kernels.measuring import best_times_s, mixed_rows
+from swarm_kernels.measuring import fastest_of, mixed_rows
 from swarm_kernels.tiled_weight import TiledWeight, can_tile
 from swarm_protocol.logs import get_logger
 
@@ -44,8 +44,6 @@ def choose_product(
         "onednn": TiledWeight(weight, None).multiply,
     }
     ways = {name: mixed_rows(way, _NUM_INPUTS, weight.dtype) for name, way in products.items()}
-    took_s = best_times_s(ways, clock=clock)
-    chosen = min(took_s, key=took_s.__getitem__)
-    took_ms = {f"{name}_ms": round(1e3 * value, 2) for name, value in took_s.items()}
-    log.info("bfloat16_product_chosen", product=chosen, **took_ms)
-    return product if chosen == "own" else None
+    fastest = fastest_of(ways, clock=clock)
+    log.info("bfloat16_product_chosen", product=fastest.name, **fastest.took_ms)
+    return product if fastest.name == "own" else None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from swarm_client.models.int8_head import Int8Head, can_quantize
 from swarm_client.models.layers import frozen_linear
 from swarm_client.models.packed_head import PackedHead, can_pack
-from swarm_kernels import best_times_s, mixed_rows
+from swarm_kernels import fastest_of, mixed_rows
 from swarm_protocol.errors import CheckpointError
 from swarm_protocol.logs import get_logger
 
@@ -64,11 +64,9 @@ def choose_head(
     if device != "cpu" or dtype == torch.float32:
         return None
     kinds: tuple[HeadKind, ...] = ("bfloat16", "float32")
-    took_s = best_times_s({kind: _trial(kind, hidden_size) for kind in kinds}, clock=clock)
-    chosen = min(kinds, key=lambda kind: took_s[kind])
-    took_ms = {f"{kind}_ms": round(1e3 * took_s[kind], 2) for kind in kinds}
-    log.info("head_chosen", head=chosen, **took_ms)
-    return chosen
+    fastest = fastest_of({kind: _trial(kind, hidden_size) for kind in kinds}, clock=clock)
+    log.info("head_chosen", head=fastest.name, **fastest.took_ms)
+    return fastest.name
 
 
 def make_head(weight: Tensor, kind: HeadKind | None) -> nn.Linear:

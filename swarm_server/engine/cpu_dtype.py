@@ -6,7 +6,7 @@ from typing import Final
 
 import torch
 
-from swarm_kernels import best_times_s, mixed_rows
+from swarm_kernels import fastest_of, mixed_rows
 from swarm_protocol.logs import get_logger
 from swarm_server.engine.linear import make_linear
 
@@ -28,8 +28,6 @@ def faster_cpu_dtype(*, clock: Callable[[], float] = perf_counter) -> torch.dtyp
         )
         for name, dtype in dtypes.items()
     }
-    took_s = best_times_s(ways, clock=clock)
-    chosen = min(took_s, key=took_s.__getitem__)
-    took_ms = {f"{name}_ms": round(1e3 * value, 2) for name, value in took_s.items()}
-    log.info("cpu_dtype_chosen", dtype=chosen, **took_ms)
-    return dtypes[chosen]
+    fastest = fastest_of(ways, clock=clock)
+    log.info("cpu_dtype_chosen", dtype=fastest.name, **fastest.took_ms)
+    return dtypes[fastest.name]
