@@ -19,7 +19,12 @@ SwarmError
 
 from collections.abc import Sequence
 
-from swarm_protocol.errors import PeerRefusedError, SwarmError
+from swarm_protocol.errors import (
+    DeadlineExceededError,
+    PeerRefusedError,
+    PeerUnreachableError,
+    SwarmError,
+)
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 
@@ -171,3 +176,8 @@ class LengthNotGivenError(SwarmError, ValueError):
             "You should set `max_length` or `max_new_tokens` (but not both) "
             "to reserve server-side attention caches"
         )
+
+
+def is_silence(error: SwarmError) -> bool:
+    """Tell whether a peer gave no answer, rather than a wrong one."""
+    return isinstance(error, PeerUnreachableError | DeadlineExceededError)

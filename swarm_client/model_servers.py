@@ -6,7 +6,7 @@ from math import inf
 from random import Random
 
 from swarm_client.directory import Directory
-from swarm_client.errors import NoRouteError
+from swarm_client.errors import NoRouteError, is_silence
 from swarm_client.lanes import Lanes
 from swarm_client.models.facts import ModelFacts
 from swarm_client.peer_descriptions import PeerDescriptions
@@ -27,7 +27,7 @@ from swarm_client.session.dialling import DialledRoute, Dialler, DialProgress
 from swarm_client.settings import RoutingSettings
 from swarm_client.standbys import Standbys
 from swarm_client.training import SpanCalls, TrainingPasses
-from swarm_protocol.errors import PeerError, PeerUnreachableError
+from swarm_protocol.errors import PeerError
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.logs import get_logger
 from swarm_protocol.node import Node
@@ -219,8 +219,7 @@ class ModelServers:
 
     def _avoid(self, failure: PeerError) -> None:
         """Ban a peer that could not be greeted, as one that could not be dialled."""
-        is_silent = isinstance(failure, PeerUnreachableError)
-        self.report_failure(failure.peer, is_silent=is_silent)
+        self.report_failure(failure.peer, is_silent=is_silence(failure))
 
     def _find_detour(self, hop: Hop) -> Route:
         """Return the route that would take a hop's place. Raises NoRouteError."""

@@ -61,13 +61,15 @@ class Standbys:
 
     async def _greet_all(self, route: Route) -> None:
         for hop in route:
-            for _ in range(_MAX_TRIES):
-                try:
-                    for standby in self._find_detour(hop):
-                        await self._greet(standby)
-                except PeerError as failure:  # a record outlives its server
-                    self._on_failure(failure)
-                except SwarmError:
-                    break  # nobody is left; or our own node has stopped, and who needs it is told
-                else:
-                    break
+            await self._greet_detour(hop)
+
+    async def _greet_detour(self, hop: Hop) -> None:
+        for _ in range(_MAX_TRIES):
+            try:
+                for standby in self._find_detour(hop):
+                    await self._greet(standby)
+                return
+            except PeerError as failure:  # a record outlives its server
+                self._on_failure(failure)
+            except SwarmError:
+                return  # nobody is left; or our own node has stopped, and who needs it is told

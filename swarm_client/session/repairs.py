@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from swarm_client.errors import SessionClosedError, SessionLostError
+from swarm_client.errors import SessionClosedError, SessionLostError, is_silence
 from swarm_client.session.events import HopLost, HopRestored
 from swarm_client.session.hop_session import HopSession, StepInputs
 from swarm_client.session.losses import Losses, loss_of
@@ -18,7 +18,7 @@ from swarm_client.session.route_search import RouteSearch
 from swarm_client.session.session_hop import SessionHop
 from swarm_client.session.session_hops import SessionHops
 from swarm_client.settings import RoutingSettings
-from swarm_protocol.errors import DeadlineExceededError, PeerError, PeerUnreachableError
+from swarm_protocol.errors import DeadlineExceededError, PeerError
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 
@@ -86,8 +86,7 @@ class Repairs:
         hop.session.abandon()
         self._search.tell(HopLost(loss.peer, hop.blocks, error.code))
         if isinstance(loss, SessionLostError):
-            is_silent = isinstance(error, PeerUnreachableError | DeadlineExceededError)
-            self._search.report_failure(loss.peer, is_silent=is_silent)
+            self._search.report_failure(loss.peer, is_silent=is_silence(error))
         if not self._hops.can_be_replaced(hop):
             raise loss
         waited_s = losses.waited_s

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
-from swarm_client.errors import NoRouteError
+from swarm_client.errors import NoRouteError, is_silence
 from swarm_client.routing import Hop, Route
 from swarm_client.routing.latencies import HopLatencies
 from swarm_client.session.dialling import DialledRoute, DialProgress
@@ -17,7 +17,7 @@ from swarm_client.session.events import EventListener, SessionEvent, WaitingForB
 from swarm_client.session.hedged_dialling import dial_hedged
 from swarm_client.session.hop_session import HopSession
 from swarm_client.session.losses import Losses
-from swarm_protocol.errors import DeadlineExceededError, PeerUnreachableError
+from swarm_protocol.errors import DeadlineExceededError
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 _FIRST_LOOK_S: Final = 1.0
@@ -138,8 +138,7 @@ class RouteSearch:
                 on_silence=self._source.report_silence,
             )
             for failure in dialled.failures:
-                is_silent = isinstance(failure, PeerUnreachableError)
-                self._source.report_failure(failure.peer, is_silent=is_silent)
+                self._source.report_failure(failure.peer, is_silent=is_silence(failure))
             if dialled.hops:
                 return dialled.hops
             peers = [failure.peer for failure in dialled.failures]
