@@ -102,7 +102,6 @@ class StepInTurn:
         self._launched: Begun[Tensor] | None = None
         self._launch_in_turn()
 
-    @torch.inference_mode()
     def is_done(self) -> bool:
         """Launch the step if it is its turn now; tell whether it has ended."""
         launched = self._launch_in_turn()
@@ -110,15 +109,14 @@ class StepInTurn:
             return False
         assert launched.is_done is not None
         try:
-            if not launched.is_done():
-                return False
+            has_ended = launched.is_done()
         except BaseException:
             self._turns.give_back()
             raise
-        self._turns.give_back()
-        return True
+        if has_ended:
+            self._turns.give_back()
+        return has_ended
 
-    @torch.inference_mode()
     def finish(self) -> Tensor:
         """Wait for the turn and for the step; return the step's outcome."""
         while (launched := self._launch_in_turn()) is None:

@@ -56,8 +56,8 @@ class StepGraphs:
         staged = self._inputs.stage(hidden, numbers, bucket)
         return partial(self._start, self._graphs[blocks, bucket], staged)
 
-    @torch.inference_mode()
     def _start(self, graph: torch.cuda.CUDAGraph, staged: StagedStep) -> Begun[Tensor]:
+        @torch.inference_mode()
         def launch() -> Begun[Tensor]:
             self._inputs.send(staged)
             graph.replay()

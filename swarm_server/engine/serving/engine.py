@@ -203,7 +203,8 @@ class Engine:
             self._begin()
         for work in finished:
             _tell(work, work.result(finished_at, num_rows))
-        self._wake()
+        if not self._runs.is_idle:  # what waits may be made ready meanwhile
+            self._wake()
 
     def _take(
         self, member: Member, outputs: Tensor | None, finished_at: float, took_s: float
