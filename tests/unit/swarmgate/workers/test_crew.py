@@ -12,6 +12,7 @@ from os import environ, kill
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import pytest
 
 from app.settings import Settings
@@ -118,6 +119,7 @@ async def test_a_killed_worker_is_replaced_and_no_caller_waits_for_it(
         await until(lambda: len(crew.serving) == 2)
         first = crew.serving[0]
         kill(first, signal.SIGKILL)
+        await until(lambda: not psutil.pid_exists(first))  # it takes connections to its last moment
         for _ in range(20):
             assert (await ask(listener))["pid"] != first
         await until(lambda: crew.serving.get(0, first) != first)
