@@ -25,6 +25,8 @@ from app.state.rate_limits import (
 )
 
 PLACE_LEASE_US: Final = round(PLACE_LEASE_S * gcra.MICROSECONDS_PER_S)
+BUDGET_KEPT_US: Final = 86_400 * gcra.MICROSECONDS_PER_S
+"""What was used of a budget counts for so long after its window, for gateways whose clocks lag."""
 PLACE_WAIT_US: Final = gcra.MICROSECONDS_PER_S
 """Nobody knows when a place becomes free; this is when to ask again."""
 
@@ -178,7 +180,8 @@ def _charge_to_settle(limit: Limit, cost_tokens: int, used_tokens: int) -> Charg
             over = limit.max_tokens + MAX_TOKENS  # what was used is counted, whatever it was
             return Charge(Kind.BUDGET, used_tokens - cost_tokens, over, _ends_at_us(limit))
         case PlaceLimit():
-            return Charge(Kind.PLACES, -1, limit.max_places, PLACE_LEASE_US)
+            # The store strikes the holder off, who may have been too late to hold a place still.
+            return Charge(Kind.PLACES, 0, limit.max_places, PLACE_LEASE_US)
     assert_never(limit)
 
 

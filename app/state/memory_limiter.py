@@ -49,9 +49,9 @@ class MemoryRateLimiter:
         if not reservation.is_allowed:
             return reservation.states
         limits, now_us = reservation.limits, self._now_us()
+        self._leave_places(limits, reservation.id)
         decision = charges.settle(self._read(limits, now_us), wanted, now_us)
         self._write(limits, wanted, decision)
-        self._leave_places(limits, reservation.id)
         return charges.states_of(limits, decision)
 
     async def renew(self, reservations: Sequence[Reservation]) -> None:
@@ -73,7 +73,8 @@ class MemoryRateLimiter:
     def _write(self, limits: Sequence[Limit], wanted: Sequence[Charge], decision: Decision) -> None:
         for limit, charge, value in zip(limits, wanted, decision.values, strict=True):
             if charge.kind is not Kind.PLACES:
-                expires_at = value if charge.kind is Kind.BUCKET else charge.term_us
+                is_bucket = charge.kind is Kind.BUCKET
+                expires_at = value if is_bucket else charge.term_us + charges.BUDGET_KEPT_US
                 self._values.put(_key(limit), value, expires_at=expires_at, now=decision.now_us)
 
     def _take_places(self, limits: Sequence[Limit], holder: str, now_us: int) -> None:

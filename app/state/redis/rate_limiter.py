@@ -21,9 +21,12 @@ from app.state.redis.connection import RedisConnection, Script
 # KEYS: one per limit; then, to settle budgets, that of the reservation. ARGV: "decide" or
 # "settle", now in microseconds or "" for the time of Redis, the reservation's id; then for each
 # limit kind, amount, ceiling and term of its charge. Returns now, then the integer and the wait
-# of each limit. Keys outlive what they tell: buckets by 10 s and budgets by a day, so that a
-# clock set back a little forgives nobody.
-_CHARGE: Final = Script("""
+# of each limit. Keys outlive what they tell: buckets by 10 s and budgets by `BUDGET_KEPT_US`, so
+# that a clock set back a little forgives nobody. Whether a budget is still kept is for the clock
+# that decides the rest; that by which Redis drops keys may be another.
+_CHARGE: Final = Script(
+    f"local budget_kept = {charges.BUDGET_KEPT_US}"
+    + """
 local is_settling, now, id = ARGV[1] == 'settle', tonumber(ARGV[2]), ARGV[3]
 if not now then
   local time = redis.call('TIME')
@@ -45,7 +48,7 @@ for i = 1, num do
     least = now
     before[i] = math.max(tonumber(redis.call('GET', KEYS[i]) or now), now)
   else
-    before[i] = tonumber(redis.call('GET', KEYS[i]) or 0)
+    before[i] = now < term + budget_kept and tonumber(redis.call('GET', KEYS[i]) or 0) or 0
   end
   after[i] = before[i] + amount
   if is_settling then
@@ -71,17 +74,18 @@ for i = 1, num do
       redis.call('PEXPIRE', KEYS[i], string.format('%.0f', term / 1000))
     end
   elseif not is_refused then
-    local ttl_ms
-    if kind == 'bucket' then ttl_ms = math.ceil((after[i] - now) / 1000) + 10000
-    else ttl_ms = math.max(0, math.ceil((term - now) / 1000)) + 86400000 end
-    local value = string.format('%.0f', after[i])
-    redis.call('SET', KEYS[i], value, 'PX', string.format('%.0f', ttl_ms))
+    local kept_us = (kind == 'bucket' and after[i] + 10000000 or term + budget_kept) - now
+    if kept_us > 0 then
+      local value, ttl_ms = string.format('%.0f', after[i]), math.ceil(kept_us / 1000)
+      redis.call('SET', KEYS[i], value, 'PX', string.format('%.0f', ttl_ms))
+    end
   end
   answer[2 * i] = is_refused and before[i] or after[i]
   answer[2 * i + 1] = waits[i]
 end
 return answer
-""")
+"""
+)
 
 # KEYS: places. ARGV: now or "", lease in microseconds, and the id of the holder of each. What
 # Redis has forgotten is taken again: it is in use.

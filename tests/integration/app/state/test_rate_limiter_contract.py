@@ -205,3 +205,29 @@ async def test_places_of_a_gateway_that_died_become_free(store: StoreUnderTest) 
     (state,) = (await store.rate_limiter.reserve([PLACES], 0)).states
     assert state.remaining == 0
     assert not (await store.rate_limiter.reserve([PLACES], 0)).is_allowed
+
+
+async def test_a_budget_is_kept_for_gateways_whose_clocks_lag(store: StoreUnderTest) -> None:
+    """Asked after its window, a spent one asks for a second; a day later it is gone."""
+    ends_at = store.clock.now_us // 1_000_000 + 60
+    budget = Budget("key_budget", "k1", 100, window="2026-11", ends_at=ends_at)
+    await store.rate_limiter.reserve([budget], 100)
+
+    store.clock.now_us += 61 * 1_000_000
+    late = await store.rate_limiter.reserve([budget], 1)
+    store.clock.now_us += 86_400 * 1_000_000
+    much_later = await store.rate_limiter.reserve([budget], 1)
+
+    assert (late.refused_by, late.retry_after_s) == (budget, 1)
+    assert much_later.is_allowed
+
+
+async def test_one_who_lost_a_place_leaves_that_of_another_alone(store: StoreUnderTest) -> None:
+    """What is told after a late settlement is what others hold."""
+    lost = await store.rate_limiter.reserve([PLACES], 0)
+    await store.pass_time(PLACE_LEASE_S)
+    await store.rate_limiter.reserve([PLACES], 0)
+
+    (state,) = await store.rate_limiter.settle(lost, 0)
+
+    assert state.remaining == 1
