@@ -28,6 +28,7 @@ from app.api.petals.v2 import petals_v2
 from app.api.replies import PETALS_V1_PATH, PETALS_V2_PATH, error_response
 from app.api.responses import stored
 from app.api.responses.create import responses_endpoint
+from app.api.responses.retrieve import RetrieveResponse
 from app.api.streams import Streams
 from app.context import AppContext
 from app.errors import MethodNotAllowedError, RouteNotFoundError
@@ -144,6 +145,7 @@ def _add_routes(app: FastAPI, pages: Pages) -> None:
         Route("/v1/chat/completions", chat_endpoint(), methods=["POST"]),
         Route("/v1/completions", completions_endpoint(), methods=["POST"]),
         Route("/v1/responses", responses_endpoint(), methods=["POST"]),
+        Route("/v1/responses/{response_id}", RetrieveResponse(), methods=["GET"]),
         Route("/v1/embeddings", Embeddings(), methods=["POST"]),
         Route(MESSAGES_PATH, messages.messages_endpoint(), methods=["POST"]),
         Route("/api/v1/streams/{journal_id}", Streams(), methods=["GET", "DELETE"]),

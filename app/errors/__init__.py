@@ -18,6 +18,7 @@ from app.errors.kinds import (
     MessageTooLargeError,
     MethodNotAllowedError,
     RateLimitedError,
+    ResponseNotFoundError,
     RouteNotFoundError,
     UnsupportedFieldError,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "QueueFullError",
     "QueueTimeoutError",
     "RateLimitedError",
+    "ResponseNotFoundError",
     "RouteNotFoundError",
     "TooManyOpenError",
     "TooManyWaitingError",

@@ -6,6 +6,7 @@ SwarmError
 ├── ForeignOriginError        a page of another site sent it, or a name that is not ours was used
 ├── InvalidKeyError           the API key is missing or wrong
 ├── RouteNotFoundError        no such path here
+├── ResponseNotFoundError     no such response is kept, or it is somebody else's
 ├── MethodNotAllowedError     the path exists, the method does not
 ├── BodyTooLargeError         the body is over the limit
 ├── BodyTimeoutError          the body did not arrive in time
@@ -55,6 +56,17 @@ class InvalidKeyError(SwarmError):
 
     def __init__(self) -> None:
         super().__init__("missing or wrong API key; send it as 'Authorization: Bearer <key>'")
+
+
+class ResponseNotFoundError(SwarmError):
+    """No response with this id is kept, or it belongs to another key."""
+
+    code = "response_not_found"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "there is no response with this id: it never was, was not stored, or is kept no more"
+        )
 
 
 class RouteNotFoundError(SwarmError):

@@ -85,6 +85,9 @@ RULES: Final[Mapping[str, Rule]] = {
         "Begin anew: what could be resumed has expired, or belongs to another key.",
         sentence=f"Session of this conversation has expired, {_AGAIN}",
     ),
+    "response_not_found": Rule(
+        404, "Create it anew; responses are kept for `SWARMGATE_RESUME_S` seconds."
+    ),
     "journal_unreadable": Rule(409, "Begin anew: another version of the gateway has written it."),
     "method_not_allowed": Rule(405, "Use the method that the path is documented with."),
     "body_timeout": Rule(408, "Send the body faster, or a smaller one."),

@@ -1,6 +1,6 @@
 """Streamed answers: a run writes the journal, connections pass it on in the answer's dialect."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 
 import structlog
@@ -11,7 +11,7 @@ from app.api.answers.dialects import ANSWER_DIALECTS
 from app.api.answers.event_stream import EventStream
 from app.api.answers.frames import AnswerFrames, parse_event_id
 from app.api.answers.runs import AnswerRun, opened_run, unfinished_choices
-from app.api.answers.writer import AnswerWriter
+from app.api.answers.writer import AnswerWriter, WriterFactory
 from app.api.replies import send_empty, send_error
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of
@@ -41,6 +41,7 @@ class AnswerSender:
         self._context, self._caller = context_of(scope), caller_of(scope)
         self._journal_id: str | None = None
         self._frames: AnswerFrames | None = None
+        self._writer: WriterFactory | None = None
         stall_timeout_s = self._context.settings.limits.slow_reader_s
         self.stream = EventStream(send, stall_timeout_s, body=direct_body_of(scope))
 
@@ -49,12 +50,18 @@ class AnswerSender:
         frames = AnswerFrames(journal.id, self._open_writer, has_ids=journal.is_kept)
         await self._send_all(journal.id, frames, headers)
 
-    async def send_rest(self, journal_id: str, seen: int) -> None:
+    async def send_rest(
+        self, journal_id: str, seen: int, writer: WriterFactory | None = None
+    ) -> None:
         """Send what comes behind entry number `seen`; status 204 if that is nothing.
+
+        Args:
+            writer: of the events, where it is not the one of the answer's dialect.
 
         Raises:
             JournalNotFoundError: there is no such answer any more.
         """
+        self._writer = writer
         frames = AnswerFrames(journal_id, self._open_writer, seen=seen)
         await self._send_all(journal_id, frames, {})
 
@@ -110,7 +117,8 @@ class AnswerSender:
 
     def _open_writer(self, begun: AnswerBegun) -> AnswerWriter:
         model = self._context.gateway.engine.model(begun.model_id)
-        return ANSWER_DIALECTS[begun.surface].writer(begun, model.token_bytes)
+        writer = self._writer or ANSWER_DIALECTS[begun.surface].writer
+        return writer(begun, model.token_bytes)
 
 
 async def write_answer(
@@ -159,14 +167,29 @@ async def _end() -> None:
 
 async def resume_answer(scope: Scope, receive: Receive, send: Send, event_id: str) -> None:
     """Serve a request for what comes behind an event."""
+
+    async def send_rest(sender: AnswerSender) -> None:
+        journal_id, seen = parse_event_id(event_id, "Last-Event-ID")
+        await sender.send_rest(journal_id, seen)
+
+    await serve_kept(scope, receive, send, send_rest)
+
+
+async def serve_kept(
+    scope: Scope, receive: Receive, send: Send, work: Callable[[AnswerSender], Awaitable[None]]
+) -> None:
+    """Serve a request for something of an answer that has been begun before; never raises."""
     context, sender = context_of(scope), AnswerSender(scope, send)
+
+    async def serve() -> None:
+        await work(sender)
+
     try:
         if context.admission.is_draining:
             raise DrainingError
-        journal_id, seen = parse_event_id(event_id, "Last-Event-ID")
         await run_beside(
             wait_for_disconnect(receive),
-            sender.send_rest(journal_id, seen),
+            serve(),
             on_silence=sender.stream.keep_alive,
             period_s=context.settings.keep_alive_s,
         )

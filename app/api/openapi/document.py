@@ -78,10 +78,7 @@ def _operation(operation: Operation) -> Schema:
         "summary": operation.summary,
         "tags": [operation.tag],
         "security": [] if access.is_public else [{"bearer": []}, {"x-api-key": []}, {}],
-        "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": TEXT}
-            for name in _PARAMETER.findall(operation.path)
-        ],
+        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
         "responses": {**_errors(operation), str(operation.status): _reply(operation)},
     }
     if operation.body is not None:
@@ -92,6 +89,20 @@ def _operation(operation: Operation) -> Schema:
             "content": {media_type: {"schema": schema} for media_type in media_types},
         }
     return described
+
+
+def _path_parameters(operation: Operation) -> list[Schema]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": TEXT}
+        for name in _PARAMETER.findall(operation.path)
+    ]
+
+
+def _query_parameters(operation: Operation) -> list[Schema]:
+    if operation.query is None:
+        return []
+    properties = operation.query.model_json_schema()["properties"]
+    return [{"name": name, "in": "query", "schema": each} for name, each in properties.items()]
 
 
 def _reply(operation: Operation) -> Schema:
@@ -123,7 +134,7 @@ def _errors(operation: Operation) -> dict[str, Schema]:
         }
         for status in sorted(codes)
     }
-    if operation.path.startswith("/api/v1/streams/"):
+    if operation.method == "get" and operation.is_streamed:
         answers["204"] = {"description": "There is nothing more."}
     return answers
 

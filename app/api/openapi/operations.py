@@ -14,6 +14,7 @@ from app.api.openai.fields import ChatFields, TextFields
 from app.api.petals.fields import GenerateForm
 from app.api.replies import PETALS_V1_PATH
 from app.api.responses.fields import ResponseFields
+from app.api.responses.retrieve import RetrieveFields
 from app.api.tokens import DetokenizeFields, TokenizeFields
 from app.keys.registry import KeyDraft
 
@@ -26,6 +27,7 @@ class Operation:
 
     Attributes:
         reply: name of the answer's schema; None for an empty answer.
+        query: fields that come in the query; none of them is required.
         is_streamed: it may answer with server-sent events, too.
         takes_forms: fields may come as a form or in the query, beside JSON.
         media_type: of the answer.
@@ -38,6 +40,7 @@ class Operation:
     tag: str
     reply: str | None
     body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
     status: int = 200
     is_streamed: bool = False
     takes_forms: bool = False
@@ -96,7 +99,15 @@ _OPENAI: Final = (
         "Response",
         streams=True,
     ),
-    _get(_RESPONSE, "Return a kept response.", "OpenAI", "Response"),
+    Operation(
+        method="get",
+        path=_RESPONSE,
+        summary="Return a kept response, whole or as its events.",
+        tag="OpenAI",
+        reply="Response",
+        query=RetrieveFields,
+        is_streamed=True,
+    ),
     _delete(_RESPONSE, "Forget a response.", "OpenAI", "DeletedResponse"),
     Operation(
         method="post",

@@ -56,13 +56,20 @@ class _Item:
 
 
 class ResponseWriter:
-    """`AnswerWriter` of a response: events with names and numbers in a row."""
+    """`AnswerWriter` of a response: events with names and numbers in a row.
 
-    def __init__(self, begun: AnswerBegun, token_bytes: TokenBytes) -> None:
+    Args:
+        starting_after: number of the last event that the caller has; -1 if none.
+    """
+
+    def __init__(
+        self, begun: AnswerBegun, token_bytes: TokenBytes, *, starting_after: int = -1
+    ) -> None:
         self._begun = begun
         self._token_bytes = token_bytes
         self._reader = ChoiceReader(begun)
         self._number = 0
+        self._starting_after = starting_after
         self._output: list[Json] = []
         self._item: _Item | None = None
 
@@ -186,6 +193,9 @@ class ResponseWriter:
         return self._event(name, {**place, **fields})
 
     def _event(self, name: str, fields: Json) -> bytes:
-        data = orjson.dumps({"type": name, "sequence_number": self._number, **fields})
+        number = self._number
         self._number += 1
+        if number <= self._starting_after:
+            return b""
+        data = orjson.dumps({"type": name, "sequence_number": number, **fields})
         return b"event: %b\ndata: %b\n\n" % (name.encode(), data)

@@ -1,4 +1,4 @@
-"""`/v1/responses/{id}`: GET what there is of a response, DELETE it, POST `/cancel` to end it.
+"""`/v1/responses/{id}`: DELETE a response, POST `/cancel` to end it; GET is `retrieve`.
 
 What is kept is kept for `SWARMGATE_RESUME_S` seconds, as every journal is. A cancelled response is
 another journal, whose id follows from the first one's: so a worker that still writes the first one
@@ -7,6 +7,7 @@ finds it gone, and stops.
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Final
 
@@ -18,7 +19,7 @@ from app.api.replies import json_response
 from app.api.responses.items import CANCELLED, Json, details_of, output_of, response_json
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of
-from app.errors import BadRequestError, ErrorReply, UnsupportedFieldError
+from app.errors import BadRequestError, ErrorReply, ResponseNotFoundError
 from app.inference.requests import ChatMessage, ChatToolCall
 from app.journals.entries import (
     AnswerBegun,
@@ -45,26 +46,11 @@ _CANCELLED: Final = ErrorReply(
 )
 
 
-@router.get("/v1/responses/{response_id}")
-async def retrieve_response(request: Request, response_id: str) -> Response:
-    """Return a response, finished or not; one that nobody writes any more goes on.
-
-    Its events are at `/api/v1/streams/{id}`, where every stream can be resumed.
-    """
-    if request.query_params.get("stream", "").lower() == "true":
-        raise UnsupportedFieldError(
-            f"stream: get the events from /api/v1/streams/{response_id[5:45]}", "stream"
-        )
-    context, caller = context_of(request.scope), caller_of(request.scope)
-    entries = await _read(context, caller, response_id)
-    return json_response(_describe(context, entries))
-
-
 @router.delete("/v1/responses/{response_id}")
 async def delete_response(request: Request, response_id: str) -> Response:
     """Forget a response, and end it if it is not finished."""
     context, caller = context_of(request.scope), caller_of(request.scope)
-    await _read(context, caller, response_id)
+    await find_response(context, caller, response_id)
     journal_id = _journal_id(response_id)
     for each in (journal_id, _cancelled_id(journal_id)):
         await context.keeper.forget(each, caller.tenant)
@@ -75,13 +61,13 @@ async def delete_response(request: Request, response_id: str) -> Response:
 async def cancel_response(request: Request, response_id: str) -> Response:
     """End a response; what there is of it can still be retrieved. A finished one stays as it is."""
     context, caller = context_of(request.scope), caller_of(request.scope)
-    entries = await _read(context, caller, response_id)
+    _, entries = await find_response(context, caller, response_id)
     if not is_end(entries[-1]):
         journal_id = _journal_id(response_id)
         await context.keeper.forget(journal_id, caller.tenant)
         entries = [*entries, Failed(_CANCELLED)]
         await context.keeper.keep(_cancelled_id(journal_id), caller.tenant, entries)
-    return json_response(_describe(context, entries))
+    return json_response(describe_response(context, entries))
 
 
 async def read_dialogue(
@@ -90,10 +76,10 @@ async def read_dialogue(
     """Return what a finished response was asked, and what it said.
 
     Raises:
-        JournalNotFoundError: it is not kept any more.
+        ResponseNotFoundError: it is not kept any more.
         BadRequestError: it is not finished.
     """
-    entries = await _read(context, caller, response_id)
+    _, entries = await find_response(context, caller, response_id)
     begun, choice = _gather(entries)
     if choice.reader.finish_reason is None:
         raise BadRequestError(
@@ -103,25 +89,26 @@ async def read_dialogue(
     return (*details_of(begun).messages, ChatMessage("assistant", choice.text, calls))
 
 
-async def _read(context: AppContext, caller: Caller, response_id: str) -> Sequence[Entry]:
-    """Return what is kept of a response, cancelled or not.
+async def find_response(
+    context: AppContext, caller: Caller, response_id: str
+) -> tuple[str, Sequence[Entry]]:
+    """Return the id and the entries of the journal of a response, cancelled or not.
 
     Raises:
-        JournalNotFoundError: there is no such response, or it was not to be stored.
+        ResponseNotFoundError: there is no such response, or it was not to be stored.
     """
     journal_id = _journal_id(response_id)
-    try:
-        entries = await _read_journal(context, caller, journal_id)
-    except JournalNotFoundError:
-        entries = await _read_journal(context, caller, _cancelled_id(journal_id))
-    begun = entries[0]
-    if (
-        not isinstance(begun, AnswerBegun)
-        or begun.surface is not Surface.RESPONSES
-        or not details_of(begun).is_stored
-    ):
-        raise JournalNotFoundError(journal_id)
-    return entries
+    for each in (journal_id, _cancelled_id(journal_id)):
+        with suppress(JournalNotFoundError):
+            entries = await _read_journal(context, caller, each)
+            begun = entries[0]
+            if (
+                isinstance(begun, AnswerBegun)
+                and begun.surface is Surface.RESPONSES
+                and details_of(begun).is_stored
+            ):
+                return each, entries
+    raise ResponseNotFoundError
 
 
 async def _read_journal(context: AppContext, caller: Caller, journal_id: str) -> Sequence[Entry]:
@@ -141,7 +128,8 @@ async def _read_journal(context: AppContext, caller: Caller, journal_id: str) ->
     return entries
 
 
-def _describe(context: AppContext, entries: Sequence[Entry]) -> Json:
+def describe_response(context: AppContext, entries: Sequence[Entry]) -> Json:
+    """Return a response as it is now."""
     begun, choice = _gather(entries)
     model = context.gateway.engine.model(begun.model_id)
     failure = entries[-1].reply if isinstance(entries[-1], Failed) else None
@@ -163,7 +151,7 @@ def _gather(entries: Sequence[Entry]) -> tuple[AnswerBegun, WholeChoice]:
 def _journal_id(response_id: str) -> str:
     match = _ID.fullmatch(response_id)
     if match is None:
-        raise JournalNotFoundError(response_id)
+        raise ResponseNotFoundError
     return match[1]
 
 

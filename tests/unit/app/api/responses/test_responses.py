@@ -67,6 +67,45 @@ async def test_sdk_reads_typed_events() -> None:
     assert kept == last.response
 
 
+async def test_sdk_reads_the_events_of_a_kept_response_again() -> None:
+    """All of them, or those behind one that it has; numbers stay what they were."""
+    async with openai_sdk(ScriptedEngine("Hey")) as client:
+        stream = await client.responses.create(**BODY, stream=True)
+        events = [event async for event in stream]
+        first: Any = events[0]
+        again = await client.responses.retrieve(first.response.id, stream=True)
+        rest = await client.responses.retrieve(first.response.id, stream=True, starting_after=5)
+        nothing = await client.responses.retrieve(first.response.id, stream=True, starting_after=10)
+
+        assert [event async for event in again] == events
+        assert [event async for event in rest] == events[6:]
+        assert [event async for event in nothing] == []
+
+
+async def test_sdk_follows_a_background_response_from_where_it_left() -> None:
+    """It leaves in mid-answer, and misses nothing."""
+    engine = ScriptedEngine("Hey")
+    engine.num_before_hold = 1
+    async with openai_sdk(engine) as client:
+        response = await client.responses.create(**BODY, background=True)
+        await engine.is_holding.wait()
+        engine.released.set()
+        stream = await client.responses.retrieve(response.id, stream=True, starting_after=1)
+        events = [event async for event in stream]
+
+    assert events[0].sequence_number == 2
+    assert "".join(e.delta for e in events if e.type == "response.output_text.delta") == "Hey"
+
+
+async def test_a_wrong_query_is_told() -> None:
+    """As a wrong field of a body is."""
+    async with http_client(ScriptedEngine()) as client:
+        answer = await client.get(PATH + "/resp_" + "0" * 32 + "?stream=true&starting_after=x")
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "starting_after")
+
+
 async def test_a_dialogue_goes_on_behind_an_earlier_response() -> None:
     """Its messages and its answer come first, its instructions do not."""
     engine = ScriptedEngine("Hey")
@@ -129,7 +168,7 @@ async def test_a_deleted_response_is_gone() -> None:
         await client.responses.delete(kept.id)
         unkept = await client.responses.create(**BODY, store=False)
         for response_id in (kept.id, unkept.id, "resp_" + "0" * 32, "other"):
-            with pytest.raises(openai.NotFoundError):
+            with pytest.raises(openai.NotFoundError, match="no response with this id"):
                 await client.responses.retrieve(response_id)
 
 
