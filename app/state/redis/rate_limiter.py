@@ -3,7 +3,7 @@
     swarmgate:limit:{name}:{subject}             of a bucket, the microsecond at which it is full
     swarmgate:budget:{name}:{subject}:{window}   tokens used in that window
     swarmgate:places:{name}:{subject}            who holds places, and until which microsecond
-    swarmgate:settled:{reservation}              a reservation with a budget that was settled
+    swarmgate:settled:{reservation}              a reservation that was settled; for 10 minutes
 
 Lua counts in doubles; all numbers are integers below 2**53, so nothing is rounded.
 """
@@ -18,11 +18,11 @@ from app.state.charges import Charge, Decision
 from app.state.rate_limits import Budget, Limit, LimitState, PlaceLimit, Reservation
 from app.state.redis.connection import RedisConnection, Script
 
-# KEYS: one per limit; then, to settle budgets, that of the reservation. ARGV: "decide" or
-# "settle", now in microseconds or "" for the time of Redis, the reservation's id; then for each
-# limit kind, amount, ceiling and term of its charge. Returns now, then the integer and the wait
-# of each limit. Keys outlive what they tell: buckets by 10 s and budgets by `BUDGET_KEPT_US`, so
-# that a clock set back a little forgives nobody. Whether a budget is still kept is for the clock
+# KEYS: one per limit; then, to settle what must not count twice, that of the reservation. ARGV:
+# "decide" or "settle", now in microseconds or "" for the time of Redis, the reservation's id; then
+# for each limit kind, amount, ceiling and term of its charge. Returns now, then the integer and the
+# wait of each limit. Keys outlive what they tell: buckets by 10 s and budgets by `BUDGET_KEPT_US`,
+# so that a clock set back a little forgives nobody. Whether a budget is still kept is for the clock
 # that decides the rest; that by which Redis drops keys may be another.
 _CHARGE: Final = Script(
     f"local budget_kept = {charges.BUDGET_KEPT_US}"
@@ -145,8 +145,7 @@ class RedisRateLimiter:
         self, step: str, reservation: Reservation, wanted: Sequence[Charge]
     ) -> Decision:
         keys = [_key(limit) for limit in reservation.limits]
-        has_budget = any(isinstance(limit, Budget) for limit in reservation.limits)
-        if step == "settle" and has_budget:
+        if step == "settle" and any(charge.amount for charge in wanted):
             keys.append(f"swarmgate:settled:{reservation.id}")
         args = [step, self._now(), reservation.id]
         for charge in wanted:

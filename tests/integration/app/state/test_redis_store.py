@@ -236,16 +236,25 @@ async def test_closing_twice_is_fine(shared_redis: RedisServer) -> None:
     await store.close()
 
 
-async def test_a_settlement_that_is_sent_twice_counts_once(server: RedisServer) -> None:
-    """The first answer may have been lost on its way."""
-    budget = Budget("key_budget", "k1", 100, window="2026-11", ends_at=4_000_000_000)
+@pytest.mark.parametrize(
+    "limit",
+    [
+        RateLimit("key", "k1", tokens_per_minute=1, burst_tokens=100),
+        Budget("key_budget", "k1", 100, window="2026-11", ends_at=4_000_000_000),
+    ],
+)
+async def test_a_settlement_that_is_sent_twice_counts_once(
+    server: RedisServer, limit: RateLimit | Budget
+) -> None:
+    """The first answer may have been lost on its way; another one's tokens are not given back."""
     async with opened(server.url) as store:
-        first = await store.rate_limiter.reserve([budget], 90)
+        first = await store.rate_limiter.reserve([limit], 40)
+        await store.rate_limiter.reserve([limit], 40)
         await store.rate_limiter.settle(first, 20)
 
         (state,) = await store.rate_limiter.settle(first, 20)
 
-        assert state.remaining == 80
+        assert state.remaining == 40
 
 
 async def test_places_that_redis_has_forgotten_are_taken_again(server: RedisServer) -> None:
