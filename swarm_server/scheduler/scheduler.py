@@ -1,20 +1,24 @@
 """Puts the waiting steps of all sessions into batches.
 
 Every batch goes through one range of blocks. It takes every decode that waits for them; prefills
-share what is left, at most one chunk, fairly among tenants. Whoever waits has a turn sooner or
-later: ranges take turns, decodes go by age, and tenants by shares.
+share what is left, about one chunk at most, fairly among tenants. Whoever waits has a turn sooner
+or later: ranges take turns, decodes go by age, and tenants by shares.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.scheduler.page_fitting import PageAccounts, fit
 from swarm_server.scheduler.tenant_shares import Demand, TenantShares
 from swarm_server.scheduler.tickets import BatchLimits, BatchPlan, Slice, Ticket
 
-_SHARES_PER_CHUNK = 4
+_SHARES_PER_CHUNK: Final = 4
 """So many tenants may have a part of one chunk."""
+
+_SLACK: Final = 0.25
+"""Of a chunk: what it may take beyond its size to end a prompt instead of cutting it."""
 
 
 @dataclass(slots=True)
@@ -137,11 +141,13 @@ class Scheduler:
         reserved = min(limits.chunk_tokens, limits.max_batch_tokens // 2) if prefills else 0
         max_tokens = limits.max_batch_tokens - reserved
         decodes, num_tokens = self._choose_decodes(ready, max_rows, max_tokens)
-        budget = min(limits.chunk_tokens, max(reserved, limits.max_batch_tokens - num_tokens))
+        num_free = max(reserved, limits.max_batch_tokens - num_tokens)
+        budget = min(limits.chunk_tokens, num_free)
         if self._is_lone(ready[0].ticket):
-            budget = limits.max_batch_tokens
+            budget = num_free = limits.max_batch_tokens
+        slack = min(int(_SLACK * limits.chunk_tokens), num_free - budget)
         fresh = [w for w in prefills if w.ticket.ticket_id not in self._passed_over]
-        return [*decodes, *self._choose_prefills(fresh or prefills, budget)]
+        return [*decodes, *self._choose_prefills(fresh or prefills, budget, slack)]
 
     def _choose_decodes(
         self, ready: list[_Waiting], max_rows: int, max_tokens: int
@@ -160,13 +166,13 @@ class Scheduler:
         return chosen, num_tokens
 
     def _choose_prefills(
-        self, prefills: list[_Waiting], budget: int
+        self, prefills: list[_Waiting], budget: int, slack: int
     ) -> Iterator[tuple[Ticket, Slice]]:
         demands = [
             Demand(w.ticket.ticket_id, w.ticket.tenant, w.ticket.num_rows, w.num_left)
             for w in prefills
         ]
-        self._shares.choose(demands, budget)
+        self._shares.choose(demands, budget, slack=slack)
         for waiting, demand in zip(prefills, demands, strict=True):
             if demand.num_taken > 0:
                 start = waiting.ticket.num_tokens - waiting.num_left

@@ -1,5 +1,8 @@
 """Shares the tokens of prefill chunks fairly among tenants: deficit round-robin, equal weights.
 
+A chunk whose last prompt lacks little takes that, too, and its tenant owes it. Otherwise most
+prompts of a queue would be cut, and their answers wait for one more chunk for the sake of an end.
+
 Source: Shreedhar and Varghese, "Efficient fair queueing using deficit round robin", 1995.
 """
 
@@ -32,11 +35,12 @@ class TenantShares:
         self._credits: dict[str, int] = {}
         self._turns: deque[str] = deque()
 
-    def choose(self, demands: Sequence[Demand], budget: int) -> None:
+    def choose(self, demands: Sequence[Demand], budget: int, *, slack: int = 0) -> None:
         """Share `budget` tokens, over all rows, among demands: sets `num_taken` of each.
 
         Within a tenant who comes first is served first. A demand with more rows than the budget
-        has tokens gets one token of each row, alone.
+        has tokens gets one token of each row, alone. Up to `slack` tokens more are spent where
+        they end a demand that would be cut.
         """
         queues = self._queue(demands)
         is_first, postponed = True, list[str]()
@@ -49,6 +53,8 @@ class TenantShares:
                 continue
             self._credits[tenant] += self._quantum
             spent = self._serve(tenant, queue, budget, may_exceed=is_first)
+            if queue and spent >= budget:
+                spent += self._serve_rest(tenant, queue, slack)
             budget -= spent
             is_first = is_first and spent == 0
             if queue:
@@ -84,4 +90,16 @@ class TenantShares:
             self._credits[tenant] -= taken * demand.num_rows
             if demand.num_taken == demand.num_tokens:
                 queue.popleft()
+        return spent
+
+    def _serve_rest(self, tenant: str, queue: deque[Demand], slack: int) -> int:
+        """End a demand that has been begun if `slack` is enough; return the tokens spent."""
+        demand = queue[0]
+        num_left = demand.num_tokens - demand.num_taken
+        spent = num_left * demand.num_rows
+        if demand.num_taken == 0 or spent > slack:
+            return 0
+        demand.num_taken += num_left
+        self._credits[tenant] -= spent
+        queue.popleft()
         return spent

@@ -52,7 +52,8 @@ class BatchPlan:
 class BatchLimits:
     """How large a batch may be; tokens are counted over all rows.
 
-    `chunk_tokens` is all of the prefill that decodes ever wait for.
+    `chunk_tokens` is all of the prefill that decodes ever wait for, and a quarter of it more where
+    that ends a prompt.
     """
 
     max_batch_tokens: int

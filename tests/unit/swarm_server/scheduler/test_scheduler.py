@@ -135,12 +135,30 @@ def test_block_ranges_take_turns() -> None:
 def test_within_a_tenant_the_oldest_goes_first() -> None:
     """A chunk may hold the end of one and the beginning of the next."""
     scheduler = make_scheduler()
-    scheduler.add(ticket(0, 20))
-    scheduler.add(ticket(1, 20))
+    scheduler.add(ticket(0, 21))
+    scheduler.add(ticket(1, 21))
 
     batches = [run_batch(scheduler) for _ in range(2)]
 
-    assert batches == [{0: 16}, {0: 4, 1: 12}]
+    assert batches == [{0: 16}, {0: 5, 1: 11}]
+
+
+def test_a_prompt_is_not_cut_for_the_sake_of_its_end() -> None:
+    """A queue of prompts that are a little longer than a chunk loses a chunk to each otherwise."""
+    scheduler = make_scheduler()
+    for number in range(3):
+        scheduler.add(ticket(number, 20))
+
+    assert [run_batch(scheduler) for _ in range(3)] == [{0: 20}, {1: 20}, {2: 20}]
+
+
+def test_the_end_of_a_prompt_fits_into_the_batch() -> None:
+    """What decodes leave free is the limit, too."""
+    scheduler = Scheduler(BatchLimits(max_batch_tokens=18, chunk_tokens=16, max_rows=8))
+    scheduler.add(ticket(0, 18))
+    scheduler.add(ticket(1, 1))
+
+    assert run_batch(scheduler) == {0: 16, 1: 1}
 
 
 def test_a_cancelled_ticket_is_gone() -> None:
@@ -187,7 +205,7 @@ def test_every_token_of_every_ticket_is_computed_once(
 
 @given(st.lists(st.integers(2, 60), min_size=1, max_size=6), st.integers(1, 3))
 def test_prefill_never_exceeds_a_chunk_beside_decodes(sizes: list[int], num_chats: int) -> None:
-    """Of all prefills together, in every batch."""
+    """Of all prefills together, in every batch, but for the end of a prompt."""
     scheduler, next_ticket, num_left = make_scheduler(), 1000, sum(sizes)
     for number, size in enumerate(sizes):
         scheduler.add(ticket(number, size, tenant=str(number % 2)))
@@ -198,7 +216,7 @@ def test_prefill_never_exceeds_a_chunk_beside_decodes(sizes: list[int], num_chat
         batch = run_batch(scheduler)
 
         num_prefilled = sum(taken for number, taken in batch.items() if number < 1000)
-        assert min(16, num_left) == num_prefilled
+        assert min(16, num_left) <= num_prefilled <= 20
         assert len([number for number in batch if number >= 1000]) == num_chats
         num_left -= num_prefilled
 
