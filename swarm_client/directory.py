@@ -5,7 +5,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from math import isinf
+from math import inf, isinf
 
 from swarm_client.models.facts import ModelFacts
 from swarm_client.routing import Candidate, Hop, uncovered_blocks
@@ -45,14 +45,13 @@ class _Ban:
     Attributes:
         until: reading of the clock.
         expires_at: of its record, in the first look-up since; 0 when there was none.
-        was_silent: it could not be reached, or did not answer a ping since.
-        is_back: and then it did.
+        was_silent: it could not be reached, or did not answer a ping since. If it has been
+            measured after that, it is back.
     """
 
     until: float
     was_silent: bool = False
     expires_at: float | None = None
-    is_back: bool = False
 
 
 class Directory:
@@ -106,9 +105,14 @@ class Directory:
         for peer, ban in self._bans.items():
             if ban.expires_at is None:
                 ban.expires_at = present.get(peer, 0.0)
+            elif present.get(peer, 0.0) > ban.expires_at:
+                self.note_reached(peer)
 
     def ban(self, peer: PeerId, now: float, *, is_silent: bool = False) -> None:
         """Avoid a peer for a while; when it is used again, it is measured anew.
+
+        One that could not be reached counts so until it is heard of, however long that takes:
+        records outlive their servers, and bans do not.
 
         Args:
             peer: that has failed.
@@ -117,6 +121,18 @@ class Directory:
         """
         self.latencies.forget(peer)
         self._bans[peer] = _Ban(now + self._ban_s, is_silent)
+        if is_silent:
+            self.pings.record(peer, inf)
+
+    def note_reached(self, peer: PeerId) -> None:
+        """A peer has been heard of; how far away it is, is not known if it was out of reach."""
+        if self.needs_ping(peer):
+            self.pings.forget(peer)
+
+    def needs_ping(self, peer: PeerId) -> bool:
+        """Tell whether the round trip to a peer that can be reached is not known."""
+        ping_s = self.pings.get(peer)
+        return ping_s is None or isinf(ping_s)
 
     def leave(self, peer: PeerId, now: float) -> None:
         """Take in that a server has said that it is about to stop: it is avoided for a while."""
@@ -143,7 +159,7 @@ class Directory:
             return False
         return (
             ban.until <= now
-            or ban.is_back
+            or self._is_back(peer, ban)
             or any(
                 server.peer == peer and server.expires_at > ban.expires_at
                 for server in self._servers
@@ -159,9 +175,7 @@ class Directory:
         for peer in peers:
             ban = self._bans.get(peer)
             if ban is not None:
-                is_silent = isinf(self.pings.get(peer) or 0.0)
-                ban.is_back = ban.was_silent and not is_silent
-                ban.was_silent |= is_silent
+                ban.was_silent |= isinf(self.pings.get(peer) or 0.0)
 
     def peers(self) -> tuple[PeerId, ...]:
         """Return the peers of all servers, never or least recently pinged ones first."""
@@ -229,8 +243,12 @@ class Directory:
 
     def _is_avoided(self, peer: PeerId, now: float) -> bool:
         ban = self._bans.get(peer)
-        is_back = ban is not None and ban.was_silent and self.has_returned(peer, now)
-        return self.is_banned(peer, now) and not is_back
+        if ban is None or ban.until <= now:
+            return False
+        return not (ban.was_silent and (self._is_back(peer, ban) or self.has_returned(peer, now)))
+
+    def _is_back(self, peer: PeerId, ban: _Ban) -> bool:
+        return ban.was_silent and not self.needs_ping(peer)
 
     def _announced_s(self, hop: Hop, num_tokens: int) -> float | None:
         for server in self._servers:

@@ -31,6 +31,7 @@ from swarm_protocol.errors import PeerError
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.logs import get_logger
 from swarm_protocol.node import Node
+from swarm_protocol.pings import measure
 
 log = get_logger(__name__)
 
@@ -71,6 +72,7 @@ class ModelServers:
             hidden_size=facts.hidden_size,
             timeout_s=settings.connect_timeout_s,
             on_leaving=self._leave,
+            on_lost=self.report_silence,
         )
         self._random = Random()
         self._dialler = Dialler(
@@ -81,7 +83,7 @@ class ModelServers:
             settings,
             active_adapter=active_adapter,
         )
-        self._standbys = Standbys(self._find_detour, self._dialler.greet, self._avoid)
+        self._standbys = Standbys(self._find_detour, self._greet, self._avoid)
         self._is_moving = False
 
     async def refresh(self) -> None:
@@ -126,6 +128,8 @@ class ModelServers:
             route, max_length=max_length, tenant=tenant, progress=progress
         )
         if dialled.hops:
+            for hop in route:
+                self.directory.note_reached(hop.peer)
             self._standbys.look_out(route)
         return dialled
 
@@ -216,6 +220,13 @@ class ModelServers:
         await self._standbys.close()
         await self._pulses.close()
         await self._lanes.close()
+
+    async def _greet(self, hop: Hop) -> None:
+        """Connect to a server; one that can be reached goes before those that nobody knows."""
+        await self._dialler.greet(hop)
+        if self.directory.needs_ping(hop.peer):
+            timeout_s = self._settings.ping_timeout_s
+            await measure(self._node, self.directory.pings, [hop.peer], timeout_s=timeout_s)
 
     def _avoid(self, failure: PeerError) -> None:
         """Ban a peer that could not be greeted, as one that could not be dialled."""

@@ -26,6 +26,10 @@ class Pings:
         else:
             self._round_trips[peer] = old + _NEW_WEIGHT * (round_trip_s - old)
 
+    def forget(self, peer: PeerId) -> None:
+        """What is known of a peer counts no more."""
+        self._round_trips.pop(peer, None)
+
     def get(self, peer: PeerId) -> float | None:
         """Return that of a peer; None while unknown."""
         return self._round_trips.get(peer)

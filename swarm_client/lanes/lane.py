@@ -45,7 +45,12 @@ from swarm_protocol.node import MAX_FRAME_BYTES, CallStream
 
 
 class Lane:
-    """An open stream; `run` must be running. All methods belong to one event loop."""
+    """An open stream; `run` must be running. All methods belong to one event loop.
+
+    Attributes:
+        peer: the server.
+        deadlines: of all its sessions.
+    """
 
     def __init__(
         self,
@@ -65,7 +70,7 @@ class Lane:
         self.deadlines = Deadlines()
         self._on_leaving = on_leaving
         self._hello = hello
-        self._peer = peer
+        self.peer = peer
         self._stream = stream
         # half of a frame is left for deep prompts and everything else
         frame_tokens = MAX_FRAME_BYTES // 2 // (hello.dtype.itemsize * hello.hidden_size)
@@ -83,6 +88,11 @@ class Lane:
     def is_open(self) -> bool:
         """Whether new sessions may use it."""
         return self._failure is None and not self._is_retired
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its connection broke while new sessions might have used it."""
+        return isinstance(self._failure, PeerUnreachableError) and not self._is_retired
 
     @property
     def dtype(self) -> torch.dtype:
@@ -139,7 +149,7 @@ class Lane:
 
         All sessions then learn of it at once.
         """
-        failure: PeerError = PeerUnreachableError(self._peer, "we have closed the stream")
+        failure: PeerError = PeerUnreachableError(self.peer, "we have closed the stream")
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write())
@@ -172,7 +182,7 @@ class Lane:
             try:
                 frame = decode_reply(data)
             except MalformedMessageError as error:
-                raise PeerMisbehavedError(self._peer, str(error)) from error
+                raise PeerMisbehavedError(self.peer, str(error)) from error
             match frame:
                 case OutputsFrame():
                     self._deliver(frame)
@@ -183,7 +193,7 @@ class Lane:
                 case FailedFrame():
                     for failure in frame.failures:
                         self._end(failure)
-        raise PeerUnreachableError(self._peer, "it ended the stream")
+        raise PeerUnreachableError(self.peer, "it ended the stream")
 
     def _deliver(self, frame: OutputsFrame) -> None:
         """Hand all outputs out in this turn of the event loop, so that what follows is one frame.
@@ -193,7 +203,7 @@ class Lane:
         hidden = frame.hidden
         if hidden.shape[1] != self._hello.hidden_size or hidden.dtype != self._hello.dtype:
             raise PeerMisbehavedError(
-                self._peer, f"its hidden states are {hidden.shape[1]} values of {hidden.dtype}"
+                self.peer, f"its hidden states are {hidden.shape[1]} values of {hidden.dtype}"
             )
         are_all_finite = is_finite(hidden)
         for entry, rows in zip(frame.entries, _own_rows(frame), strict=True):
@@ -205,18 +215,18 @@ class Lane:
                 output = HopOutput(rows, entry.queue_us / 1e3, entry.compute_us / 1e3)
                 session.take_output(entry.step, output)
             else:
-                session.fail(PeerMisbehavedError(self._peer, "its hidden states are not finite"))
+                session.fail(PeerMisbehavedError(self.peer, "its hidden states are not finite"))
         self._has_mail.set()  # there is room for steps that waited
 
     def _end(self, failure: Failure) -> None:
         if failure.session_id == NO_SESSION:
             if failure.code == DRAINING_CODE:
-                self._on_leaving(self._peer)
+                self._on_leaving(self.peer)
             return
         self._outbox.cancel(failure.session_id)
         session = self._sessions.get(failure.session_id)
         if session is not None:
-            session.fail(session_failure(self._peer, failure))
+            session.fail(session_failure(self.peer, failure))
 
 
 def _own_rows(frame: OutputsFrame) -> Sequence[Tensor]:

@@ -43,6 +43,7 @@ class Lanes:
         hidden_size: int,
         timeout_s: float,
         on_leaving: Callable[[PeerId], None] = lambda peer: None,
+        on_lost: Callable[[PeerId], None] = lambda peer: None,
     ) -> None:
         """Begin without lanes.
 
@@ -52,12 +53,14 @@ class Lanes:
             hidden_size: of the model.
             timeout_s: for greeting a server and opening a lane to it.
             on_leaving: is told when a server says that it is about to stop.
+            on_lost: is told when a connection breaks, be it used or not.
         """
         self._node = node
         self._hello = HelloRequest((VERSION,), dht_prefix).to_wire()
         self._hidden_size = hidden_size
         self._timeout_s = timeout_s
         self._on_leaving = on_leaving
+        self._on_lost = on_lost
         self._lanes: dict[PeerId, asyncio.Task[Lane | None]] = {}  # None: it speaks Petals
         self._running: set[asyncio.Task[None]] = set()
 
@@ -158,5 +161,7 @@ class Lanes:
     async def _run(self, lane: Lane) -> None:
         try:
             await lane.run()
+            if lane.is_lost:
+                self._on_lost(lane.peer)
         except Exception as error:  # the edge of the task; its sessions have learned of the end
             log.error("lane_failed", traceback="".join(format_exception(error)))

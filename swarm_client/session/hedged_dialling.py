@@ -1,18 +1,22 @@
-"""Dialling a route, and another one as well when servers of the first hesitate.
+"""Dialling a route, and others as well while its servers hesitate.
 
 ```
-dial route ──────────── 0.5 s, b has not answered ───────── ... b answers after all: too late
-                         └─ dial another without b ── open: it is used
+dial route ──── 0.5 s, b has not answered ──── 0.5 s ──── ... b answers after all: too late
+                 └─ dial another without b ──── c has not answered either
+                                                 └─ dial one without b and c ── open: it is used
 ```
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Set
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Collection, Set
+from typing import Final, TypeAlias
 
 from swarm_client.routing import Route
 from swarm_client.session.dialling import DialledRoute, DialProgress
 from swarm_protocol.identifiers import PeerId
+
+_MAX_ROUTES: Final = 4
+"""Dialled at the same time: records of the dead cannot be told from others."""
 
 Dial: TypeAlias = Callable[[Route, DialProgress], Awaitable[DialledRoute]]
 """Opens all hops of a route, or none; see `Dialler.dial`."""
@@ -29,50 +33,56 @@ async def dial_hedged(
     hedge_after_s: float,
     on_silence: Callable[[PeerId], None],
 ) -> DialledRoute:
-    """Return the first of two routes that is open; `failures` are those of both.
+    """Return the first of some routes that is open; `failures` are those of all.
 
     Args:
         route: dialled at once.
-        dial: opens it, and a detour.
-        find_detour: asked once, when servers have not answered.
+        dial: opens it, and detours.
+        find_detour: asked for one more when servers have not answered, or one of them has failed
+            beside others that have not.
         hedge_after_s: the time they have.
         on_silence: is told of servers that were not waited for.
     """
-    progress = [DialProgress(route)]
-    dials: list[asyncio.Future[DialledRoute]]
-    dials = [asyncio.ensure_future(dial(route, progress[0]))]
+    dials: dict[asyncio.Future[DialledRoute], DialProgress] = {}
+    hesitant: dict[asyncio.Future[DialledRoute], DialProgress] = {}
     chosen = DialledRoute()
+    following: Route | None = route
     try:
-        await asyncio.wait(dials, timeout=hedge_after_s)
-        if not dials[0].done() and (detour := find_detour(_not_open(progress[0]))) is not None:
-            progress.append(DialProgress(detour))
-            dials.append(asyncio.ensure_future(dial(detour, progress[1])))
-        chosen = await _first_open(dials)
+        while not chosen.hops and (following is not None or _pending(dials)):
+            if following is not None:
+                progress = DialProgress(following)
+                dials[asyncio.ensure_future(dial(following, progress))] = progress
+            ended, _ = await asyncio.wait(
+                _pending(dials), timeout=hedge_after_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not ended:
+                hesitant = {one: dials[one] for one in _pending(dials)}
+            chosen = next((one.result() for one in ended if one.result().hops), chosen)
+            may_hedge = _pending(dials) and not chosen.hops and len(dials) < _MAX_ROUTES
+            following = find_detour(_not_open(dials.values())) if may_hedge else None
         await _drop(dials, chosen)
     except BaseException:
         await _drop(dials, DialledRoute())
         raise
     if chosen.hops:
-        for peer in progress[0].silent:  # none if all of them are in use
-            on_silence(peer)
-    return DialledRoute(chosen.hops, [error for one in progress for error in one.failures])
+        for progress in hesitant.values():
+            for peer in progress.silent:  # none if all of them are in use
+                on_silence(peer)
+    return DialledRoute(chosen.hops, [e for one in dials.values() for e in one.failures])
 
 
-def _not_open(progress: DialProgress) -> Set[PeerId]:
-    return progress.silent | {failure.peer for failure in progress.failures}
+def _pending(
+    dials: Collection[asyncio.Future[DialledRoute]],
+) -> list[asyncio.Future[DialledRoute]]:
+    return [dialling for dialling in dials if not dialling.done()]
 
 
-async def _first_open(dials: list[asyncio.Future[DialledRoute]]) -> DialledRoute:
-    """Return the first outcome with hops, or the last one."""
-    outcome = DialledRoute()
-    for dialled in asyncio.as_completed(dials):
-        outcome = await dialled
-        if outcome.hops:
-            break
-    return outcome
+def _not_open(dialled: Collection[DialProgress]) -> Set[PeerId]:
+    silent = {peer for progress in dialled for peer in progress.silent}
+    return silent | {failure.peer for progress in dialled for failure in progress.failures}
 
 
-async def _drop(dials: list[asyncio.Future[DialledRoute]], chosen: DialledRoute) -> None:
+async def _drop(dials: Collection[asyncio.Future[DialledRoute]], chosen: DialledRoute) -> None:
     """End all dials, and abandon what they have opened, but for what was chosen."""
     for dialling in dials:
         dialling.cancel()

@@ -28,6 +28,7 @@ _NEVER_LATE_S: Final = 0.1
 _BETWEEN_PINGS_S: Final = 0.25
 _DOUBT_FACTOR: Final = 3.0
 _STRANGE_S: Final = 0.3
+_DOUBTFUL_S: Final = 0.5  # a ping is cheap beside a step that usually takes so long
 
 
 class Patience(NamedTuple):
@@ -64,7 +65,7 @@ def patience(
     if usual_s is None:
         doubt_s, late_s = _STRANGE_S, settings.first_patience_s
     else:
-        doubt_s = _NEVER_LATE_S + _DOUBT_FACTOR * usual_s
+        doubt_s = min(_NEVER_LATE_S + _DOUBT_FACTOR * usual_s, max(_DOUBTFUL_S, usual_s))
         late_s = settings.late_margin_s + settings.late_factor * usual_s
     if slow_s is None:
         late_s = min(late_s, settings.first_patience_s)

@@ -184,6 +184,33 @@ def test_a_peer_that_was_out_of_reach_is_as_good_as_others_once_it_is_heard_of(
     assert avoided == [not is_silent]
 
 
+def test_a_peer_that_was_out_of_reach_counts_so_when_its_ban_is_over() -> None:
+    """Records outlive their servers, by much more than a ban; until it announces itself anew."""
+    directory = directory_of(a="0:4", b="0:4")
+    directory.pings.record(A, 0.0)
+    directory.ban(A, now=10, is_silent=True)
+    directory.update(found(a="0:4", b="0:4"), now=26)
+
+    candidates = directory.candidates(now=26)
+    assert not any(candidate.is_avoided for candidate in candidates)
+    assert choose_route(candidates, BlockRange(0, 4), num_cache_tokens=0)[0].peer == B
+    directory.update(found(expires_at=120, a="0:4", b="0:4"), now=27)
+
+    assert directory.candidates(now=27)[0].ping_s is None
+
+
+def test_a_peer_that_was_out_of_reach_is_used_before_the_dead_once_it_was_reached() -> None:
+    """It may be there again before anybody has looked its record up; bans of the dead end."""
+    directory = directory_of(a="0:4", b="0:4")
+    directory.ban(A, now=1, is_silent=True)
+    directory.ban(B, now=10, is_silent=True)
+
+    directory.pings.record(B, 0.1)
+
+    (hop,) = choose_route(directory.candidates(now=17), BlockRange(0, 4), num_cache_tokens=0)
+    assert hop.peer == B
+
+
 def test_a_banned_peer_has_returned_when_its_ban_is_over() -> None:
     """One that was never banned has nothing to return from."""
     directory = directory_of(a="0:4", b="0:4")

@@ -3,10 +3,16 @@
 import asyncio
 
 from swarm_client.errors import NoRouteError
+from swarm_client.model_servers import ModelServers
 from swarm_client.routing import Hop, Route
+from swarm_client.session.losses import Losses
+from swarm_client.session.route_search import RouteSearch
+from swarm_client.settings import RoutingSettings
 from swarm_client.standbys import Standbys
 from swarm_protocol.errors import NodeError, PeerUnreachableError, SwarmError
 from swarm_protocol.identifiers import BlockRange, PeerId
+from swarm_protocol.memory_node import MemoryNetwork
+from tests.unit.swarm_client.scripted_server import FACTS, ScriptedServer
 from tests.unit.swarm_client.scripted_swarm import eventually, swarm_of
 
 ROUTE = tuple(Hop(PeerId(name), BlockRange(i, i + 1)) for i, name in enumerate("abc"))
@@ -83,3 +89,24 @@ async def test_a_session_that_is_opened_has_its_standby_greeted() -> None:
         assert not standby.steps
         assert not standby.node.pipes
         await session.close()
+
+
+async def test_a_standby_that_can_be_reached_goes_before_servers_that_nobody_knows() -> None:
+    """Its ping is measured when it is greeted."""
+    network = MemoryNetwork()
+    for name in ("a", "b", "c"):
+        await ScriptedServer.start(network, name, "0:4")
+    servers = ModelServers(network.node("client"), FACTS, RoutingSettings())
+    await servers.refresh()
+    search = RouteSearch(servers, max_length=9)
+    losses = Losses(max_losses=0, timeout_s=1)
+    (session,) = await search.open(BlockRange(0, 4), num_rows=1, losses=losses)
+
+    def reached() -> list[str]:
+        return [view.peer for view in servers.directory.views(now=0) if view.ping_s is not None]
+
+    await eventually(lambda: len(reached()) == 1)
+
+    assert session.hop.peer not in reached()
+    session.abandon()
+    await servers.close()

@@ -38,12 +38,14 @@ class Client:
         self.network = network
         self.server = server
         self.leaving: list[PeerId] = []
+        self.lost: list[PeerId] = []
         self.lanes = Lanes(
             network.node("client"),
             dht_prefix=FACTS.dht_prefix,
             hidden_size=FACTS.hidden_size,
             timeout_s=5,
             on_leaving=self.leaving.append,
+            on_lost=self.lost.append,
         )
 
     async def session(
@@ -208,6 +210,21 @@ async def test_a_lost_stream_fails_every_session_at_once() -> None:
         client.server.may_answer.set()
         await step(await client.session(), one_token(1))
         assert client.server.num_hellos == 2
+
+
+async def test_a_lost_stream_is_told_though_nobody_uses_it() -> None:
+    """One that is ended by us is not."""
+    async with lane_client() as client:
+        await client.lanes.greet(client.server.peer)
+
+        client.network.cut(client.server.peer)
+
+        await eventually(lambda: client.lost == [client.server.peer])
+        client.network.heal(client.server.peer)
+        await client.lanes.greet(client.server.peer)
+        client.lanes.forget(client.server.peer)
+        await eventually(lambda: not client.server.node.pipes)
+        assert client.lost == [client.server.peer]
 
 
 async def test_a_refused_session_fails_alone() -> None:

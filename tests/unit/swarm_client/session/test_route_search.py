@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 
 import pytest
 
@@ -261,6 +262,39 @@ async def test_a_server_that_hesitates_is_waited_for_if_it_is_the_only_one() -> 
         gate.set()
 
         assert await opening == ["a"]
+
+
+async def test_any_servers_that_hesitate_are_not_waited_for_if_there_is_another() -> None:
+    """Records outlive their servers, and several may have died."""
+    async with searching(RoutingSettings(connect_timeout_s=60)) as swarm:
+        for name in ("a", "b"):
+            server = await swarm.join(name, "0:4")
+            await server.node.serve_unary(RPC_INFO, never)
+        await swarm.join("c", "0:4")
+        await swarm.servers.refresh()
+        for name in ("a", "b"):
+            swarm.servers.directory.pings.record(PeerId(name), 0.0)
+
+        assert await swarm.open(swarm.losses(wait_s=0)) == ["c"]
+
+        views = swarm.servers.directory.views(now=0)
+        assert [view.ping_s for view in views[:2]] == [inf, inf]
+
+
+async def test_a_failure_beside_servers_that_hesitate_has_another_dialled_at_once() -> None:
+    """The time that the others had is not given again."""
+    async with searching(RoutingSettings(connect_timeout_s=60)) as swarm:
+        slow = await swarm.join("a", "0:4")
+        await slow.node.serve_unary(RPC_INFO, never)
+        dead = await swarm.join("b", "0:4")
+        await swarm.join("c", "0:4")
+        await swarm.servers.refresh()
+        swarm.network.cut(dead.peer)
+        for name in ("a", "b"):
+            swarm.servers.directory.pings.record(PeerId(name), 0.0)
+
+        assert await swarm.open(swarm.losses(wait_s=0)) == ["c"]
+        assert swarm.servers.directory.is_banned(dead.peer, asyncio.get_running_loop().time())
 
 
 async def test_the_first_answer_counts_and_the_other_route_is_dropped() -> None:
