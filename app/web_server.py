@@ -80,6 +80,8 @@ class GatewayWebServer(uvicorn.Server):
                 log_level=logging.WARNING,
                 access_log=False,
                 server_header=False,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=list(settings.trusted_proxies),
                 ws_max_size=_MAX_SOCKET_MESSAGE_BYTES,
                 ws_per_message_deflate=False,  # a message is a token: not worth compressing
                 ws_ping_interval=_PING_INTERVAL_S,

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -95,6 +95,17 @@ def _check_origins(settings: "Settings") -> Iterator[str]:
             yield f"SWARMGATE_ORIGINS: expected e.g. https://chat.example.org, got {origin!r:.80}"
 
 
+def _check_proxies(settings: "Settings") -> Iterator[str]:
+    for proxy in settings.trusted_proxies:
+        try:
+            ip_network(proxy)
+        except ValueError:
+            yield (
+                "SWARMGATE_TRUSTED_PROXIES: expected an address or a network, e.g. 10.0.0.0/8, "
+                f"got {proxy!r:.80}"
+            )
+
+
 def _check_maddrs(settings: "Settings") -> Iterator[str]:
     for name in ("initial_peers", "host_maddrs", "announce_maddrs"):
         if any(not maddr.startswith("/") for maddr in getattr(settings, name)):
@@ -129,6 +140,7 @@ _CHECKS: Final = (
     Check(("dht_prefix", "models"), _check_dht_prefix),
     Check(("models",), _check_models),
     Check(("origins",), _check_origins),
+    Check(("trusted_proxies",), _check_proxies),
     Check(("initial_peers", "host_maddrs", "announce_maddrs"), _check_maddrs),
     Check(("tracing",), _check_tracing),
 )

@@ -121,6 +121,13 @@ class Settings(BaseSettings):
         max_length=256,
         description="Other sites whose pages may call the gateway, e.g. https://chat.example.org.",
     )
+    trusted_proxies: Texts = Field(
+        default=("127.0.0.1", "::1"),
+        max_length=256,
+        description="Addresses or networks of proxies in front, whose `X-Forwarded-For` names the "
+        "caller; behind any other one all callers share the limits of its address. Empty as `[]`: "
+        "nobody's.",
+    )
     keep_alive_s: float = Field(
         default=15.0, gt=0, le=300, description="Between comments on a silent event stream."
     )

@@ -161,6 +161,8 @@ def test_setting_that_is_wrong_by_itself_is_not_blamed_twice() -> None:
         ({"origins": "chat.example.org"}, "SWARMGATE_ORIGINS: expected e.g. https"),
         ({"origins": "*"}, "SWARMGATE_ORIGINS"),
         ({"origins": "https://a.example/path"}, "SWARMGATE_ORIGINS"),
+        ({"trusted_proxies": "*"}, "SWARMGATE_TRUSTED_PROXIES: expected an address"),
+        ({"trusted_proxies": "proxy.example"}, "SWARMGATE_TRUSTED_PROXIES"),
         ({"models": "a/b,a/b"}, "names a/b 2 times"),
         ({"initial_peers": "10.0.0.1:31337"}, "SWARMGATE_INITIAL_PEERS: a multiaddr"),
         ({"redis_url": "localhost:6379"}, "SWARMGATE_REDIS_URL must begin with"),
