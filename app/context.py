@@ -3,7 +3,9 @@
 Kept in the ASGI scope: the app's context under `app.state`, the request's under `scope["state"]`.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeAlias, cast
 
 from starlette.types import Scope
 
@@ -15,6 +17,9 @@ from app.journals.keeper import JournalKeeper
 from app.keys.registry import KeyRegistry
 from app.observability.metrics import Metrics
 from app.settings import Settings
+
+Identify: TypeAlias = Callable[[], Awaitable[Caller]]
+"""Asks anew who is calling; raises as `Keyring.identify` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,11 @@ def caller_of(scope: Scope) -> Caller:
     caller = scope["state"]["caller"]
     assert isinstance(caller, Caller)
     return caller
+
+
+def identify_of(scope: Scope) -> Identify:
+    """Return how to find out whether a WebSocket's key is still good."""
+    return cast(Identify, scope["state"]["identify"])  # put there by the authentication
 
 
 def request_id_of(scope: Scope) -> RequestId:

@@ -1,5 +1,6 @@
 """Asks for an API key everywhere but where `app.access` says that it is public."""
 
+from functools import partial
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,7 +18,10 @@ KEY_SUBPROTOCOL: Final = "key."
 
 
 class Authentication:
-    """Puts the `Caller` into the request's state, or refuses the request."""
+    """Puts the `Caller` into the request's state, or refuses the request.
+
+    A connection gets the question itself, too: it may live longer than its key.
+    """
 
     def __init__(self, app: ASGIApp, keyring: Keyring, metrics: Metrics) -> None:
         self._app = app
@@ -31,8 +35,9 @@ class Authentication:
             return
         client = scope.get("client")
         address = client[0] if client else None
+        identify = partial(self._keyring.identify, _key_of(scope), address, access)
         try:
-            caller = await self._keyring.identify(_key_of(scope), address, access)
+            caller = await identify()
         except SwarmError as error:
             self._metrics.refused.labels(describe_error(error).code).inc()
             if scope["type"] == "websocket":
@@ -41,6 +46,8 @@ class Authentication:
                 await send_error(scope, send, error)
             return
         scope["state"]["caller"] = caller
+        if scope["type"] == "websocket":
+            scope["state"]["identify"] = identify
         await self._app(scope, receive, send)
 
 

@@ -1,15 +1,20 @@
 """Promises about keys: what is told to whoever guesses, and where they are never looked for."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 import app
+from app.keys.file_store import FileKeyStore
+from app.keys.registry import KeyDraft, KeyRegistry
 from app.settings import Settings
-from tests.harness.scripted_engine import ScriptedEngine, http_client
+from app.settings.keys import KeySettings
+from tests.harness.asgi_callers import SocketCaller
+from tests.harness.scripted_engine import ScriptedEngine, http_client, running_app
 
 KEY = "correct-key"
 SOURCES = sorted(Path(app.__file__).parent.rglob("*.py"))
@@ -50,3 +55,52 @@ async def test_a_key_in_the_address_opens_nothing(name: str) -> None:
         by_header = await client.get("/v1/models", headers={"authorization": f"Bearer {KEY}"})
 
     assert (by_address.status_code, by_header.status_code) == (401, 200)
+
+
+TURN = {"type": "generate", "inputs": "Hi", "max_new_tokens": 1}
+
+
+@asynccontextmanager
+async def _conversation(path: Path) -> AsyncIterator[tuple[SocketCaller, KeyRegistry, str]]:
+    """Yield a connection that has had one turn, and the registry and the id of its key."""
+    registry = KeyRegistry(FileKeyStore(path))
+    new = await registry.create(KeyDraft(name="tenant"))
+    settings = Settings(keys=KeySettings(file=path, cache_s=0, grace_s=0))
+    headers = {"authorization": f"Bearer {new.text}"}
+    async with (
+        running_app(ScriptedEngine(), settings) as gateway,
+        SocketCaller(gateway, headers) as caller,
+    ):
+        caller.say(type="open_inference_session", model="demo", max_length=64)
+        await caller.reply()
+        caller.say(**TURN)
+        assert (await caller.reply())["outputs"] == "H"
+        yield caller, registry, new.record.id
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [(KeyRegistry.revoke, "no longer good"), (KeyRegistry.rotate, "wrong API key")],
+)
+async def test_a_connection_does_not_outlive_its_key(
+    tmp_path: Path, end: Callable[[KeyRegistry, str], Awaitable[object]], words: str
+) -> None:
+    """Whoever has stolen a key may have opened a WebSocket long before it was found out."""
+    async with _conversation(tmp_path / "keys.json") as (caller, registry, key_id):
+        await end(registry, key_id)
+
+        caller.say(**TURN)
+
+        assert words in (await caller.reply())["traceback"]
+        assert await caller.close_code() == 1008
+
+
+async def test_a_conversation_goes_on_while_nobody_can_look_up_its_key(tmp_path: Path) -> None:
+    """It was good when the conversation began."""
+    path = tmp_path / "keys.json"
+    async with _conversation(path) as (caller, _, _):
+        path.write_text("not a list of keys")
+
+        caller.say(**TURN)
+
+        assert (await caller.reply())["outputs"] == "e"

@@ -18,14 +18,23 @@ from app.api.petals.fields import OpenMessage
 from app.api.petals.socket import CLOSE_NORMAL, PetalsSocket, accept
 from app.api.petals.talk import open_talk, revive_talk
 from app.callers import Caller
-from app.context import AppContext, caller_of, context_of, request_id_of
+from app.context import (
+    AppContext,
+    Identify,
+    caller_of,
+    context_of,
+    identify_of,
+    request_id_of,
+)
 from app.direct_writes import direct_socket_of
 from app.errors import CLOSE_RESTART, HandedOverError
 from app.inference.requests import RequestId
 from app.journals.entries import Closed, ConversationBegun, Entry, Failed
 from app.journals.following import follow
 from app.journals.journal import Reading
+from app.keys.errors import KeysUnreadableError
 from app.presence import run_beside
+from app.state.errors import StateUnavailableError
 from swarm_protocol.errors import SwarmError
 
 log = structlog.get_logger(__name__)
@@ -40,7 +49,8 @@ async def petals_v2(websocket: WebSocket) -> None:
     await accept(scope, receive, send)
     stall_timeout_s = context.settings.limits.slow_reader_s
     socket = PetalsSocket(receive, send, stall_timeout_s, direct=direct_socket_of(scope))
-    connection = _Connection(context, socket, caller_of(scope), request_id_of(scope))
+    request_id = request_id_of(scope)
+    connection = _Connection(context, socket, caller_of(scope), request_id, identify_of(scope))
     with suppress(CallerLeftError):
         try:
             await run_beside(
@@ -57,13 +67,19 @@ class _Connection:
     """One connection's part in a conversation."""
 
     def __init__(
-        self, context: AppContext, socket: PetalsSocket, caller: Caller, request_id: RequestId
+        self,
+        context: AppContext,
+        socket: PetalsSocket,
+        caller: Caller,
+        request_id: RequestId,
+        identify: Identify,
     ) -> None:
         self._context = context
         self._keeper = context.keeper
         self._socket = socket
         self._caller = caller
         self._request_id = request_id
+        self._identify = identify
         self._journal_id: str | None = None
 
     async def serve(self) -> None:
@@ -119,8 +135,18 @@ class _Connection:
         """Give the caller's messages to the run, once it is on this worker."""
         while True:
             message = await self._socket.next_message()
+            await self._check_key()
             journal = await self._keeper.wait_for(journal_id, self._caller.tenant)
             await journal.inbox.put(message)
+
+    async def _check_key(self) -> None:
+        """Find out whether the key is still good; a store that is away ends no conversation.
+
+        Raises:
+            InvalidKeyError: it was revoked, has expired, or was replaced by another one.
+        """
+        with suppress(StateUnavailableError, KeysUnreadableError):
+            await self._identify()
 
     async def _reply_all(self, journal_id: str, seen: int) -> None:
         replies = ConversationReplies(journal_id, seen=seen, can_resume=self._keeper.is_keeping)
