@@ -12,6 +12,7 @@ before others are ready.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from itertools import count
 from math import inf
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -26,6 +27,8 @@ Prepare: TypeAlias = Callable[[Step], Coroutine[Any, Any, Prepared]]
 _BETWEEN_LOOKS_S: Final = 0.05
 _NEVER_LATE_S: Final = 0.1
 _BETWEEN_PINGS_S: Final = 0.25
+_RETRY_S: Final = 0.1
+_MAX_RETRY_S: Final = 5.0
 _DOUBT_FACTOR: Final = 3.0
 _STRANGE_S: Final = 0.3
 _DOUBTFUL_S: Final = 0.5  # a ping is cheap beside a step that usually takes so long
@@ -93,8 +96,8 @@ class LateWatch(Generic[Step, Prepared]):
         Args:
             patience: tells how long a step may take.
             is_there: asks its server for a sign of life; true if it gives one soon.
-            prepare: called when a step is late. When that is cancelled, or fails with a
-                SwarmError, it leaves nothing behind.
+            prepare: called when a step is late, and again some time after it has failed. When it
+                is cancelled, or fails with a SwarmError, it leaves nothing behind.
             discard: gets what was prepared when the caller leaves at the same time.
         """
         self._patience = patience
@@ -147,13 +150,20 @@ class LateWatch(Generic[Step, Prepared]):
                 one.preparation = asyncio.create_task(self._replace(one))
 
     async def _replace(self, one: "_Waiting[Step, Prepared]") -> None:
-        """Wait until a doubtful step is late, prepare, then interrupt it."""
-        await self._until_late(one)
-        try:
-            prepared = await self._prepare(one.step)
-        except SwarmError:
-            return  # the step is waited for, as long as a step may take
-        one.interrupt(prepared)
+        """Wait until a doubtful step is late, prepare, then interrupt it.
+
+        When that fails it is tried again: those that failed are known by then, and others may have
+        come. Meanwhile the step is waited for, as long as a step may take.
+        """
+        for num_tries in count():
+            await self._until_late(one)
+            try:
+                prepared = await self._prepare(one.step)
+            except SwarmError:
+                await asyncio.sleep(min(_RETRY_S * 2**num_tries, _MAX_RETRY_S))
+            else:
+                one.interrupt(prepared)
+                return
 
     async def _until_late(self, one: "_Waiting[Step, Prepared]") -> None:
         """Return when its server gives no sign of life, or patience is over."""

@@ -139,6 +139,19 @@ async def test_a_preparation_that_fails_leaves_the_step_alone() -> None:
     assert await running == "outputs"
 
 
+async def test_a_preparation_that_fails_is_tried_again() -> None:
+    """The others may have been dead ones, and are known as such now."""
+    race = Race()
+    running = race.start(AT_ONCE)
+    await race.was_prepared.wait()
+    failed = race.preparation
+    race.preparation = asyncio.get_running_loop().create_future()
+    race.preparation.set_result("others")
+    failed.set_exception(SwarmError("they are gone, too"))
+
+    assert await running == "others"
+
+
 async def test_errors_of_the_step_are_raised() -> None:
     """Also when it was late."""
     race = Race()
