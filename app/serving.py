@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from app.inference.chat_templates import ChatStyle
-from app.inference.requests import ChatMessage, ChatTool, Engine, OutputConstraint
+from app.inference.requests import (
+    NO_WISHES,
+    ChatMessage,
+    ChatTool,
+    Engine,
+    OutputConstraint,
+    PromptWishes,
+)
 from swarm_client.directory import ServerView
 from swarm_client.generation.parameters import SamplingParameters
 from swarm_client.models.facts import ModelFacts
@@ -78,19 +85,17 @@ class OfferedModel(Protocol):
     def chat_style(self) -> ChatStyle:
         """How it writes calls of tools, and what it thinks."""
 
-    async def encode_chat(
-        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
-    ) -> list[int]:
-        """Return the tokens of a chat and of the beginning of the assistant's answer.
+    async def render_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ChatTool] = (),
+        wishes: PromptWishes = NO_WISHES,
+    ) -> str:
+        """Return the prompt of a chat, up to where the assistant's answer begins.
 
         Raises:
             TemplateError: the model has no chat template, or it refuses these messages.
         """
-
-    async def render_chat(
-        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
-    ) -> str:
-        """Return the text whose tokens `encode_chat` returns. Raises TemplateError."""
 
     async def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of tokens, special ones included."""

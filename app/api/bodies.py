@@ -1,7 +1,7 @@
 """From bytes and pydantic's findings to values, and to one sentence when they do not fit."""
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -9,6 +9,9 @@ from starlette.types import Receive
 
 from app.admission import CallerLeftError
 from app.errors import BadRequestError
+
+_OF_FIELDS: Final = ("missing", "value_error")
+"""Problems of a field, which need not be there."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -56,13 +59,27 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
         return model.model_validate(values)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        field = ".".join(str(step) for step in problem["loc"])
+        field = ".".join(_steps(values, problem["loc"], ends_missing=problem["type"] in _OF_FIELDS))
         expected = problem["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
         where = f"{field}: " if field else ""
         if problem["type"] == "missing":
             raise BadRequestError(f"{where}expected a value, got nothing", field) from error
         got = "" if problem["type"] == "value_error" else f", got {_shown(problem['input'])}"
         raise BadRequestError(f"{where}{expected}{got}", field or None) from error
+
+
+def _steps(
+    values: Mapping[str, Any], location: Sequence[int | str], *, ends_missing: bool
+) -> Iterator[str]:
+    """Yield the way to a value, without pydantic's names for the forms that it might have had."""
+    place: Any = values
+    for index, step in enumerate(location):
+        is_key = isinstance(place, Mapping) and step in place
+        if is_key or (isinstance(place, list) and step in range(len(place))):
+            place = place[step]
+            yield str(step)
+        elif ends_missing and index == len(location) - 1:
+            yield str(step)
 
 
 def _shown(value: object) -> str:

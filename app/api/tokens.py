@@ -8,12 +8,15 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.api.answers.chat_output import plan_chat
 from app.api.bodies import parse_json_object, read_body, validate
 from app.api.openai.chat import plan_messages
 from app.api.openai.completions import check_tokens
 from app.api.openai.fields import ChatFields, Message
+from app.api.openai.prompt_fields import ChatPromptFields
+from app.api.openai.structured import ToolUseFields
 from app.api.replies import json_response
-from app.api.unknown_fields import ignored_header, name_fields
+from app.api.unknown_fields import add_names, ignored_header, name_fields
 from app.context import caller_of, context_of
 from app.errors import BadRequestError
 from app.serving import OfferedModel
@@ -32,7 +35,7 @@ class _Fields(BaseModel):
 Fields = TypeVar("Fields", bound=_Fields | ChatFields)
 
 
-class TokenizeFields(_Fields):
+class TokenizeFields(_Fields, ChatPromptFields, ToolUseFields):
     """The body of `POST /tokenize`: a text, or the messages of a chat."""
 
     prompt: str | None = None
@@ -54,7 +57,9 @@ async def tokenize(request: Request) -> Response:
     if (fields.prompt is None) == (fields.messages is None):
         raise BadRequestError("expected either prompt or messages", "prompt")
     if fields.messages is not None:
-        token_ids = await model.encode_chat([message.to_chat() for message in fields.messages])
+        messages = [message.to_chat() for message in fields.messages]
+        plan = await plan_chat(model, messages, fields.tool_wishes(), None, fields.prompt_wishes())
+        token_ids = plan.prompt_ids
     else:
         text = fields.prompt or ""
         token_ids = await model.encode(text, add_special_tokens=fields.add_special_tokens)
@@ -84,7 +89,7 @@ async def detokenize(request: Request) -> Response:
 async def render_chat(request: Request) -> Response:
     """Return what `POST /v1/chat/completions` would make of the same body: text and tokens."""
     fields, model = await _read(request, ChatFields)
-    ignored = fields.ignored_fields()
+    ignored = add_names(fields.ignored_fields(), fields.unheeded_wishes(model.chat_style))
     plan = await plan_messages(model, fields)
     return json_response(
         {

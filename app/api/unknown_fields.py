@@ -40,6 +40,11 @@ def ignored_header(names: str) -> dict[str, str]:
     return {"x-swarmgate-ignored": names} if names else {}
 
 
+def add_names(names: str, more: Iterable[str]) -> str:
+    """Return names for a header with some more of them."""
+    return ", ".join(each for each in (names, name_fields(more)) if each)
+
+
 def name_fields(names: Iterable[str]) -> str:
     """Return names for a header: what could break it is left out, and so are very many."""
     return ", ".join([name for name in sorted(names) if _SAFE_NAME.fullmatch(name)][:_MAX_NAMED])

@@ -1,6 +1,7 @@
 """From chat messages to a prompt, by the template that comes with the model."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
@@ -10,7 +11,7 @@ from jinja2.exceptions import TemplateError as JinjaError
 from app.inference.chat_sandbox import BoundError, ChatSandbox
 from app.inference.errors import TemplateError
 from app.inference.plain_tools import spell_out_tools
-from app.inference.requests import ChatMessage, ChatTool
+from app.inference.requests import NO_WISHES, ChatMessage, ChatTool, PromptWishes
 from app.output.formats import ToolStyle, marks_reasoning, style_of_template
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -18,6 +19,11 @@ Role = Literal["system", "user", "assistant", "tool"]
 MAX_MESSAGES: Final = 1024
 MAX_CHARACTERS: Final = 1024 * 1024
 MAX_S: Final = 2.0
+_THINKING: Final = ("enable_thinking", "thinking")
+_EFFORT: Final = "reasoning_effort"
+_WORD: Final = re.compile(r"[A-Za-z_]\w*")
+_CUT: Final = "\ue000cut here\ue001"
+"""Stands where a message is to be continued; of characters that no text has."""
 _MAX_REASON_CHARACTERS: Final = 200
 _MARKS: Final = (
     "<tool_call>",
@@ -41,12 +47,27 @@ class ChatStyle:
         has_reasoning: it may think before it answers.
         mark_ids: marks that are single tokens, by their text.
         hidden_mark_ids: those of them that are special, and so do not appear as text.
+        template_words: all names in its template; a variable that is none of them does nothing.
     """
 
     tool_style: ToolStyle = "hermes"
     has_reasoning: bool = False
     mark_ids: Mapping[str, int] = field(default_factory=dict)
     hidden_mark_ids: tuple[int, ...] = ()
+    template_words: frozenset[str] = frozenset()
+
+    def heeds_thinking(self, *, is_wanted: bool) -> bool:
+        """Return whether a wish to think, or not to, has an effect.
+
+        Who always thinks can be kept from it: the prompt ends the reasoning at once.
+        """
+        knows = any(name in self.template_words for name in _THINKING)
+        return knows or self.has_reasoning or not is_wanted
+
+    @property
+    def heeds_effort(self) -> bool:
+        """Whether a wish to think more or less has an effect."""
+        return _EFFORT in self.template_words
 
     @property
     def bound(self) -> "ChatStyle":
@@ -66,6 +87,7 @@ def style_of(template: "ChatTemplate", added_tokens: Mapping[int, Any]) -> ChatS
         template.has_reasoning,
         marks,
         tuple(id_ for id_ in marks.values() if added_tokens[id_].special),
+        template.words,
     )
 
 
@@ -93,20 +115,29 @@ class ChatTemplate:
         self.tool_style: ToolStyle = style or "hermes"
         self.knows_tools = style is not None
         self.has_reasoning = marks_reasoning(source)
+        self.words = frozenset(_WORD.findall(source))
 
-    def render(self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()) -> str:
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ChatTool] = (),
+        wishes: PromptWishes = NO_WISHES,
+    ) -> str:
         """Return the prompt up to where the model's answer begins, special tokens as text.
 
         It blocks for milliseconds, and for `MAX_S` at worst.
 
         Raises:
             TemplateError: no messages, too many, too long, an unknown role, a model without a chat
-                template, or a template that refuses the messages.
+                template, a template that refuses the messages, a variable that is not the
+                caller's to set, or a last message that cannot be continued.
         """
         _check_messages(messages)
         _check_size(messages, tools)
         if not self._templates:
             raise TemplateError("this model has no chat template; send it a plain prompt instead")
+        if wishes.continues:
+            messages = [*messages[:-1], _with_cut(messages[-1])]
         if not self.knows_tools:
             messages, tools = spell_out_tools(messages, tools), ()
         names = {
@@ -114,10 +145,18 @@ class ChatTemplate:
             "messages": [_message_json(message) for message in messages],
             "tools": [tool_json(tool) for tool in tools] or None,
             "documents": None,
-            "add_generation_prompt": True,
+            "add_generation_prompt": not wishes.continues,
         }
+        for name in wishes.variables:
+            if name in names:
+                raise TemplateError(f"the variable {name!r:.40} is set by the gateway")
+        names = {**_thinking_variables(wishes), **wishes.variables, **names}
+        prompt = self._render(names, has_tools=bool(tools))
+        return _up_to_cut(prompt) if wishes.continues else prompt
+
+    def _render(self, names: Mapping[str, Any], *, has_tools: bool) -> str:
         try:
-            return self._sandbox(has_tools=bool(tools)).render(names)
+            return self._sandbox(has_tools=has_tools).render(names)
         except BoundError as error:
             raise TemplateError(f"the chat template of this model is cut off: {error}") from error
         except RecursionError as error:
@@ -138,6 +177,30 @@ class ChatTemplate:
                 self._templates[name], max_size=2 * MAX_CHARACTERS, max_s=self._max_s
             )
         return self._compiled[name]
+
+
+def _thinking_variables(wishes: PromptWishes) -> dict[str, Any]:
+    """Return what templates may look at; those of one family do not know the names of others."""
+    values: dict[str, Any] = {}
+    if wishes.thinks is not None:
+        values = dict.fromkeys(_THINKING, wishes.thinks)
+    if wishes.effort:
+        values[_EFFORT] = wishes.effort
+    return values
+
+
+def _with_cut(last: ChatMessage) -> ChatMessage:
+    if last.role != "assistant" or last.tool_calls or not last.content:
+        raise TemplateError("only a text of the assistant can be continued")
+    return replace(last, content=last.content + _CUT)
+
+
+def _up_to_cut(prompt: str) -> str:
+    """Return what stands before the only cut."""
+    before, _, behind = prompt.partition(_CUT)
+    if _CUT in behind or len(before) == len(prompt):
+        raise TemplateError("the chat template of this model cannot continue a message")
+    return before
 
 
 def tool_json(tool: ChatTool) -> dict[str, Any]:

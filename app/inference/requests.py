@@ -16,6 +16,7 @@ from swarm_client.session.timings import HopTiming
 
 __all__ = [
     "MAX_LOGPROBS",
+    "NO_WISHES",
     "ChatMessage",
     "ChatTool",
     "ChatToolCall",
@@ -25,6 +26,7 @@ __all__ = [
     "GenerationEvent",
     "GenerationRequest",
     "OutputConstraint",
+    "PromptWishes",
     "RequestId",
     "TokenLogprob",
     "TokenTimings",
@@ -76,6 +78,26 @@ class ChatMessage:
     tool_calls: tuple[ChatToolCall, ...] = ()
     tool_call_id: str = ""
     reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptWishes:
+    """What a caller wants of a prompt beside its messages and tools.
+
+    Attributes:
+        variables: of the model's template, by name.
+        continues: the last message is the assistant's, and the answer goes on with it.
+        thinks: whether to think before the answer; None is the model's own way.
+        effort: how hard to think, in the caller's word; empty is the model's own way.
+    """
+
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    continues: bool = False
+    thinks: bool | None = None
+    effort: str = ""
+
+
+NO_WISHES: Final = PromptWishes()
 
 
 @dataclass(frozen=True, slots=True)

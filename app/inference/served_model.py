@@ -8,7 +8,7 @@ from app.inference.canary import Canary, CanaryState
 from app.inference.chat_templates import ChatStyle
 from app.inference.pooling import mean_hidden_state
 from app.inference.replica_pool import ReplicaPool
-from app.inference.requests import ChatMessage, ChatTool, OutputConstraint
+from app.inference.requests import NO_WISHES, ChatMessage, ChatTool, OutputConstraint, PromptWishes
 from app.inference.token_matcher import MatcherSource
 from app.inference.tokenizer import ModelTokenizer
 from swarm_client.connection import RemoteModel
@@ -50,21 +50,18 @@ class ServedModel:
         """How the model writes what is not plain text."""
         return self.tokenizer.chat_style
 
-    async def encode_chat(
-        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
-    ) -> list[int]:
-        """Return the prompt for the assistant's next message.
+    async def render_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ChatTool] = (),
+        wishes: PromptWishes = NO_WISHES,
+    ) -> str:
+        """Return the text of the prompt for the next answer.
 
         Raises:
             TemplateError: the messages cannot be made into a prompt.
         """
-        return await asyncio.to_thread(self.tokenizer.encode_chat, messages, tools)
-
-    async def render_chat(
-        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
-    ) -> str:
-        """Return the text of that prompt. Raises TemplateError."""
-        return await asyncio.to_thread(self.tokenizer.render_chat, messages, tools)
+        return await asyncio.to_thread(self.tokenizer.render_chat, messages, tools, wishes)
 
     async def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of tokens, special ones included."""

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, Final
 
 from app.inference.chat_templates import ChatTemplate, style_of
-from app.inference.requests import ChatMessage, ChatTool
+from app.inference.requests import NO_WISHES, ChatMessage, ChatTool, PromptWishes
 from app.inference.token_bytes import byte_reader
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.errors import CheckpointError
@@ -70,15 +70,14 @@ class ModelTokenizer:
         ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 
-    def render_chat(self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()) -> str:
+    def render_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ChatTool] = (),
+        wishes: PromptWishes = NO_WISHES,
+    ) -> str:
         """Return the text of the prompt for the next answer. Raises TemplateError."""
-        return self._template.render(messages, tools)
-
-    def encode_chat(
-        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
-    ) -> list[int]:
-        """Return the prompt for the next answer. Raises TemplateError, as `render_chat` does."""
-        return self.encode(self.render_chat(messages, tools))
+        return self._template.render(messages, tools, wishes)
 
     def encode_behind(self, context_ids: Sequence[int], text: str) -> list[int]:
         """Return token ids that read as `text` when they stand behind `context_ids`.

@@ -17,12 +17,14 @@ from app.gateway import Gateway, GatewayFactory
 from app.inference.chat_templates import ChatStyle
 from app.inference.errors import PromptTooLongError, TemplateError, UnknownModelError
 from app.inference.requests import (
+    NO_WISHES,
     ChatMessage,
     ChatTool,
     FinishReason,
     GenerationEvent,
     GenerationRequest,
     OutputConstraint,
+    PromptWishes,
     TokenTimings,
 )
 from app.main import create_app
@@ -111,6 +113,7 @@ class ScriptedModel:
     chat_style: ChatStyle = field(default_factory=ChatStyle)
     messages: Sequence[ChatMessage] = ()  # of the last chat, and its tools
     tools: Sequence[ChatTool] = ()
+    prompt_wishes: PromptWishes = NO_WISHES
     constraints: list[tuple[OutputConstraint, str]] = field(default_factory=list)  # with tenants
 
     async def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
@@ -124,19 +127,16 @@ class ScriptedModel:
             raise InvalidGrammarError("the regex cannot be used: unclosed group")
         self.constraints.append((constraint, tenant))
 
-    async def encode_chat(
-        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
-    ) -> list[int]:
-        """Return the tokens of all contents, one after the other."""
-        return await self.encode(await self.render_chat(messages, tools))
-
     async def render_chat(
-        self, messages: Sequence[ChatMessage], tools: Sequence[ChatTool] = ()
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[ChatTool] = (),
+        wishes: PromptWishes = NO_WISHES,
     ) -> str:
         """Return all contents, one after the other."""
-        if messages[-1].role == "assistant":
+        if messages[-1].role == "assistant" and not wishes.continues:
             raise TemplateError("the last message must not be the assistant's")
-        self.messages, self.tools = messages, tools
+        self.messages, self.tools, self.prompt_wishes = messages, tools, wishes
         return "".join(message.content for message in messages)
 
     async def decode(self, token_ids: Sequence[int]) -> str:

@@ -1,12 +1,19 @@
 """What a chat's answer may look like: tools, reasoning and constraints, for all dialects alike."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from app.errors import BadRequestError
 from app.inference.chat_templates import ChatStyle
-from app.inference.requests import ChatMessage, ChatTool, GenerationRequest, OutputConstraint
+from app.inference.requests import (
+    NO_WISHES,
+    ChatMessage,
+    ChatTool,
+    GenerationRequest,
+    OutputConstraint,
+    PromptWishes,
+)
 from app.output.formats import OutputFormat, text_parameters
 from app.output.reasoning import BEGIN, END
 from app.serving import OfferedModel
@@ -48,19 +55,28 @@ def tool_wishes(
     choice: ToolChoice,
     *,
     name: str = "",
+    allowed: Collection[str] | None = None,
     is_parallel: bool = True,
 ) -> ToolWishes:
     """Return wishes that make sense. See `ToolWishes` for what they are.
 
+    Args:
+        allowed: names of the tools that count; None for all.
+
     Raises:
-        BadRequestError: a tool is there twice, or the chosen one is not there.
+        BadRequestError: a tool is there twice, or a chosen one is not there.
     """
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
         raise BadRequestError("tools: expected each name once", "tools")
-    if choice == "required" and (not tools or (name and name not in names)):
-        expected = f"{name} to be one of tools" if name else "some tools"
-        raise BadRequestError(f"tool_choice: expected {expected}", "tool_choice")
+    chosen = [name] if name else allowed or ()
+    missing = next((each for each in chosen if each not in names), None)
+    if choice == "required" and not tools:
+        raise BadRequestError("tool_choice: expected some tools", "tool_choice")
+    if missing is not None:
+        raise BadRequestError(f"tool_choice: expected {missing} to be one of tools", "tool_choice")
+    if allowed is not None:
+        tools = [tool for tool in tools if tool.name in allowed]
     return ToolWishes(tuple(tools), choice, name, is_parallel and not name)
 
 
@@ -86,10 +102,12 @@ async def plan_chat(
     messages: Sequence[ChatMessage],
     wishes: ToolWishes | None = None,
     constraint: OutputConstraint | None = None,
+    prompt_wishes: PromptWishes = NO_WISHES,
 ) -> ChatPlan:
     """Return the plan of one chat.
 
-    Constrained answers have no reasoning: where the template begins it, the prompt ends it.
+    Constrained answers have no reasoning, nor have those of which none is wanted: where the
+    template begins it, the prompt ends it.
 
     Raises:
         TemplateError: the messages cannot be made into a prompt.
@@ -102,12 +120,21 @@ async def plan_chat(
         constraint = calls_constraint(style, wishes.forced, is_parallel=wishes.is_parallel)
     elif constraint is not None and wishes.offered:
         constraint = _calls_or(constraint, style, wishes)
-    prompt = await model.render_chat(messages, wishes.offered)
+    prompt = await model.render_chat(messages, wishes.offered, prompt_wishes)
     # Some templates begin the reasoning for the model.
     is_thinking = style.has_reasoning and prompt.rstrip().endswith(BEGIN)
-    if is_thinking and constraint is not None:
+    if is_thinking and (constraint is not None or prompt_wishes.thinks is False):
         prompt += f"\n{END}\n\n"
-    output = OutputFormat(
+        is_thinking = False
+    output = _format(style, wishes, may_think=constraint is None, starts_in_reasoning=is_thinking)
+    shown = () if output.is_plain else style.hidden_mark_ids
+    return ChatPlan(prompt, await model.encode(prompt), output, constraint, shown)
+
+
+def _format(
+    style: ChatStyle, wishes: ToolWishes, *, may_think: bool, starts_in_reasoning: bool
+) -> OutputFormat:
+    return OutputFormat(
         tool_style=style.tool_style if wishes.offered else None,
         tool_names=tuple(tool.name for tool in wishes.offered),
         text_parameters=tuple(
@@ -116,11 +143,9 @@ async def plan_chat(
             for parameter in text_parameters(tool.name, tool.parameters)
         ),
         is_parallel=wishes.is_parallel,
-        has_reasoning=style.has_reasoning and constraint is None,
-        starts_in_reasoning=is_thinking and constraint is None,
+        has_reasoning=style.has_reasoning and may_think,
+        starts_in_reasoning=starts_in_reasoning,
     )
-    shown = () if output.is_plain else style.hidden_mark_ids
-    return ChatPlan(prompt, await model.encode(prompt), output, constraint, shown)
 
 
 def _calls_or(

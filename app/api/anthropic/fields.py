@@ -15,10 +15,12 @@ from app.api.anthropic.tools import (
     read_turn,
     read_wishes,
 )
+from app.api.openai.prompt_fields import EffortWord
 from app.api.openai.structured import schema_constraint
 from app.api.unknown_fields import HarmlessValues, ignore_fields
-from app.errors import BadRequestError, UnsupportedFieldError
-from app.inference.requests import ChatMessage, OutputConstraint
+from app.errors import BadRequestError
+from app.inference.chat_templates import ChatStyle
+from app.inference.requests import ChatMessage, OutputConstraint, PromptWishes
 from app.serving import OfferedModel
 from swarm_client.generation.parameters import SamplingParameters
 
@@ -28,7 +30,6 @@ _MAX_STOPS: Final = 16
 
 # Field -> the values that change nothing.
 _UNSUPPORTED: Final[HarmlessValues] = {
-    "thinking": ({"type": "disabled"},),
     "mcp_servers": ([],),
     "container": (),
 }
@@ -53,7 +54,7 @@ class Turn(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     content: Content
 
 
@@ -72,18 +73,25 @@ class OutputFields(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     format: JsonFormat | None = None
-    effort: str | None = None
+    effort: EffortWord | None = None
 
     def constraint(self) -> OutputConstraint | None:
-        """Return the format as the engine takes it.
-
-        Raises:
-            UnsupportedFieldError: more or less effort is wanted.
-        """
-        if self.effort is not None:
-            name = "output_config.effort"
-            raise UnsupportedFieldError(f"{name} is not supported by this gateway", name)
+        """Return the format as the engine takes it."""
         return None if self.format is None else schema_constraint(self.format.definition)
+
+
+class ThinkingFields(BaseModel):
+    """Whether to think before the answer."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    type: Literal["enabled", "disabled", "adaptive", "between_tools"]
+    budget_tokens: int | None = None
+
+    @property
+    def is_wanted(self) -> bool | None:
+        """Whether to think; None leaves it to the model."""
+        return {"enabled": True, "disabled": False}.get(self.type)
 
 
 class PromptFields(BaseModel):
@@ -97,17 +105,18 @@ class PromptFields(BaseModel):
     tools: Tools | None = None
     tool_choice: ToolChoiceFields | None = None
     output_config: OutputFields | None = None
+    thinking: ThinkingFields | None = None
 
     def chat(self) -> list[ChatMessage]:
         """Return the messages as the engine takes them; turns of one role in a row are one.
 
         Raises:
-            BadRequestError: the answer has been begun already.
+            BadRequestError: the last one cannot be answered, nor be continued.
         """
-        if self.messages[-1].role == "assistant":
+        end = self.messages[-1]
+        if end.role == "assistant" and (end.content.calls or not end.content.text):
             raise BadRequestError(
-                "messages: expected the last one to be the user's; "
-                "this gateway does not continue messages of the assistant",
+                "messages: expected the last one to be the user's, or a text to continue",
                 "messages",
             )
         merged = [ChatMessage("system", self.system)] if self.system else []
@@ -126,11 +135,36 @@ class PromptFields(BaseModel):
     async def plan(self, model: OfferedModel) -> ChatPlan:
         """Return the prompt, and what the answer looks like.
 
-        Raises as `plan_chat`, `read_wishes` and `OutputFields.constraint` do.
+        Raises as `plan_chat` and `read_wishes` do.
         """
         constraint = None if self.output_config is None else self.output_config.constraint()
         wishes = read_wishes(self.tools, self.tool_choice)
-        return await plan_chat(model, self.chat(), wishes, constraint)
+        return await plan_chat(model, self.chat(), wishes, constraint, self._prompt_wishes())
+
+    def unheeded_wishes(self, style: ChatStyle) -> list[str]:
+        """Return the names of fields that have no effect on a model."""
+        names, thinking = [], self.thinking
+        if thinking is not None:
+            is_wanted = thinking.is_wanted
+            has_effect = is_wanted is None or style.heeds_thinking(is_wanted=is_wanted)
+            if not has_effect or thinking.type == "between_tools":
+                names.append("thinking")
+            if thinking.budget_tokens is not None:
+                names.append("thinking.budget_tokens")
+        if self._effort is not None and not style.heeds_effort:
+            names.append("output_config.effort")
+        return names
+
+    @property
+    def _effort(self) -> str | None:
+        return None if self.output_config is None else self.output_config.effort
+
+    def _prompt_wishes(self) -> PromptWishes:
+        return PromptWishes(
+            continues=self.messages[-1].role == "assistant",
+            thinks=None if self.thinking is None else self.thinking.is_wanted,
+            effort=self._effort or "",
+        )
 
     def ignored_fields(self) -> str:
         """Return the names of fields that had no effect, fit for a header.

@@ -12,7 +12,7 @@ from app.api.anthropic.fields import MessageFields, PromptFields
 from app.api.bodies import parse_json_object, read_body, validate
 from app.api.generation import with_seed
 from app.api.replies import json_response
-from app.api.unknown_fields import ignored_header
+from app.api.unknown_fields import add_names, ignored_header
 from app.callers import Caller
 from app.context import AppContext, caller_of, context_of
 from app.inference.requests import GenerationRequest, RequestId
@@ -35,6 +35,7 @@ class MessagePlanner:
         ignored = fields.ignored_fields()
         model = context.gateway.engine.model(fields.model)
         plan = await fields.plan(model)
+        ignored = add_names(ignored, fields.unheeded_wishes(model.chat_style))
         request = GenerationRequest(
             request_id=request_id,
             prompt_ids=tuple(plan.prompt_ids),
@@ -69,4 +70,5 @@ async def count_tokens(request: Request) -> Response:
     caller_of(request.scope).check_model(fields.model)
     model = context_of(request.scope).gateway.engine.model(fields.model)
     plan = await fields.plan(model)
+    ignored = add_names(ignored, fields.unheeded_wishes(model.chat_style))
     return json_response({"input_tokens": len(plan.prompt_ids)}, headers=ignored_header(ignored))

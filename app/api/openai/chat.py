@@ -11,12 +11,17 @@ from app.serving import OfferedModel
 async def plan_messages(model: OfferedModel, fields: ChatFields) -> ChatPlan:
     """Return prompt and kind of the answer. Raises as `plan_chat` does."""
     messages = [message.to_chat() for message in fields.messages]
-    return await plan_chat(model, messages, fields.tool_wishes(), fields.constraint())
+    return await plan_chat(
+        model, messages, fields.tool_wishes(), fields.constraint(), fields.prompt_wishes()
+    )
 
 
 async def _encode(model: OfferedModel, fields: ChatFields) -> Prompts:
     plan = await plan_messages(model, fields)
-    return Prompts([plan.prompt_ids], plan.constraint, plan.output, plan.shown_special_ids)
+    unheeded = fields.unheeded_wishes(model.chat_style)
+    return Prompts(
+        [plan.prompt_ids], plan.constraint, plan.output, plan.shown_special_ids, unheeded
+    )
 
 
 def chat_endpoint() -> AnswerEndpoint:

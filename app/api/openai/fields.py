@@ -3,6 +3,7 @@
 from typing import Annotated, Final, Literal
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -12,6 +13,7 @@ from pydantic import (
     field_validator,
 )
 
+from app.api.openai.prompt_fields import ChatPromptFields
 from app.api.openai.structured import (
     MAX_CALLS,
     StructuredFields,
@@ -26,6 +28,7 @@ from app.inference.requests import MAX_LOGPROBS, ChatMessage
 MAX_TOKENS: Final = 1_000_000
 MAX_PROMPTS: Final = 128
 
+_TEXT_TYPES: Final = ("text", "refusal")
 # Field -> the values that change nothing.
 _UNSUPPORTED: Final[HarmlessValues] = {
     "echo": (False,),
@@ -44,11 +47,25 @@ _UNSUPPORTED: Final[HarmlessValues] = {
     "length_penalty": (1,),
     "typical_p": (1,),
     "no_repeat_ngram_size": (0,),
+    "chat_template": (),
+    "documents": ([],),
+    "include_reasoning": (True,),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "structural_tag": (),
+    "thinking_token_budget": (),
 }
 
 
 def _text_as_part(value: object) -> object:
-    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+    """A text is a list of one part. Raises ValueError for parts that are no text."""
+    if isinstance(value, str):
+        return [{"type": "text", "text": value}]
+    for part in value if isinstance(value, list) else ():
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(kind, str) and kind not in _TEXT_TYPES:
+            raise ValueError(f"parts of type {kind!r:.40} are not supported: models here read text")
+    return value
 
 
 def _is_tokens(value: object) -> bool:
@@ -126,12 +143,12 @@ class CompletionFields(SamplingFields, StructuredFields):
 
 
 class TextPart(BaseModel):
-    """A piece of a message."""
+    """A piece of a message; an assistant may have refused to say something."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    type: Literal["text"]
-    text: str
+    type: Literal["text", "refusal"]
+    text: str = Field(default="", validation_alias=AliasChoices("text", "refusal"))
 
 
 class Message(BaseModel):
@@ -173,7 +190,7 @@ class Message(BaseModel):
         )
 
 
-class ChatFields(CompletionFields, ToolUseFields):
+class ChatFields(CompletionFields, ToolUseFields, ChatPromptFields):
     """The body of `POST /v1/chat/completions`."""
 
     messages: list[Message] = Field(min_length=1, max_length=10_000)

@@ -1,7 +1,7 @@
 """From the bodies of both older OpenAI dialects to the answers they ask for."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -9,6 +9,7 @@ from app.api.answers.endpoint import AnswerPlan
 from app.api.bodies import validate
 from app.api.generation import with_seed
 from app.api.openai.fields import CompletionFields
+from app.api.unknown_fields import add_names
 from app.callers import Caller
 from app.context import AppContext
 from app.errors import BadRequestError
@@ -25,12 +26,17 @@ Fields = TypeVar("Fields", bound=CompletionFields)
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """The tokens of each prompt, one or more, and what all outputs look like."""
+    """The tokens of each prompt, one or more, and what all outputs look like.
+
+    Attributes:
+        unheeded: names of fields that the model's template does not look at.
+    """
 
     token_ids: list[list[int]]
     constraint: OutputConstraint | None = None
     output: OutputFormat | None = None
     shown_special_ids: tuple[int, ...] = ()
+    unheeded: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ class OpenAIPlanner(Generic[Fields]):
         ignored = fields.ignored_fields()
         model = context.gateway.engine.model(fields.model)
         read = await self.encode(model, fields)
+        ignored = add_names(ignored, read.unheeded)
         prompts = read.token_ids
         num_choices = check_choices(fields, len(prompts))
         longest = max(map(len, prompts))

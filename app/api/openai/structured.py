@@ -131,22 +131,40 @@ class NamedTool(_Part):
     function: NamedFunction
 
 
+class AllowedToolNames(_Part):
+    """Which of the tools may be called, and whether one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=MAX_TOOLS)]
+
+
+class AllowedTools(_Part):
+    """A choice of some of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedToolNames
+
+
 class ToolUseFields(BaseModel):
     """Which tools there are, and how they may be used."""
 
     tools: Annotated[list[ToolFields], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedTools | None = None
     parallel_tool_calls: bool | None = None
 
     def tool_wishes(self) -> ToolWishes:
         """Return them as the engine takes them. Raises as `tool_wishes` does."""
-        chosen = self.tool_choice
-        return tool_wishes(
-            [tool.to_tool() for tool in self.tools or ()],
-            "required" if isinstance(chosen, NamedTool) else chosen or "auto",
-            name=chosen.function.name if isinstance(chosen, NamedTool) else "",
-            is_parallel=self.parallel_tool_calls is not False,
-        )
+        tools = [tool.to_tool() for tool in self.tools or ()]
+        is_parallel = self.parallel_tool_calls is not False
+        match self.tool_choice:
+            case NamedTool() as chosen:
+                name = chosen.function.name
+                return tool_wishes(tools, "required", name=name, is_parallel=is_parallel)
+            case AllowedTools(allowed_tools=allowed):
+                names = [tool.function.name for tool in allowed.tools]
+                return tool_wishes(tools, allowed.mode, allowed=names, is_parallel=is_parallel)
+            case choice:
+                return tool_wishes(tools, choice or "auto", is_parallel=is_parallel)
 
 
 class CalledFunction(_Part):

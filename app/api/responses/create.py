@@ -12,6 +12,7 @@ from app.api.generation import with_seed
 from app.api.openai.generation import default_new_tokens
 from app.api.responses.fields import ResponseDetails, ResponseFields
 from app.api.responses.stored import read_dialogue
+from app.api.unknown_fields import add_names
 from app.callers import Caller
 from app.context import AppContext
 from app.errors import BadRequestError
@@ -42,8 +43,13 @@ class ResponsePlanner:
             raise BadRequestError("input: expected at least one message", "input")
         system = [ChatMessage("system", fields.instructions)] if fields.instructions else []
         plan = await plan_chat(
-            model, [*system, *messages], fields.tool_wishes(), fields.constraint()
+            model,
+            [*system, *messages],
+            fields.tool_wishes(),
+            fields.constraint(),
+            fields.prompt_wishes(),
         )
+        ignored = add_names(ignored, fields.unheeded_wishes(model.chat_style))
         prompt_ids = plan.prompt_ids
         max_tokens = fields.max_output_tokens or default_new_tokens(context, model, len(prompt_ids))
         request = fields.to_request(request_id, prompt_ids, max_new_tokens=max_tokens, model=model)

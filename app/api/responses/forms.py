@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.answers.chat_output import ToolWishes, tool_wishes
 from app.api.openai.structured import MAX_TOOLS, ToolName, schema_constraint
-from app.errors import BadRequestError, UnsupportedFieldError
+from app.errors import BadRequestError
 from app.inference.requests import ChatTool, OutputConstraint
 
 JsonObject = dict[str, Any]
@@ -45,14 +45,7 @@ class TextWishes(_Part):
     verbosity: Literal["low", "medium", "high"] | None = None
 
     def constraint(self) -> OutputConstraint | None:
-        """Return the format as the engine takes it.
-
-        Raises:
-            BadRequestError: there is a part missing.
-            UnsupportedFieldError: texts of another length are wanted.
-        """
-        if self.verbosity not in (None, "medium"):
-            raise UnsupportedFieldError("text.verbosity is not supported", "text.verbosity")
+        """Return the format as the engine takes it. Raises BadRequestError if a part is missing."""
         return None if self.format is None else self.format.constraint()
 
 
@@ -77,12 +70,20 @@ class NamedTool(_Part):
     name: ToolName
 
 
+class AllowedTools(_Part):
+    """A choice of some of the tools; `required` is one call at least."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=MAX_TOOLS)]
+
+
 class FormFields(BaseModel):
     """What the answer may look like."""
 
     text: TextWishes | None = None
     tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedTools | None = None
     parallel_tool_calls: bool | None = None
 
     def constraint(self) -> OutputConstraint | None:
@@ -91,13 +92,16 @@ class FormFields(BaseModel):
 
     def tool_wishes(self) -> ToolWishes:
         """Return the tools as the engine takes them. Raises as `tool_wishes` does."""
-        chosen = self.tool_choice
-        return tool_wishes(
-            [tool.to_tool() for tool in self.tools or ()],
-            "required" if isinstance(chosen, NamedTool) else chosen or "auto",
-            name=chosen.name if isinstance(chosen, NamedTool) else "",
-            is_parallel=self.parallel_tool_calls is not False,
-        )
+        tools = [tool.to_tool() for tool in self.tools or ()]
+        is_parallel = self.parallel_tool_calls is not False
+        match self.tool_choice:
+            case NamedTool(name=name):
+                return tool_wishes(tools, "required", name=name, is_parallel=is_parallel)
+            case AllowedTools() as allowed:
+                names = [tool.name for tool in allowed.tools]
+                return tool_wishes(tools, allowed.mode, allowed=names, is_parallel=is_parallel)
+            case choice:
+                return tool_wishes(tools, choice or "auto", is_parallel=is_parallel)
 
     def form(self) -> "ResponseForm":
         """Return what the response says of it."""
@@ -106,7 +110,7 @@ class FormFields(BaseModel):
         return ResponseForm(
             text={**PLAIN_TEXT, **text},
             tools=tuple(tool.model_dump() for tool in self.tools or ()),
-            tool_choice=chosen.model_dump() if isinstance(chosen, NamedTool) else chosen or "auto",
+            tool_choice=chosen.model_dump() if isinstance(chosen, _Part) else chosen or "auto",
             parallel_tool_calls=self.parallel_tool_calls is not False,
         )
 

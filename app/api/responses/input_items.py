@@ -13,7 +13,13 @@ _ROLES: Final = {
     "system": "system",
     "developer": "system",
 }
-_TEXT_TYPES: Final = ("input_text", "output_text", "text")
+_TEXT_FIELDS: Final = {
+    "input_text": "text",
+    "output_text": "text",
+    "text": "text",
+    "refusal": "refusal",
+}
+"""Of each type of part: the field that has its text."""
 
 
 def read_input(value: object) -> list[ChatMessage]:
@@ -74,11 +80,12 @@ def _read_content(content: object, name: str) -> str:
     texts = []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
-        if not isinstance(part, dict) or kind not in _TEXT_TYPES:
-            raise ValueError(f"parts of type {kind!r:.40} are not supported by this gateway")
-        if not isinstance(part.get("text"), str):
+        field = _TEXT_FIELDS.get(kind) if isinstance(kind, str) else None
+        if field is None:
+            raise ValueError(f"parts of type {kind!r:.40} are not supported: models here read text")
+        if not isinstance(part.get(field), str):
             raise ValueError(f"expected a text in a part of {name}")
-        texts.append(part["text"])
+        texts.append(part[field])
     return "".join(texts)
 
 

@@ -31,7 +31,8 @@ async def test_a_model_is_known_by_its_directory(swarm: Swarm, tiny_llama: Path)
     assert model.facts.num_blocks == 4
     assert not model.is_demo
     assert model.remote.missing_blocks() == ()
-    assert await model.encode_chat([ChatMessage("user", "")]) == [1, 4, 2, 5]
+    prompt = await model.render_chat([ChatMessage("user", "")])
+    assert await model.encode(prompt) == [1, 4, 2, 5]
 
 
 async def test_an_unknown_model_is_refused_by_the_known_ones(swarm: Swarm) -> None:

@@ -18,7 +18,8 @@ async def test_a_chat_equals_transformers(tmp_path: Path, name: str) -> None:
     whole = LocalModel(AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval())
 
     async with swarm_of(model) as swarm:
-        prompt = await swarm.engine.model(name).encode_chat([ChatMessage("user", "Hello there")])
+        served = swarm.engine.model(name)
+        prompt = await served.encode(await served.render_chat([ChatMessage("user", "Hello there")]))
         conversation = await swarm.open()
         await collect(conversation, request_of(prompt, 12))
         tokens = tuple(conversation.token_ids)

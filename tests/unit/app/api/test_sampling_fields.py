@@ -99,8 +99,8 @@ async def test_logprobs_are_asked_for_in_the_form_of_each_dialect(
         ({"frequency_penalty": -2.5}, "frequency_penalty"),
         ({"logit_bias": {"5": 101}}, "logit_bias"),
         ({"logit_bias": {"256": 1}}, "logit_bias"),  # the vocabulary has 256 tokens
-        ({"logit_bias": {"-1": 1}}, "logit_bias.-1.[key]"),
-        ({"logit_bias": {"cat": 1}}, "logit_bias.cat.[key]"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias.-1"),
+        ({"logit_bias": {"cat": 1}}, "logit_bias.cat"),
         ({"logit_bias": {"5": 1, "05": 2}}, "logit_bias"),
         ({"logit_bias": {str(index): 1 for index in range(1025)}}, "logit_bias"),
         ({"stop_token_ids": [-1]}, "stop_token_ids.0"),

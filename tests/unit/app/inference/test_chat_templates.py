@@ -4,7 +4,7 @@ import pytest
 
 from app.inference.chat_templates import MAX_CHARACTERS, MAX_MESSAGES, ChatTemplate
 from app.inference.errors import TemplateError
-from app.inference.requests import ChatMessage, ChatTool, ChatToolCall
+from app.inference.requests import ChatMessage, ChatTool, ChatToolCall, PromptWishes
 from tests.harness.tiny_models import CHAT_TEMPLATE
 
 HELLO = ChatMessage("user", "Hello")
@@ -56,6 +56,72 @@ def test_a_model_without_template_is_named_as_such() -> None:
     """It can still be given a plain prompt."""
     with pytest.raises(TemplateError, match="has no chat template"):
         render_with(None, HELLO)
+
+
+def test_variables_of_the_caller_reach_the_template() -> None:
+    """As do wishes to think, by the names that families have for them."""
+    template = ChatTemplate({"default": "{{ a }}{{ enable_thinking }}{{ reasoning_effort }}"}, {})
+    wishes = PromptWishes({"a": 1}, thinks=False, effort="low")
+
+    assert template.render([HELLO], (), wishes) == "1Falselow"
+    assert {"enable_thinking", "reasoning_effort"} <= template.words
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        ("{{ 'x' * a }}", 10**12),
+        ("{% for x in range(a) %}{% for y in range(a) %}{% endfor %}{% endfor %}", 99_999),
+        ("{{ a | tojson }}", "x" * 3_000_000),
+        ("{{ a.__class__ }}{{ a.pop() }}", [1]),
+    ],
+)
+def test_what_a_caller_gives_the_template_stays_within_its_bounds(
+    template: str, value: object
+) -> None:
+    """Of time, size and rights, as the template itself does."""
+    sandboxed = ChatTemplate({"default": template}, {}, max_s=0.2)
+
+    with pytest.raises(TemplateError):
+        sandboxed.render([HELLO], (), PromptWishes({"a": value}))
+
+
+@pytest.mark.parametrize("name", ["messages", "add_generation_prompt", "bos_token"])
+def test_what_the_gateway_sets_is_not_the_callers_to_set(name: str) -> None:
+    """Else the prompt would not be that of the messages."""
+    with pytest.raises(TemplateError, match=f"'{name}' is set by the gateway"):
+        ChatTemplate({"default": "x"}, {"bos_token": "<s>"}).render(
+            [HELLO], (), PromptWishes({name: 1})
+        )
+
+
+@pytest.mark.parametrize("content", ["The cap", "The cap "])
+def test_a_message_is_continued_where_it_stops(content: str) -> None:
+    """Nothing that would end it stands in the prompt; blanks stay as they are."""
+    template = ChatTemplate({"default": CHAT_TEMPLATE}, {})
+    begun = ChatMessage("assistant", content)
+
+    prompt = template.render([HELLO, begun], (), PromptWishes(continues=True))
+
+    assert prompt == f"<|bos|><|user|>Hello<|end|><|assistant|>{content}"
+
+
+@pytest.mark.parametrize(
+    ("template", "last"),
+    [
+        (CHAT_TEMPLATE, HELLO),
+        (CHAT_TEMPLATE, CALLED),
+        (CHAT_TEMPLATE, ChatMessage("assistant", "")),
+        ("{{ messages[0].content }}", ChatMessage("assistant", "x")),
+        ("{% for m in messages * 2 %}{{ m.content }}{% endfor %}", ChatMessage("assistant", "x")),
+    ],
+)
+def test_what_cannot_be_continued_is_told(template: str, last: ChatMessage) -> None:
+    """Only a text of the assistant, that the template shows once."""
+    with pytest.raises(TemplateError, match="continue"):
+        ChatTemplate({"default": template}, {}).render(
+            [HELLO, last], (), PromptWishes(continues=True)
+        )
 
 
 @pytest.mark.parametrize(

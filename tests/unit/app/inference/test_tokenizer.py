@@ -22,12 +22,11 @@ def test_it_is_loaded_from_the_files_of_a_model(tiny_llama: Path) -> None:
     """Text and chat templates come from there."""
     tokenizer = ModelTokenizer.load(Checkpoint.open(str(tiny_llama)))
 
-    ids = tokenizer.encode_chat([ChatMessage("user", "\u00e9")])
+    ids = tokenizer.encode(tokenizer.render_chat([ChatMessage("user", "\u00e9")]))
 
     text = "<|bos|><|user|>\u00e9<|end|><|assistant|>"
     assert tokenizer.decoder(keeps_special_tokens=True)(ids) == text
     assert tokenizer.decoder(keeps_special_tokens=False)(ids) == "\u00e9"
-    assert ids == tokenizer.encode(text)
 
 
 def test_a_model_without_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import anthropic
 import pytest
 from pydantic import SecretStr
 
+from app.inference.chat_templates import ChatStyle
 from app.settings import Settings
 from swarm_client.errors import NoRouteError, SessionLostError
 from swarm_client.generation.parameters import SamplingParameters
@@ -178,15 +179,15 @@ async def test_a_loss_in_mid_stream_is_an_error_event() -> None:
     [
         ({"max_tokens": None}, "bad_request", "max_tokens"),
         ({"messages": []}, "bad_request", "messages"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "bad_request", "messages.0.role"),
-        ({"messages": [{"role": "assistant", "content": "x"}]}, "bad_request", "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "bad_request", "messages.0.role"),
+        ({"messages": [{"role": "assistant", "content": ""}]}, "bad_request", "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "bad_request", "image"),
         ({"messages": [{"role": "user", "content": [{"type": []}]}]}, "bad_request", "messages.0"),
         ({"messages": [{"role": "user", "content": 5}]}, "bad_request", "messages.0.content"),
         ({"temperature": 1.5}, "bad_request", "temperature"),
         ({"stop_sequences": [""]}, "bad_request", "stop_sequences.0"),
         ({"max_tokens": 600}, "prompt_too_long", "512"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 9}}, "unsupported_field", "thinking"),
+        ({"thinking": {"type": "yes"}}, "bad_request", "thinking.type"),
         ({"container": "x"}, "unsupported_field", "container"),
     ],
 )
@@ -209,6 +210,62 @@ async def test_fields_without_effect_are_named_in_a_header() -> None:
         answer = await client.post(PATH, json={**BODY, **fields})
 
     assert answer.headers["x-swarmgate-ignored"] == "metadata, service_tier"
+
+
+async def test_an_answer_that_the_caller_began_is_continued() -> None:
+    """The prompt ends in the middle of the assistant's message."""
+    engine = ScriptedEngine("lo")
+    turns = [*BODY["messages"], {"role": "assistant", "content": "Hel"}]
+    async with anthropic_sdk(engine) as client:
+        message = await client.messages.create(**{**BODY, "messages": turns})
+
+    assert [block.to_dict() for block in message.content] == [{"type": "text", "text": "lo"}]
+    assert "".join(map(chr, engine.requests[0].prompt_ids)) == "HiHel"
+    assert engine.demo.prompt_wishes.continues
+
+
+async def test_a_system_message_may_stand_among_the_turns() -> None:
+    """It stays where it is."""
+    engine = ScriptedEngine()
+    turns = [{"role": "system", "content": "S"}, {"role": "user", "content": "b"}]
+    async with http_client(engine) as client:
+        await client.post(PATH, json={**BODY, "messages": [*BODY["messages"], *turns]})
+
+    assert [message.role for message in engine.demo.messages] == ["user", "system", "user"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "thinks", "ignored"),
+    [
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, True, "thinking.budget_tokens"),
+        ({"thinking": {"type": "disabled"}}, False, None),
+        ({"thinking": {"type": "adaptive"}}, None, None),
+        ({"thinking": {"type": "between_tools"}}, None, "thinking"),
+        ({"output_config": {"effort": "low"}}, None, "output_config.effort"),
+    ],
+)
+async def test_wishes_to_think_reach_a_model_that_does(
+    fields: dict[str, Any], thinks: bool | None, ignored: str | None
+) -> None:
+    """What its template does not look at is named."""
+    engine = ScriptedEngine()
+    engine.demo.chat_style = ChatStyle(has_reasoning=True)
+    async with http_client(engine) as client:
+        answer = await client.post(PATH, json={**BODY, **fields})
+
+    assert answer.status_code == 200
+    assert engine.demo.prompt_wishes.thinks is thinks
+    assert answer.headers.get("x-swarmgate-ignored") == ignored
+
+
+async def test_a_model_that_cannot_think_says_so_in_the_header() -> None:
+    """The answer comes all the same, as without the wish."""
+    fields = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+    async with http_client(ScriptedEngine()) as client:
+        answer = await client.post(PATH, json={**BODY, **fields})
+
+    assert answer.status_code == 200
+    assert answer.headers["x-swarmgate-ignored"] == "thinking, thinking.budget_tokens"
 
 
 async def test_the_key_comes_in_anthropics_header() -> None:

@@ -44,7 +44,7 @@ async def test_sdk_parses_what_a_model_of_pydantic_asks_for() -> None:
 @pytest.mark.parametrize(
     ("config", "code", "param"),
     [
-        ({"effort": "low"}, "unsupported_field", "output_config.effort"),
+        ({"effort": ""}, "bad_request", "output_config.effort"),
         ({"format": {"type": "json_schema"}}, "bad_request", "output_config.format.schema"),
         ({"format": {"type": "xml"}}, "bad_request", "output_config.format.type"),
     ],

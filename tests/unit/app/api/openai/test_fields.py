@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from app.inference.chat_templates import ChatStyle
 from app.settings import LimitSettings, Settings
 from swarm_client.generation.parameters import SamplingParameters
 from tests.harness.scripted_engine import ScriptedEngine, http_client
@@ -164,3 +165,74 @@ async def test_broken_json_is_told(content: bytes) -> None:
 
     assert answer.status_code == 400
     assert "JSON" in answer.json()["error"]["message"]
+
+
+async def test_a_caller_may_speak_to_the_template_and_begin_the_answer() -> None:
+    """With vLLM's fields; a variable that the template does not have is named."""
+    engine = ScriptedEngine("lo")
+    engine.demo.chat_style = ChatStyle(template_words=frozenset({"enable_thinking"}))
+    fields = {
+        "messages": [*BODY["messages"], {"role": "assistant", "content": "Hel"}],
+        "chat_template_kwargs": {"enable_thinking": False, "other": 1},
+        "add_generation_prompt": False,
+        "continue_final_message": True,
+        "reasoning_effort": "high",
+    }
+    async with http_client(engine) as client:
+        answer = await client.post(CHAT, json={**BODY, **fields})
+
+    wishes = engine.demo.prompt_wishes
+    assert answer.json()["choices"][0]["message"]["content"] == "lo"
+    assert (wishes.variables, wishes.continues) == ({"enable_thinking": False, "other": 1}, True)
+    assert answer.headers["x-swarmgate-ignored"] == "chat_template_kwargs.other, reasoning_effort"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"chat_template_kwargs": {"": 1} | dict.fromkeys(map(str, range(32)))}, "bad_request", ""),
+        ({"add_generation_prompt": False}, "unsupported_field", "add_generation_prompt"),
+        (
+            {"add_generation_prompt": True, "continue_final_message": True},
+            "bad_request",
+            "add_generation_prompt",
+        ),
+        ({"chat_template": "{{ x }}"}, "unsupported_field", "chat_template"),
+        ({"documents": [{"text": "x"}]}, "unsupported_field", "documents"),
+        ({"tool_choice": {"type": "x"}}, "bad_request", "tool_choice"),
+    ],
+)
+async def test_what_a_prompt_cannot_be_is_refused(
+    fields: dict[str, Any], code: str, param: str
+) -> None:
+    """By the field that the caller wrote, whatever forms it might have had."""
+    async with http_client(ScriptedEngine()) as client:
+        answer = await client.post(CHAT, json={**BODY, **fields})
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, code)
+    assert error["param"] == param or error["message"].startswith("chat_template_kwargs: ")
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
+async def test_parts_that_are_no_text_are_named(kind: str) -> None:
+    """Rather than what a text would have looked like."""
+    messages = [{"role": "user", "content": [{"type": kind, kind: {}}]}]
+    async with http_client(ScriptedEngine()) as client:
+        answer = await client.post(CHAT, json={**BODY, "messages": messages})
+
+    sentence = (
+        f"messages.0.content: parts of type '{kind}' are not supported: models here read text"
+    )
+    assert answer.json()["error"]["message"] == sentence
+
+
+async def test_what_an_assistant_refused_to_say_is_its_text() -> None:
+    """Clients send earlier answers back as they came."""
+    engine = ScriptedEngine()
+    refusal = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+    messages = [*BODY["messages"], refusal, *BODY["messages"]]
+    async with http_client(engine) as client:
+        await client.post(CHAT, json={**BODY, "messages": messages})
+
+    assert [message.content for message in engine.demo.messages] == ["Hi", "No.", "Hi"]

@@ -234,3 +234,30 @@ async def test_reasoning_that_the_prompt_began_is_ended_for_constrained_answers(
     assert free["choices"][0]["message"]["reasoning_content"] == "{}"
     assert bound["choices"][0]["message"]["content"] == "{}"
     assert bytes(engine.requests[1].prompt_ids).endswith(b"<think>\n\n</think>\n\n")
+
+
+async def test_reasoning_that_the_prompt_began_is_ended_for_who_wants_none() -> None:
+    """Of a model that always thinks, too."""
+    engine = ScriptedEngine("Yes")
+    engine.demo.chat_style = ChatStyle(has_reasoning=True)
+    body = {**BODY, "messages": [{"role": "user", "content": "Hi<think>\n"}], "max_tokens": 3}
+    async with http_client(engine) as client:
+        answer = await client.post(CHAT, json={**body, "reasoning_effort": "none"})
+
+    assert answer.json()["choices"][0]["message"]["content"] == "Yes"
+    assert bytes(engine.requests[0].prompt_ids).endswith(b"<think>\n\n</think>\n\n")
+    assert "x-swarmgate-ignored" not in answer.headers
+
+
+async def test_a_choice_of_allowed_tools_leaves_out_the_others() -> None:
+    """One that is not there is named."""
+    engine = ScriptedEngine("x")
+    tools = [{"type": "function", "function": {"name": name}} for name in ("add", "sub")]
+    allowed = {"mode": "required", "tools": [tools[1]]}
+    choice: dict[str, Any] = {"type": "allowed_tools", "allowed_tools": allowed}
+    async with http_client(engine) as client:
+        await client.post(CHAT, json={**BODY, "tools": tools, "tool_choice": choice})
+        missing = await client.post(CHAT, json={**BODY, "tools": tools[:1], "tool_choice": choice})
+
+    assert [tool.name for tool in engine.demo.tools] == ["sub"]
+    assert missing.json()["error"]["message"] == "tool_choice: expected sub to be one of tools"

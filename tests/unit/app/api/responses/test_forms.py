@@ -194,10 +194,56 @@ async def test_what_asks_for_nothing_special_is_taken(
     assert engine.requests[0].constraint == constraint
 
 
+async def test_advice_that_a_model_cannot_follow_is_named() -> None:
+    """Coding assistants send it with every request."""
+    fields = {
+        "reasoning": {"effort": "high", "summary": "auto"},
+        "text": {"verbosity": "low"},
+        "truncation": "auto",
+    }
+    async with http_client(ScriptedEngine()) as client:
+        answer = await client.post(PATH, json={**ASK, **fields})
+
+    assert answer.status_code == 200
+    assert answer.headers["x-swarmgate-ignored"] == (
+        "reasoning.effort, reasoning.summary, text.verbosity, truncation"
+    )
+
+
+async def test_an_effort_reaches_a_template_that_knows_it() -> None:
+    """None at all is a wish not to think."""
+    engine = ScriptedEngine()
+    engine.demo.chat_style = ChatStyle(template_words=frozenset({"reasoning_effort"}))
+    async with http_client(engine) as client:
+        low = await client.post(PATH, json={**ASK, "reasoning": {"effort": "low"}})
+        wishes = engine.demo.prompt_wishes
+        await client.post(PATH, json={**ASK, "reasoning": {"effort": "none"}})
+
+    assert "x-swarmgate-ignored" not in low.headers
+    assert (wishes.effort, wishes.thinks) == ("low", None)
+    assert engine.demo.prompt_wishes.thinks is False
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+async def test_only_some_of_the_tools_may_be_allowed(mode: str) -> None:
+    """The model hears of no others."""
+    engine = ScriptedEngine("x")
+    other = {**TOOL, "name": "other"}
+    chosen = {"type": "allowed_tools", "mode": mode, "tools": [{"type": "function", "name": "add"}]}
+    async with http_client(engine) as client:
+        answer = await client.post(
+            PATH, json={**ASK, "tools": [other, TOOL], "tool_choice": chosen}
+        )
+
+    assert answer.json()["tool_choice"] == chosen
+    assert [tool.name for tool in engine.demo.tools] == ["add"]
+    assert (engine.requests[0].constraint is not None) == (mode == "required")
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [
-        ({"text": {"verbosity": "low"}}, "unsupported_field", "text.verbosity"),
+        ({"text": {"verbosity": "mute"}}, "bad_request", "text.verbosity"),
         ({"text": {"format": {"type": "xml"}}}, "bad_request", "text.format.type"),
         ({"text": {"format": {"type": "json_schema"}}}, "bad_request", "text.format.schema"),
         ({"tools": [{"type": "web_search"}]}, "bad_request", "tools.0.type"),

@@ -210,7 +210,7 @@ async def test_a_loss_in_mid_stream_is_a_failed_response() -> None:
         ({"input": [{"role": "user", "content": [{"type": []}]}]}, "bad_request", "input"),
         ({"input": [{"role": [], "content": "x"}]}, "bad_request", "input"),
         ({"max_output_tokens": 0}, "bad_request", "max_output_tokens"),
-        ({"truncation": "auto"}, "unsupported_field", "truncation"),
+        ({"truncation": "some"}, "bad_request", "truncation"),
         ({"conversation": "conv_1"}, "unsupported_field", "conversation"),
         ({"background": True, "store": False}, "unsupported_field", "background"),
     ],
