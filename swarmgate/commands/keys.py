@@ -127,7 +127,7 @@ def rotate(
     file: KeysFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a key a new secret and print it; limits, scopes and conversations stay."""
+    """Give a key a new secret and print it; all else stays."""
     from app.keys.facts import new_key_facts
 
     new = _in_store(redis_url, file, lambda registry: registry.rotate(key_id, grace_s=grace_s))

@@ -17,7 +17,7 @@ def up(
         bool, typer.Option("--verbose", help="Show the logs of every process.")
     ] = False,
 ) -> None:
-    """Run a private swarm, its gateway and the chat page on 127.0.0.1, until Ctrl-C."""
+    """Run a private swarm, its gateway and the chat page, until Ctrl-C."""
     from rich.console import Console
 
     from swarmgate.service import run_until_signalled
