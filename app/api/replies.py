@@ -13,18 +13,9 @@ from app.errors import ErrorReply, describe_error
 PETALS_V1_PATH: Final = "/api/v1/generate"
 PETALS_V2_PATH: Final = "/api/v2/generate"
 
+_DOOR_STATUSES: Final = frozenset({401, 403, 405, 408, 413, 429})
 _DOOR_CODES: Final = frozenset(
-    {
-        "invalid_api_key",
-        "method_not_allowed",
-        "body_too_large",
-        "body_timeout",
-        "foreign_origin",
-        "rate_limited",
-        "busy",
-        "draining",
-        "state_unavailable",
-    }
+    {"busy", "draining", "keys_unreadable", "queue_full", "queue_timeout", "state_unavailable"}
 )
 """Refused at the door: with their HTTP status on every surface. Whatever else goes wrong, clients
 of Petals expect to be told with status 200."""
@@ -89,7 +80,8 @@ def petals_error(reply: ErrorReply) -> bytes:
 
 def petals_v1_status(reply: ErrorReply) -> int:
     """Return the HTTP status of an error of `POST /api/v1/generate`."""
-    return reply.http_status if reply.code in _DOOR_CODES else 200
+    is_at_door = reply.http_status in _DOOR_STATUSES or reply.code in _DOOR_CODES
+    return reply.http_status if is_at_door else 200
 
 
 def encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

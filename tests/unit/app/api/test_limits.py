@@ -180,3 +180,60 @@ async def test_full_queue_is_told_with_the_time_to_wait(path: Path) -> None:
         assert (refused.status_code, _code(refused)) == (503, "queue_full")
         assert refused.headers["retry-after"] == "1"
         assert (await caller.ask()).headers["x-ratelimit-remaining-tokens"] == "2"
+
+
+async def test_waiting_keys_take_turns_by_their_weights(path: Path) -> None:
+    """While one slot is all there is, a key of weight 3 has three turns to another one's one."""
+    registry = KeyRegistry(FileKeyStore(path))
+    heavy, light = [
+        (await registry.create(KeyDraft(name="t", limits=KeyLimits(weight=weight)))).text
+        for weight in (3, 1)
+    ]
+    engine = ScriptedEngine("ab" * 50)
+    engine.num_before_hold = 1
+    settings = Settings(keys=KeySettings(file=path), limits=LimitSettings(max_generations=1))
+    answered: list[str] = []
+
+    async def ask(app: FastAPI, key: str) -> None:
+        assert (await Tenant(app, key).ask()).status_code == 200
+        answered.append(key)
+
+    async with running_app(engine, settings) as app, asyncio.TaskGroup() as group:
+        group.create_task(ask(app, light))  # has the slot
+        await engine.is_holding.wait()
+        for key in [light] * 4 + [heavy] * 4:
+            group.create_task(ask(app, key))
+        while _num_waiting(app) < 8:  # noqa: ASYNC110 - nothing but the metric tells of it
+            await asyncio.sleep(0)
+        engine.released.set()
+
+    turns = answered[1:]
+    assert turns[:5].count(heavy) == 4
+    assert sorted(turns) == sorted([light] * 4 + [heavy] * 4)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_who_leaves_while_waiting_waits_no_longer(path: Path, is_stream: bool) -> None:
+    """Its tokens come back, and its place in the queue is another one's."""
+    engine = ScriptedEngine("abc" * 9)
+    engine.num_before_hold = 1
+    limits = KeyLimits(tokens_per_minute=8)  # two such requests
+    async with (
+        tenant(path, engine, limits, max_generations=1, max_waiting=1) as caller,
+        RequestCaller(caller.app, CHAT, BODY, caller.headers) as first,
+    ):
+        await engine.is_holding.wait()
+        body = {**BODY, "stream": is_stream}
+        async with RequestCaller(caller.app, CHAT, body, caller.headers) as leaving:
+            while not _num_waiting(caller.app):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            leaving.leave()
+            await leaving.wait_served()
+        assert _num_waiting(caller.app) == 0
+
+        async with RequestCaller(caller.app, CHAT, BODY, caller.headers) as second:
+            while not _num_waiting(caller.app):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            engine.released.set()
+
+            assert [await first.status(), await second.status()] == [200, 200]
