@@ -27,6 +27,7 @@ _PUBLIC: Final = Access(is_public=True)
 _ANY_KEY: Final = Access()
 _EXACT: Final = {
     "/": _PUBLIC,
+    "/swarm": _PUBLIC,
     "/health/live": _PUBLIC,
     "/health/ready": _PUBLIC,
     "/openapi.json": _PUBLIC,

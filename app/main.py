@@ -150,6 +150,7 @@ def _add_routes(app: FastAPI, pages: Pages) -> None:
         Route(MESSAGES_PATH, messages.messages_endpoint(), methods=["POST"]),
         Route("/api/v1/streams/{journal_id}", Streams(), methods=["GET", "DELETE"]),
         Route("/", pages.index),
+        Route("/swarm", pages.index),
         Route("/static/{path:path}", pages.file),
     ]
     for router in (

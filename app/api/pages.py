@@ -34,7 +34,7 @@ class _File:
 
 
 class Pages:
-    """Serves `index.html` of a directory at `/`, and all its files under `/static/`."""
+    """Serves `index.html` of a directory, and all its files under `/static/`."""
 
     def __init__(self, directory: Path) -> None:
         """Read all files of `directory`; a missing one has no files. Hidden files stay hidden."""
@@ -45,7 +45,7 @@ class Pages:
         }
 
     async def index(self, request: Request) -> Response:
-        """Serve `/`."""
+        """Serve `/`, and `/swarm`, where the page begins with its servers."""
         return self._answer(request, "index.html")
 
     async def file(self, request: Request) -> Response:

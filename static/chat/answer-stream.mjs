@@ -19,6 +19,8 @@ const RESUMABLE = new Set(["connection_lost", "handed_over", "unreachable"]);
 /** @param {any} chunk one `chat.completion.chunk` @returns {Generator<ChatEvent>} */
 function* eventsOf(chunk) {
   const choice = chunk.choices?.[0];
+  const thought = choice?.delta?.reasoning_content;
+  if (thought) yield { type: "thought", text: thought };
   if (choice?.delta?.content) yield { type: "text", text: choice.delta.content };
   if (choice?.finish_reason) yield { type: "finish", reason: choice.finish_reason };
   if (chunk.usage) yield { type: "usage", completionTokens: chunk.usage.completion_tokens };

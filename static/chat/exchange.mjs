@@ -16,6 +16,7 @@ export function begin({ id, modelId, question, at }) {
     id,
     modelId,
     question,
+    thought: "",
     answer: "",
     status: "streaming",
     timing: { sentAt: at, firstAt: null, lastAt: null, numChunks: 0, numTokens: null },
@@ -34,11 +35,13 @@ export function begin({ id, modelId, question, at }) {
 export function take(exchange, event, at) {
   const { timing } = exchange;
   switch (event.type) {
-    case "text":
+    case "thought":
+    case "text": {
+      const part = event.type === "text" ? "answer" : "thought";
       return {
         ...exchange,
         notice: null,
-        answer: exchange.answer + event.text,
+        [part]: exchange[part] + event.text,
         timing: {
           ...timing,
           firstAt: timing.firstAt ?? at,
@@ -46,6 +49,7 @@ export function take(exchange, event, at) {
           numChunks: timing.numChunks + 1,
         },
       };
+    }
     case "finish": {
       const lastAt = timing.firstAt === null ? null : at;
       return {
@@ -71,7 +75,8 @@ export function take(exchange, event, at) {
 export function settled(exchange) {
   const failure = exchange.failure && { ...exchange.failure, retryAt: null };
   const status = exchange.status === "streaming" ? "stopped" : exchange.status;
-  return { ...exchange, status, notice: null, failure };
+  const thought = exchange.thought ?? ""; // pages of before did not keep it
+  return { ...exchange, thought, status, notice: null, failure };
 }
 
 /**

@@ -52,4 +52,5 @@ window.addEventListener("pagehide", () => saveChat(store.state()));
 setInterval(() => {
   if (needsClock(store.state())) store.dispatch({ type: "ticked", now: clock() });
 }, TICK_MS);
+if (location.pathname.endsWith("/swarm")) store.dispatch({ type: "swarmToggled" });
 watch.start();

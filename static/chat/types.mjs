@@ -31,7 +31,7 @@
  *
  * @typedef {object} Timing
  * @property {number} sentAt
- * @property {number | null} firstAt first text of the answer
+ * @property {number | null} firstAt first text of the answer, or of a thought
  * @property {number | null} lastAt latest text, or the end
  * @property {number} numChunks pieces of text received so far, about one token each
  * @property {number | null} numTokens counted by the gateway; known when the answer is complete
@@ -56,6 +56,7 @@
  * @property {number} id
  * @property {string} modelId
  * @property {string} question
+ * @property {string} thought what the model thought before it answered
  * @property {string} answer
  * @property {ExchangeStatus} status
  * @property {Timing} timing
@@ -65,7 +66,7 @@
  *
  * @typedef {{ role: "user" | "assistant", content: string }} Message
  *
- * @typedef {{ type: "text", text: string }
+ * @typedef {{ type: "text" | "thought", text: string }
  *   | { type: "finish", reason: string }
  *   | { type: "usage", completionTokens: number }
  *   | { type: "notice", notice: Notice }} ChatEvent

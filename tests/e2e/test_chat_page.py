@@ -1,12 +1,13 @@
 """The chat page in a real browser, on the running product."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.harness.product import Product
 
@@ -16,6 +17,26 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 LAST = ".exchange:last-child"
 DONE = f'{LAST}[data-status="done"]'
 ANSWER_MS = 30_000
+MARKDOWN = """# Title
+Some **bold** text, `code`, [a page](https://x.org/) and [a trap](javascript:alert(1)).
+
+- one
+- two <b>x</b> <img src=x onerror=alert(1)>
+- three
+  ```python
+  def f(x):  # a comment that is very long, much longer than a line of the page or of a phone
+      return "<script>alert(1)</script>"
+  ```
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+
+![picture](https://x.org/cat.png)
+"""
+CODE = """\
+def f(x):  # a comment that is very long, much longer than a line of the page or of a phone
+    return "<script>alert(1)</script>\""""
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +65,13 @@ def ask(page: Page, question: str) -> None:
     page.get_by_label("Message").fill(question)
     page.keyboard.press("Enter")
     expect(page.locator(".exchange")).to_have_count(before + 1)
+
+
+def right_edge(place: Locator) -> float:
+    """Return where an element ends, in pixels from the left."""
+    box = place.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"]
 
 
 def test_question_by_keyboard_gets_a_streamed_answer(page: Page) -> None:
@@ -93,6 +121,41 @@ def test_page_names_the_demo_model_and_shows_the_swarm(page: Page) -> None:
     page.locator("#swarm-status").click()
 
     expect(page.locator("#swarm-servers > li")).to_have_count(2)
+
+
+def test_the_swarm_has_an_address_of_its_own(page: Page, product: Product) -> None:
+    """The same page, with its servers unfolded."""
+    page.goto(f"{product.url}/swarm")
+
+    expect(page.locator("#swarm-servers > li")).to_have_count(2)
+
+
+def test_markdown_becomes_elements_and_html_stays_text(page: Page) -> None:
+    """Code can be copied, links lead to the web only, and pictures are not loaded."""
+    frames = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in MARKDOWN]
+    frames.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    events = [f"data: {json.dumps(frame)}\n\n" for frame in frames]
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.fulfill(
+            body="".join([*events, "data: [DONE]\n\n"]), content_type="text/event-stream"
+        ),
+    )
+
+    ask(page, "Show me.")
+
+    answer = page.locator(f"{DONE} .answer")
+    expect(answer.locator("h3")).to_have_text("Title")
+    expect(answer.locator("strong")).to_have_text("bold")
+    expect(answer.locator("li")).to_have_text(
+        ["one", "two <b>x</b> <img src=x onerror=alert(1)>", re.compile("^three")]
+    )
+    expect(answer.locator("td")).to_have_text(["1", "2"])
+    expect(answer.locator("pre")).to_have_text(CODE)
+    expect(answer.get_by_role("link")).to_have_text(["a page", "picture"])
+    expect(answer.get_by_role("button", name="Copy")).to_be_visible()
+    expect(answer.locator("img, script, b")).to_have_count(0)
+    assert right_edge(answer.locator(".code")) <= right_edge(answer)
 
 
 def test_phone_in_the_dark(browser: Browser, product: Product, tmp_path: Path) -> None:

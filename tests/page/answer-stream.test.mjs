@@ -44,6 +44,15 @@ function gatewayOf(...answers) {
 /** @param {import("../../static/chat/types.mjs").ChatEvent[]} events */
 const textOf = (events) => events.map((e) => (e.type === "text" ? e.text : "")).join("");
 
+test("thoughts come apart from the text", async () => {
+  const body = chatBody({ choices: [{ delta: { reasoning_content: "Hm." } }] }, delta("Yes"), "[DONE]");
+
+  assert.deepEqual(await collect(chatEvents(body)), [
+    { type: "thought", text: "Hm." },
+    { type: "text", text: "Yes" },
+  ]);
+});
+
 test("text, finish and usage come in the order of the stream", async () => {
   const body = chatBody(
     { choices: [{ delta: { role: "assistant", content: "" }, finish_reason: null }] },

@@ -54,6 +54,15 @@ test("an answer grows, and remembers its first and latest text", () => {
   });
 });
 
+test("what the model thinks is kept beside the answer, and is its first text", () => {
+  const event = /** @type {const} */ ({ type: "thought", text: "Hm." });
+  const state = after(readyPage(), asked("hi"), { type: "chatEvent", event, at: 300 }, said("Yes", 400));
+
+  assert.equal(lastExchange(state)?.thought, "Hm.");
+  assert.equal(lastExchange(state)?.answer, "Yes");
+  assert.equal(lastExchange(state)?.timing.firstAt, 300);
+});
+
 test("the finish ends the timing, usage brings the count", () => {
   const state = after(
     readyPage(),

@@ -1,8 +1,9 @@
 // @ts-check
-/** One question and its answer on the page. All text is text: nothing in it can become markup. */
+/** One question and its answer on the page. */
 
 import { noticeText } from "../notices.mjs";
 import { speedText } from "../speed.mjs";
+import { createAnswerView } from "./answer-view.mjs";
 import { focusMessage, h } from "./dom.mjs";
 
 /**
@@ -56,10 +57,12 @@ function noteText({ status, timing, finishReason }, { now }) {
  */
 export function createExchangeView(actions) {
   const question = h("p", { class: "question", dir: "auto" });
-  const answer = document.createTextNode("");
-  const answerBox = h("p", { class: "answer", dir: "auto" }, answer);
+  const answer = createAnswerView();
   const waiting = h("p", { class: "waiting", "aria-hidden": "true" });
   waiting.append(h("span"), h("span"), h("span"), h("span"));
+  const thought = document.createTextNode("");
+  const thoughtTitle = h("summary");
+  const thoughtBox = h("details", { class: "thought" }, thoughtTitle, h("p", {}, thought));
   const notice = h("p", { class: "notice", role: "status", hidden: true });
   const failure = h("div", { class: "failure-place" });
   const speed = h("span", { class: "speed" });
@@ -77,7 +80,8 @@ export function createExchangeView(actions) {
     question,
     h("h2", { class: "answerer" }, model),
     waiting,
-    answerBox,
+    thoughtBox,
+    answer.element,
     notice,
     failure,
     h("div", { class: "foot" }, speed, next),
@@ -89,14 +93,15 @@ export function createExchangeView(actions) {
   function renderText(exchange) {
     question.textContent = exchange.question;
     model.textContent = exchange.modelId;
-    const old = shown?.answer ?? "";
-    // Appending leaves what the reader has selected alone.
-    if (exchange.answer.startsWith(old)) answer.appendData(exchange.answer.slice(old.length));
-    else answer.data = exchange.answer;
+    if (exchange.answer !== (shown?.answer ?? "")) answer.render(exchange.answer);
+    if (exchange.thought !== thought.data) thought.data = exchange.thought;
+    const isThinking = exchange.status === "streaming" && exchange.answer === "";
+    thoughtTitle.textContent = isThinking ? "Thinking…" : "Thoughts";
+    thoughtBox.hidden = exchange.thought === "";
     element.dataset.status = exchange.status;
-    answerBox.setAttribute("aria-busy", String(exchange.status === "streaming"));
-    answerBox.hidden = exchange.answer === "";
-    waiting.hidden = exchange.status !== "streaming" || exchange.answer !== "";
+    answer.element.setAttribute("aria-busy", String(exchange.status === "streaming"));
+    answer.element.hidden = exchange.answer === "";
+    waiting.hidden = !isThinking;
     notice.textContent = exchange.notice === null ? "" : noticeText(exchange.notice);
     notice.hidden = notice.textContent === "";
     if (exchange.failure === (shown?.failure ?? null)) return;

@@ -12,7 +12,10 @@ from app.main import create_app
 from app.settings import Settings
 from tests.harness.asgi_callers import RequestCaller, SocketCaller
 
-PUBLIC = {"/", "/health/live", "/health/ready", "/openapi.json", "/static/{path:path}"}
+PUBLIC = {
+    *("/", "/swarm", "/static/{path:path}"),
+    *("/health/live", "/health/ready", "/openapi.json"),
+}
 SETTINGS = Settings(api_keys=(SecretStr("a-long-key"),))
 
 

@@ -13,7 +13,7 @@ from app.settings import Settings
 from tests.harness.scripted_engine import ScriptedEngine, http_client, running_app
 
 DOCUMENT: Any = openapi_document()
-PAGES = {"/", "/static/{path:path}"}
+PAGES = {"/", "/swarm", "/static/{path:path}"}
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
 
 
