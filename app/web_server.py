@@ -17,6 +17,7 @@ from app.direct_writes import DirectHttpProtocol
 from app.gateway import Gateway, GatewayFactory, open_gateway
 from app.http_protocol import BoundedHttpProtocol
 from app.main import create_app
+from app.open_connections import OpenConnections
 from app.settings import Settings
 from app.socket_protocol import GatewaySocketProtocol
 
@@ -59,6 +60,16 @@ class GatewayHttpProtocol(BoundedHttpProtocol, DirectHttpProtocol):
     """HTTP/1.1 with bounded heads, and with answers that write past ASGI."""
 
 
+def _protocol_of(settings: Settings) -> type[GatewayHttpProtocol]:
+    """Return the protocol of one server, which counts its own connections."""
+    most = settings.limits.address_tcp_connections
+
+    class CountedHttpProtocol(GatewayHttpProtocol):
+        open_connections = OpenConnections(most, exempt=settings.trusted_proxies)
+
+    return CountedHttpProtocol
+
+
 class GatewayWebServer(uvicorn.Server):
     """Serves the app of `create_app`.
 
@@ -73,7 +84,7 @@ class GatewayWebServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=GatewayHttpProtocol,
+                http=_protocol_of(settings),
                 ws=GatewaySocketProtocol,
                 lifespan="on",
                 log_config=None,

@@ -56,6 +56,13 @@ class LimitSettings(BaseModel):
         le=1_000_000,
         description="WebSockets at once, per address and gateway; 0 is no limit.",
     )
+    address_tcp_connections: int = Field(
+        default=1024,
+        ge=0,
+        le=1_000_000,
+        description="TCP connections at once, per address and process, before they are WebSockets; "
+        "SWARMGATE_TRUSTED_PROXIES may have any number. 0 is no limit.",
+    )
     away_fraction: float = Field(
         default=0.25,
         ge=0,

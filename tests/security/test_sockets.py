@@ -13,7 +13,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import CloseCode
 
-from app.settings import Settings
+from app.open_connections import OpenConnections
+from app.settings import LimitSettings, Settings
 from app.web_server import GatewayHttpProtocol, serve_gateway
 from tests.harness.scripted_engine import ScriptedEngine, scripted_gateway
 
@@ -86,13 +87,13 @@ async def test_complete_heads_are_answered_one_after_the_other() -> None:
 
 
 @asynccontextmanager
-async def _listening() -> AsyncIterator[str]:
+async def _listening(settings: Settings | None = None) -> AsyncIterator[str]:
     """Serve a gateway with the real web server; yield the address of its WebSocket."""
     is_ready = asyncio.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(
             serve_gateway(
-                Settings(port=0, drain_s=0),
+                settings or Settings(port=0, drain_s=0),
                 lambda *_: is_ready.set(),
                 gateway=scripted_gateway(ScriptedEngine()),
                 listener=listener,
@@ -119,3 +120,62 @@ async def test_a_message_without_end_ends_its_websocket() -> None:
 
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == CloseCode.MESSAGE_TOO_BIG
+
+
+FEW = Settings(
+    port=0,
+    drain_s=0,
+    trusted_proxies=(),
+    limits=LimitSettings(address_tcp_connections=2, address_connections=3),
+)
+
+
+class _Connection:
+    """A connection that asks whether the gateway lives, and stays open."""
+
+    async def ask(self, url: str) -> int:
+        """Return the status."""
+        host, _, port = url.split("/")[2].partition(":")
+        self._reader, self._writer = await asyncio.open_connection(host, port)
+        self._writer.write(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        return int((await self._reader.readline()).split()[1])
+
+    async def end(self) -> None:
+        """Close it, and wait until the gateway has forgotten it: it closes its side then."""
+        with suppress(OSError):  # a refused one has been reset
+            self._writer.write_eof()
+            await self._reader.read()
+        self._writer.close()
+        with suppress(OSError):
+            await self._writer.wait_closed()
+
+
+async def test_an_address_has_so_many_connections_and_no_more() -> None:
+    """It could else take all file descriptors; one that ends makes room."""
+    connections = [_Connection() for _ in range(4)]
+    async with _listening(FEW) as url:
+        statuses = [await connection.ask(url) for connection in connections[:3]]
+        await connections[0].end()
+        statuses.append(await connections[3].ask(url))
+        for connection in connections[1:]:
+            await connection.end()
+
+    assert statuses == [200, 200, 429, 200]
+
+
+async def test_websockets_take_no_places_of_other_connections() -> None:
+    """They have a limit of their own."""
+    async with _listening(FEW) as url, connect(url), connect(url), connect(url):
+        connection = _Connection()
+        assert await connection.ask(url) == 200
+        await connection.end()
+
+
+def test_a_trusted_proxy_may_have_any_number_of_connections() -> None:
+    """It speaks for all callers; what it is not told to trust is counted, IPv6 by network."""
+    connections = OpenConnections(1, exempt=("10.0.0.0/8", "::1"))
+
+    assert all(connections.open(address) for address in ("10.1.2.3", "10.1.2.3", "::1", "::1"))
+    assert [connections.open(a) for a in ("2001:db8::1", "2001:db8::2")] == [True, False]
+    connections.close("2001:db8::1")
+    assert connections.open("2001:db8::2")
