@@ -26,7 +26,7 @@ from app.api.pages import STATIC_DIRECTORY, Pages
 from app.api.petals.v1 import PetalsV1
 from app.api.petals.v2 import petals_v2
 from app.api.replies import PETALS_V1_PATH, PETALS_V2_PATH, error_response
-from app.api.responses import stored
+from app.api.responses import inputs, stored
 from app.api.responses.create import responses_endpoint
 from app.api.responses.retrieve import RetrieveResponse
 from app.api.streams import Streams
@@ -162,6 +162,7 @@ def _add_routes(app: FastAPI, pages: Pages) -> None:
         tokens.router,
         messages.router,
         stored.router,
+        inputs.router,
         document.router,
     ):
         app.include_router(router)

@@ -14,6 +14,7 @@ from app.api.openai.fields import ChatFields, TextFields
 from app.api.petals.fields import GenerateForm
 from app.api.replies import PETALS_V1_PATH
 from app.api.responses.fields import ResponseFields
+from app.api.responses.inputs import PageFields
 from app.api.responses.retrieve import RetrieveFields
 from app.api.tokens import DetokenizeFields, TokenizeFields
 from app.keys.registry import KeyDraft
@@ -109,6 +110,21 @@ _OPENAI: Final = (
         is_streamed=True,
     ),
     _delete(_RESPONSE, "Forget a response.", "OpenAI", "DeletedResponse"),
+    Operation(
+        method="get",
+        path=_RESPONSE + "/input_items",
+        summary="List what a kept response was asked with.",
+        tag="OpenAI",
+        reply="Items",
+        query=PageFields,
+    ),
+    _post(
+        "/v1/responses/input_tokens",
+        "Count the prompt of a response.",
+        "OpenAI",
+        ResponseFields,
+        "TokenCount",
+    ),
     Operation(
         method="post",
         path=_RESPONSE + "/cancel",

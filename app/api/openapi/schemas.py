@@ -85,6 +85,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         error=optional(record(code=TEXT, message=TEXT)),
         usage=optional(record(input_tokens=COUNT, output_tokens=COUNT, total_tokens=COUNT)),
     ),
+    "Items": record(object=constant("list"), data=list_of(OBJECT), has_more=FLAG),
     "DeletedResponse": record(id=TEXT, object=constant("response"), deleted=FLAG),
     "Embeddings": record(
         object=constant("list"),

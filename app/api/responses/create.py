@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from app.api.answers.chat_output import plan_chat
+from app.api.answers.chat_output import ChatPlan, plan_chat
 from app.api.answers.endpoint import AnswerEndpoint, AnswerPlan
 from app.api.bodies import validate
 from app.api.generation import with_seed
@@ -19,6 +19,7 @@ from app.errors import BadRequestError
 from app.inference.requests import ChatMessage, RequestId
 from app.journals.entries import AnswerBegun
 from app.observability.metrics import Surface
+from app.serving import OfferedModel
 
 
 class ResponsePlanner:
@@ -35,20 +36,7 @@ class ResponsePlanner:
         if fields.background and not context.keeper.is_keeping:
             raise BadRequestError("background: this gateway keeps no responses", "background")
         model = context.gateway.engine.model(fields.model)
-        messages = tuple(fields.input)
-        if fields.previous_response_id is not None:
-            earlier = await read_dialogue(context, caller, fields.previous_response_id)
-            messages = (*earlier, *messages)
-        if not messages:
-            raise BadRequestError("input: expected at least one message", "input")
-        system = [ChatMessage("system", fields.instructions)] if fields.instructions else []
-        plan = await plan_chat(
-            model,
-            [*system, *messages],
-            fields.tool_wishes(),
-            fields.constraint(),
-            fields.prompt_wishes(),
-        )
+        messages, plan = await plan_response(context, caller, model, fields)
         ignored = add_names(ignored, fields.unheeded_wishes(model.chat_style))
         prompt_ids = plan.prompt_ids
         max_tokens = fields.max_output_tokens or default_new_tokens(context, model, len(prompt_ids))
@@ -81,6 +69,31 @@ class ResponsePlanner:
             journal_id=details.id if details.is_stored or fields.stream else None,
             is_background=details.is_background,
         )
+
+
+async def plan_response(
+    context: AppContext, caller: Caller, model: OfferedModel, fields: ResponseFields
+) -> tuple[tuple[ChatMessage, ...], ChatPlan]:
+    """Return all messages of a dialogue, without the instructions, and the plan of its next answer.
+
+    Raises:
+        SwarmError: the earlier response is not there or not finished, or `plan_chat` refuses.
+    """
+    messages = tuple(fields.input)
+    if fields.previous_response_id is not None:
+        earlier = await read_dialogue(context, caller, fields.previous_response_id)
+        messages = (*earlier, *messages)
+    if not messages:
+        raise BadRequestError("input: expected at least one message", "input")
+    system = [ChatMessage("system", fields.instructions)] if fields.instructions else []
+    plan = await plan_chat(
+        model,
+        [*system, *messages],
+        fields.tool_wishes(),
+        fields.constraint(),
+        fields.prompt_wishes(),
+    )
+    return messages, plan
 
 
 def responses_endpoint() -> AnswerEndpoint:
