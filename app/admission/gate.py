@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 import structlog
@@ -72,13 +72,16 @@ class Admission:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Hold on to leased places, while the block runs."""
+        """Hold on to leased places, while the block runs; what is owed then is settled last."""
         renewing = asyncio.create_task(self._renew_all(), name="places")
         try:
             yield
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+                    await self._renew()
 
     @contextmanager
     def place(self, what: Place, caller: Caller) -> Iterator[None]:
@@ -216,10 +219,13 @@ class Admission:
     async def _renew_all(self) -> None:
         while True:
             await asyncio.sleep(_RENEW_PERIOD_S)
-            try:
-                await self._limiter.renew(list(self._held.values()))
-            except StateUnavailableError as error:
-                log.warning("places_not_renewed", num=len(self._held), reason=error.reason)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        try:
+            await self._limiter.renew(list(self._held.values()))
+        except StateUnavailableError as error:
+            log.warning("places_not_renewed", num=len(self._held), reason=error.reason)
 
     def _record(self, surface: Surface, account: Account, error: BaseException | None) -> None:
         outcome = _outcome(account, error)

@@ -21,6 +21,9 @@ from app.inference.requests import FinishReason, GenerationEvent
 from app.keys.grants import KeyScopes
 from app.observability.metrics import Metrics, Surface
 from app.settings import LimitSettings
+from app.state.backoff import Backoff
+from app.state.errors import StateUnavailableError
+from app.state.fallback_limiter import FallbackRateLimiter
 from app.state.memory import MemoryStateStore
 from app.state.memory_limiter import MemoryRateLimiter
 from app.state.rate_limits import LimitState, RateLimit, Reservation
@@ -280,3 +283,31 @@ async def test_models_have_slots_of_their_own() -> None:
     ):
         await admission.reserve(one, CALLER, "demo", 1)
         await admission.reserve(two, CALLER, "other", 1)
+
+
+class _AwayLimiter(MemoryRateLimiter):
+    """A shared limiter that does not answer while `is_away`."""
+
+    is_away = False
+
+    async def settle(self, reservation: Reservation, used_tokens: int) -> tuple[LimitState, ...]:
+        if self.is_away:
+            raise StateUnavailableError("TimeoutError")
+        return await super().settle(reservation, used_tokens)
+
+
+async def test_what_is_owed_to_a_shared_limiter_is_settled_before_the_end() -> None:
+    """A gateway that is stopped soon after Redis came back has a debt to tell of."""
+    shared = _AwayLimiter(time.time)
+    limiter = FallbackRateLimiter(shared, 0.25, backoff=Backoff(0, 0))
+    admission = Admission(limiter, LIMITS, Metrics())
+
+    async with admission.running():
+        async with admission.admit(Surface.CHAT) as account:
+            await admission.reserve(account, CALLER, "demo", 90)
+            account.start("demo", 10)
+            shared.is_away = True
+        shared.is_away = False
+
+    states = (await shared.reserve([RateLimit("key", "key", 1, 100)], 0)).states
+    assert states[0].remaining == 90
