@@ -30,7 +30,7 @@ _PATIENCE_FACTOR: Final = 3.0
 """A server may take so many times as long as the one before it took, and the time above."""
 
 _MAX_LATE: Final = 3
-"""Steps in a row for which pushes may be late, until they are believed to get lost."""
+"""Steps in a row for which pushes may be late, until they are not waited for any more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,10 +52,12 @@ class ChainedHopSession:
     def __init__(self, session: LaneHopSession, following: "ChainedHopSession | None") -> None:
         self._session = session
         self._following = following
+        self._sessions: tuple[LaneHopSession, ...] = (session,)  # from here on
         self._pushed: deque[_Pushed] = deque()
         self._patience_s = _PATIENCE_S
         self._num_late = 0
         if following is not None:
+            self._sessions += following._sessions
             session.push_target = following._session.as_target()
 
     @property
@@ -114,15 +116,21 @@ class ChainedHopSession:
         self._patience_s = _PATIENCE_S + _PATIENCE_FACTOR * took_ms / 1e3
 
     def _send(self, inputs: StepInputs, position: int) -> asyncio.Future[HopOutput]:
-        """Submit a step; those behind, whose servers get it pushed, expect their outputs."""
+        """Submit a step; those behind, whose servers get it pushed, expect their outputs.
+
+        Servers push as far as they can. A number that any server behind may have seen is never
+        used again: it would take another step by that number for one that it has run.
+        """
         row = self._row_behind(inputs)
         shape = inputs.hidden.shape
-        number = 1 + max(one._session.number for one in (self, *row))
+        number = 1 + max([each.number for each in self._sessions])
         output = self._session.expect(number, shape)
         self._session.submit(inputs, position, number, wants_push=bool(row))
         for one in row:
             pushed = _Pushed(number, position, shape, one._session.expect(number, shape))
             one._pushed.append(pushed)
+        for each in self._sessions:
+            each.number = number
         return output
 
     def _row_behind(self, inputs: StepInputs) -> "list[ChainedHopSession]":
@@ -139,16 +147,17 @@ class ChainedHopSession:
         return (
             inputs.prompts is None
             and self._session.is_usable
-            and self._num_late < _MAX_LATE
             and num_rows * num_tokens <= self.max_step_tokens
         )
 
     async def _wait_for_push(self, pushed: _Pushed, inputs: StepInputs) -> HopOutput:
         """Wait for the outputs; when they are late, send the step. The server runs it once."""
         if pushed.output.done():
+            self._num_late = 0
             return await self._session.wait_for(pushed.output)
+        patience_s = self._patience_s if self._num_late < _MAX_LATE else 0.0
         deadlines = self._session.deadlines
-        key = deadlines.set(self._patience_s, partial(self._send_late, inputs, pushed))
+        key = deadlines.set(patience_s, partial(self._send_late, inputs, pushed))
         num_late = self._num_late
         try:
             return await self._session.wait_for(pushed.output)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from swarm_client.lanes import Lanes
+from swarm_client.lanes import Lanes, chained_session
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, HopSession, StepInputs
 from swarm_protocol.errors import PeerRefusedError
@@ -54,12 +54,15 @@ def lanes_of(network: MemoryNetwork) -> Lanes:
 
 
 @asynccontextmanager
-async def chained_row(max_tokens_of_second: int = 64) -> AsyncIterator[Row]:
+async def chained_row(
+    max_tokens_of_second: int = 64, max_tokens_of_third: int = 64
+) -> AsyncIterator[Row]:
     network = MemoryNetwork()
     servers = [await ScriptedLaneServer.start(network, f"s{index}") for index in range(3)]
     for server, neighbour in pairwise(servers):
         server.neighbour = neighbour
     servers[1].says(max_frame_tokens=max_tokens_of_second)
+    servers[2].says(max_frame_tokens=max_tokens_of_third)
     lanes = lanes_of(network)
     sessions = []
     for server, blocks in zip(servers, SPANS, strict=True):
@@ -96,18 +99,49 @@ async def test_outputs_that_do_not_arrive_are_sent_by_us() -> None:
         assert row.num_sent() == [1, 1, 0]
 
 
-async def test_pushes_that_get_lost_again_and_again_are_not_waited_for() -> None:
+async def test_pushes_that_get_lost_again_and_again_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Then each server is sent its inputs by us at once."""
     async with chained_row() as row:
         row.servers[0].neighbour = None
         for position in range(3):
             await row.run(1, position)
+        monkeypatch.setattr(chained_session, "_PATIENCE_S", 60.0)
 
         await row.run(1, 3)
 
-        entries = [server.steps[-1].entries[0] for server in row.servers[:2]]
-        assert [entry.flags for entry in entries] == [0, 1]
         assert row.num_sent() == [4, 4, 0]
+
+
+async def test_pushes_that_come_after_all_are_what_we_send_as_well() -> None:
+    """A server that has run a step for another one takes no other step by its number."""
+    async with chained_row() as row:
+        row.servers[1].neighbour = None
+        for position in range(3):
+            await row.run(1, position)
+        row.servers[1].neighbour = row.servers[2]
+
+        outputs = await row.run(1, 3)
+
+        assert torch.equal(outputs[-1].hidden, expected_output(hidden_states(1)))
+        numbers = [server.steps[-1].entries[0].step for server in row.servers[::2]]
+        assert numbers[1] <= numbers[0]
+
+
+async def test_what_a_server_may_have_been_pushed_is_no_number_of_ours() -> None:
+    """Though the step is too large for it, and it should not have been."""
+    async with chained_row(64, 2) as row:
+        first, second, third = row.sessions
+        await row.run(1, position=0)
+        large = hidden_states(4)
+        for session in (first, second):
+            await session.step(StepInputs(large), position=1)
+
+        await third.step(StepInputs(large[:, :2]), position=1)
+
+        numbers = [server.steps[-1].entries[0].step for server in row.servers[::2]]
+        assert numbers[1] > numbers[0]
 
 
 async def test_deep_prompts_are_never_pushed() -> None:
