@@ -9,6 +9,7 @@ import sys
 import typer
 
 from swarm_protocol.errors import SwarmError
+from swarmgate.commands.bench import bench
 from swarmgate.commands.bootstrap import bootstrap
 from swarmgate.commands.chat import chat
 from swarmgate.commands.gateway import gateway
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (up, gateway, serve, bootstrap, status, chat, generate):
+for command in (up, gateway, serve, bootstrap, status, chat, generate, bench):
     app.command()(command)
 app.add_typer(keys, name="keys")
 
