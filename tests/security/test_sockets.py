@@ -13,11 +13,17 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import CloseCode
 
+from app.main import create_app
 from app.open_connections import OpenConnections
 from app.settings import LimitSettings, Settings
-from app.web_server import GatewayHttpProtocol, serve_gateway
+from app.web_server import GatewayHttpProtocol, GatewayWebServer, serve_gateway
 from tests.harness.scripted_engine import ScriptedEngine, scripted_gateway
 
+HANDSHAKE = (
+    b"GET /api/v2/generate HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n"
+    b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    b"sec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+)
 HEAD = b"GET / HTTP/1.1\r\nhost: gateway\r\n"
 
 
@@ -120,6 +126,31 @@ async def test_a_message_without_end_ends_its_websocket() -> None:
 
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == CloseCode.MESSAGE_TOO_BIG
+
+
+async def test_a_websocket_whose_peer_answers_no_ping_is_closed() -> None:
+    """It may have lost its power, and would hold its place for ever."""
+    is_ready = asyncio.Event()
+    settings = Settings(port=0, drain_s=0)
+    app = create_app(settings, gateway=scripted_gateway(ScriptedEngine()))
+    server = GatewayWebServer(app, settings, is_ready.set)
+    assert server.config.ws_ping_interval == 25
+    server.config.port = 0
+    server.config.ws_ping_interval = server.config.ws_ping_timeout = 0.05
+    serving = asyncio.create_task(server.serve())
+    await is_ready.wait()
+
+    reader, writer = await asyncio.open_connection(*server.servers[0].sockets[0].getsockname())
+    writer.write(HANDSHAKE)
+    await reader.readuntil(b"\r\n\r\n")
+    frames = await reader.read()
+    writer.close()
+    server.should_exit = True
+    await serving
+
+    ping, close = b"\x89", b"\x88"
+    assert frames.startswith(ping)
+    assert close in frames
 
 
 FEW = Settings(

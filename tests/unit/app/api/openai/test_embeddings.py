@@ -6,6 +6,7 @@ from struct import unpack
 import pytest
 
 from tests.harness.scripted_engine import ScriptedEngine, http_client
+from tests.harness.shared_store import shared_store
 from tests.unit.app.api.sdk import openai_sdk
 
 PATH = "/v1/embeddings"
@@ -33,6 +34,15 @@ async def test_tokens_are_taken_as_they_are_and_numbers_come_in_both_forms() -> 
     assert unpack("<2f", data) == (6.0, 2.0)
     assert plain.headers["x-swarmgate-pooling"] == "mean of the last hidden state"
     assert plain.headers["x-swarmgate-ignored"] == "user"
+
+
+async def test_nothing_of_an_embedding_is_kept() -> None:
+    """Unlike answers, which can be resumed."""
+    store = shared_store()
+    async with http_client(ScriptedEngine(), store=store) as client:
+        assert (await client.post(PATH, json={"model": "demo", "input": "a"})).status_code == 200
+
+    assert await store.journals.count() == 0
 
 
 async def test_tokens_of_inputs_are_charged() -> None:
