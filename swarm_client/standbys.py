@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from swarm_client.routing import Hop, Route
 from swarm_protocol.errors import PeerError, SwarmError
+from swarm_protocol.identifiers import PeerId
 
 _PAUSE_S: Final = 1.0
 _MAX_TRIES: Final = 3
@@ -64,12 +65,17 @@ class Standbys:
             await self._greet_detour(hop)
 
     async def _greet_detour(self, hop: Hop) -> None:
+        failed = set[PeerId]()
         for _ in range(_MAX_TRIES):
             try:
-                for standby in self._find_detour(hop):
+                detour = self._find_detour(hop)
+                if not failed.isdisjoint([standby.peer for standby in detour]):
+                    return  # there are no others
+                for standby in detour:
                     await self._greet(standby)
                 return
             except PeerError as failure:  # a record outlives its server
                 self._on_failure(failure)
+                failed.add(failure.peer)
             except SwarmError:
                 return  # nobody is left; or our own node has stopped, and who needs it is told

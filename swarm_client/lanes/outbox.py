@@ -79,13 +79,16 @@ class Outbox:
         queue.waiting[step.entry.session_id] = step
 
     def answered(self, session_id: int) -> bool:
-        """The session's step, if any, is no longer under way; return whether it was."""
+        """The session's step, if any, is no longer under way; return whether it was.
+
+        One that still waits does not leave: another server has pushed it meanwhile.
+        """
+        self._decodes.waiting.pop(session_id, None)
+        self._prefills.waiting.pop(session_id, None)
         return self._decodes.answered(session_id) or self._prefills.answered(session_id)
 
     def cancel(self, session_id: int) -> None:
         """Nobody waits for the session's step any more; the server hears of it if need be."""
-        self._decodes.waiting.pop(session_id, None)
-        self._prefills.waiting.pop(session_id, None)
         if self.answered(session_id):
             self._cancelled.append(session_id)
 

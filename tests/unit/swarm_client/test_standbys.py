@@ -24,9 +24,12 @@ class Greetings:
     def __init__(self, error: type[SwarmError] | None = None) -> None:
         self.greeted: list[str] = []
         self.failed: list[str] = []
+        self.find_detour = self._find_detour
         self._error = error
         self.standbys = Standbys(
-            self._find_detour, self._greet, lambda failure: self.failed.append(failure.peer)
+            lambda hop: self.find_detour(hop),
+            self._greet,
+            lambda failure: self.failed.append(failure.peer),
         )
 
     def _find_detour(self, hop: Hop) -> Route:
@@ -66,6 +69,17 @@ async def test_who_cannot_be_greeted_is_reported_and_the_next_one_greeted() -> N
     assert greetings.failed == ["for a", "second for a", "for b", "second for b"]
     assert greetings.greeted == greetings.failed
     await greetings.standbys.close()
+
+
+async def test_the_only_standby_is_greeted_once_though_it_cannot_be() -> None:
+    """One that is banned is still found where there is nobody else."""
+    greetings = Greetings(PeerUnreachableError)
+    greetings.find_detour = lambda hop: (Hop(PeerId("only"), hop.blocks),)
+    greetings.standbys.look_out(ROUTE[:2])
+    await eventually(lambda: len(greetings.failed) == 2)
+    await greetings.standbys.close()
+
+    assert greetings.greeted == ["only", "only"]
 
 
 async def test_a_node_that_has_stopped_is_somebody_elses_to_report() -> None:

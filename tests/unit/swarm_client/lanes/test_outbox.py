@@ -84,6 +84,17 @@ def test_the_server_hears_of_a_cancelled_step_only_if_it_has_it() -> None:
     assert mail.steps == ()
 
 
+def test_a_step_that_was_answered_before_it_has_left_stays() -> None:
+    """The server before has pushed it; the server would not answer it again."""
+    outbox = Outbox(max_frame_tokens=8, max_inflight_tokens=16)
+    outbox.add(step_of(1))
+
+    assert not outbox.answered(1)
+
+    assert not outbox.next_mail()
+    outbox.check_integrity()
+
+
 def test_a_session_that_was_never_announced_needs_no_end() -> None:
     """Its opening is taken back."""
     outbox = Outbox(max_frame_tokens=8, max_inflight_tokens=16)
@@ -103,7 +114,7 @@ def test_a_session_that_was_never_announced_needs_no_end() -> None:
 def test_every_step_leaves_once_within_the_limits_under_any_order_of_calls(
     calls: list[tuple[str, int]],
 ) -> None:
-    """Unless it was cancelled before."""
+    """Unless it was answered or cancelled before."""
     outbox = Outbox(max_frame_tokens=6, max_inflight_tokens=12)
     waiting, under_way = set[int](), set[int]()
     for call, number in calls:
@@ -117,6 +128,7 @@ def test_every_step_leaves_once_within_the_limits_under_any_order_of_calls(
             waiting -= under_way
         elif call == "answer":
             assert outbox.answered(number) == (number in under_way)
+            waiting.discard(number)
             under_way.discard(number)
         elif call == "cancel":
             outbox.cancel(number)
