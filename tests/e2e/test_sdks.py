@@ -94,6 +94,32 @@ def test_background_response_comes_without_a_reader(sdk: OpenAI) -> None:
     assert "Tokyo" in response.output_text
 
 
+def test_background_response_is_followed_as_a_stream(sdk: OpenAI) -> None:
+    """From any event on; the events add up to what is kept, and so do the items that went in."""
+    response = sdk.responses.create(model="demo", input=QUESTION, temperature=0, background=True)
+    events = list(sdk.responses.retrieve(response.id, stream=True))
+    rest = list(sdk.responses.retrieve(response.id, stream=True, starting_after=4))
+    items: Any = list(sdk.responses.input_items.list(response.id))
+
+    last = events[-1]
+    assert last.type == "response.completed"
+    assert "Tokyo" in last.response.output_text
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert rest == events[5:]
+    assert [item.content[0].text for item in items] == [QUESTION]
+
+
+def test_anthropics_client_finds_the_model_and_begins_the_answer_for_it(claude: Anthropic) -> None:
+    """What comes back is the rest."""
+    (model,) = claude.models.list().data
+    turns: Any = [*CHAT["messages"], {"role": "assistant", "content": "The capital of Japan is"}]
+    message = claude.messages.create(
+        model=model.id, messages=turns, max_tokens=20, extra_body={"temperature": 0}
+    )
+
+    assert text_of(message) == " Tokyo."
+
+
 class Capital(BaseModel, extra="forbid"):
     """What is asked for."""
 
