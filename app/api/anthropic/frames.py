@@ -195,6 +195,8 @@ def _message(
         "usage": {
             "input_tokens": begun.num_prompt_tokens,
             "output_tokens": output_tokens,
+            "cache_creation_input_tokens": 0,  # nothing is charged differently
+            "cache_read_input_tokens": 0,
             **_timed(timings),
         },
     }

@@ -31,6 +31,10 @@ async def test_sdk_reads_a_whole_message() -> None:
     assert [block.to_dict() for block in message.content] == [{"type": "text", "text": "Hell"}]
     assert (message.stop_reason, message.stop_sequence) == ("max_tokens", None)
     assert (message.usage.input_tokens, message.usage.output_tokens) == (2, 4)
+    assert (message.usage.cache_read_input_tokens, message.usage.cache_creation_input_tokens) == (
+        0,
+        0,
+    )
 
 
 async def test_sdk_reads_a_stream() -> None:

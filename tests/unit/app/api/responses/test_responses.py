@@ -97,6 +97,21 @@ async def test_sdk_follows_a_background_response_from_where_it_left() -> None:
     assert "".join(e.delta for e in events if e.type == "response.output_text.delta") == "Hey"
 
 
+async def test_a_draining_gateway_still_tells_what_is_kept_and_begins_no_stream() -> None:
+    """Another gateway may take the stream; what is there costs nothing."""
+    engine = ScriptedEngine("Hey")
+    async with running_app(engine) as app, openai_sdk_of(app) as client:
+        response = await client.responses.create(**BODY)
+        await app.state.context.admission.drain(0)
+
+        kept = await client.responses.retrieve(response.id)
+        with pytest.raises(openai.APIStatusError) as refused:
+            await client.responses.retrieve(response.id, stream=True)
+
+    assert kept == response
+    assert refused.value.status_code == 503
+
+
 async def test_a_wrong_query_is_told() -> None:
     """As a wrong field of a body is."""
     async with http_client(ScriptedEngine()) as client:
