@@ -79,10 +79,13 @@ function isResumable(error) {
  * @param {(id: string) => Promise<Response>} means.reopen asks for what comes behind an event
  * @param {(id: string) => Promise<Response>} means.end tells that nothing more is wanted
  * @param {(ms: number) => Promise<void>} means.wait
+ * @param {string} [means.seenId] of the last event that is known already, for one that goes on
+ * @param {(id: string) => void} [means.mark] is told the id of each event
  * @returns {AsyncGenerator<ChatEvent, void, void>}
  */
-export async function* resumableAnswer({ open, reopen, end, wait }) {
-  let lastId = "";
+export async function* resumableAnswer({ open, reopen, end, wait, seenId = "", mark = () => {} }) {
+  let lastId = seenId;
+  const note = (/** @type {string} */ id) => mark((lastId = id));
   let numTries = 0;
   let isOver = false;
   try {
@@ -90,7 +93,7 @@ export async function* resumableAnswer({ open, reopen, end, wait }) {
       try {
         const body = await bodyOf(await (lastId === "" ? open() : reopen(lastId)));
         if (body !== null) {
-          for await (const event of chatEvents(body, (id) => void (lastId = id))) {
+          for await (const event of chatEvents(body, note)) {
             numTries = 0;
             yield event;
           }

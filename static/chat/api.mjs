@@ -92,10 +92,15 @@ export function createApi({ fetch, apiKey, wait = pause }) {
     /**
      * An answer that survives broken connections and gateways that restart.
      *
-     * @param {{ model: string, messages: Message[], signal: AbortSignal }} question
+     * @param {object} question
+     * @param {string} question.model
+     * @param {Message[]} question.messages
+     * @param {AbortSignal} question.signal
+     * @param {string} [question.seenId] of the last event there is, to go on with an answer
+     * @param {(id: string) => void} [question.mark] is told the id of each event
      * @returns {AsyncGenerator<ChatEvent, void, void>}
      */
-    answer({ model, messages, signal }) {
+    answer({ model, messages, signal, seenId, mark }) {
       const body = JSON.stringify({
         model,
         messages,
@@ -108,6 +113,8 @@ export function createApi({ fetch, apiKey, wait = pause }) {
         reopen: (id) => ask(`api/v1/streams/${id}`, { signal }),
         end: (id) => ask(`api/v1/streams/${id}`, { method: "DELETE", keepalive: true }),
         wait,
+        seenId,
+        mark,
       });
     },
   };

@@ -23,6 +23,7 @@ import { chosenSwarm } from "./swarm.mjs";
  */
 export function createConversation({ store, api, refreshSwarm, askKeyFor, clock }) {
   let running = new AbortController();
+  let lastId = ""; // of the last event of the answer in the making
 
   /** @param {unknown} error @returns {Promise<Failure>} */
   async function diagnose(error) {
@@ -32,19 +33,24 @@ export function createConversation({ store, api, refreshSwarm, askKeyFor, clock 
     return explain(error, { missing, now: clock() });
   }
 
-  /** Answers the last exchange; a stopped or forgotten one takes no further events. */
-  async function answer() {
+  /** Answers the last exchange; a stopped or forgotten one takes no further events. @param {string} [seenId] to go on behind an event */
+  async function answer(seenId = "") {
     const { exchanges } = store.state();
     const model = exchanges[exchanges.length - 1].modelId;
     const { signal } = (running = new AbortController());
+    const mark = (/** @type {string} */ id) => void (lastId = id);
+    mark(seenId);
     try {
-      for await (const event of api.answer({ model, messages: messagesFor(exchanges), signal })) {
+      const messages = messagesFor(exchanges);
+      for await (const event of api.answer({ model, messages, signal, seenId, mark })) {
         if (signal.aborted) return;
         store.dispatch({ type: "chatEvent", event, at: clock() });
       }
       if (!signal.aborted) store.dispatch({ type: "answerEnded" });
     } catch (error) {
       if (signal.aborted) return;
+      const isTooLate = error instanceof GatewayError && error.code === "journal_not_found";
+      if (seenId !== "" && isTooLate) return store.dispatch({ type: "answerStopped" });
       askKeyFor(error);
       const failure = await diagnose(error);
       if (!signal.aborted) store.dispatch({ type: "answerFailed", failure });
@@ -58,6 +64,14 @@ export function createConversation({ store, api, refreshSwarm, askKeyFor, clock 
       store.dispatch({ type: "questionSent", question: question.trim(), at: clock() });
       if (isAnswering(store.state())) answer();
     },
+
+    /** Go on with an answer that the page had begun before it was loaded again. @param {string} seenId */
+    resume(seenId) {
+      if (isAnswering(store.state())) answer(seenId);
+    },
+
+    /** The last event of the answer in the making, empty if there is none. @returns {string} */
+    resumeId: () => (isAnswering(store.state()) ? lastId : ""),
 
     stop() {
       running.abort();

@@ -80,6 +80,16 @@ export function settled(exchange) {
 }
 
 /**
+ * An answer in the making, which the page goes on with after it was loaded again.
+ *
+ * @param {Exchange} exchange
+ * @returns {Exchange}
+ */
+export function resuming(exchange) {
+  return { ...exchange, notice: { type: "connection_lost", blocks: [], leftS: null } };
+}
+
+/**
  * What the model reads: roles alternate, so an exchange without an answer is left out, except the
  * last one, which is being asked.
  *

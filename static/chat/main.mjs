@@ -11,8 +11,10 @@ import { showPage } from "./view.mjs";
 
 const TICK_MS = 250;
 
-const clock = () => performance.now();
-const store = createStore(initialState(loadChat()));
+// Goes evenly, and on over a reload.
+const clock = () => performance.timeOrigin + performance.now();
+const saved = loadChat();
+const store = createStore(initialState(saved));
 const api = createApi({ fetch: window.fetch.bind(window), apiKey: loadApiKey });
 
 /** @param {unknown} error @returns {boolean} whether it was about the key */
@@ -48,9 +50,12 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refreshSwarm();
 });
-window.addEventListener("pagehide", () => saveChat(store.state()));
+window.addEventListener("pagehide", () => {
+  saveChat({ ...store.state(), resumeId: conversation.resumeId() });
+});
 setInterval(() => {
   if (needsClock(store.state())) store.dispatch({ type: "ticked", now: clock() });
 }, TICK_MS);
 if (location.pathname.endsWith("/swarm")) store.dispatch({ type: "swarmToggled" });
 watch.start();
+if (saved?.resumeId) conversation.resume(saved.resumeId);

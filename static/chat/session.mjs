@@ -27,8 +27,8 @@ export function loadChat() {
 }
 
 /** @param {Saved} saved */
-export function saveChat({ exchanges, modelId }) {
-  ifAllowed(() => sessionStorage.setItem(CHAT, JSON.stringify({ exchanges, modelId })));
+export function saveChat({ exchanges, modelId, resumeId }) {
+  ifAllowed(() => sessionStorage.setItem(CHAT, JSON.stringify({ exchanges, modelId, resumeId })));
 }
 
 /** @returns {string | null} */

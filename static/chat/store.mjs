@@ -1,7 +1,7 @@
 // @ts-check
 /** The page's one state and its transitions. Pure: no DOM, no network, no clock. */
 
-import { begin, settled, take } from "./exchange.mjs";
+import { begin, resuming, settled, take } from "./exchange.mjs";
 
 /**
  * @typedef {import("./types.mjs").Action} Action
@@ -10,14 +10,17 @@ import { begin, settled, take } from "./exchange.mjs";
  * @typedef {import("./types.mjs").Store} Store
  */
 
-/** What outlives a reload. @typedef {Pick<State, "exchanges" | "modelId">} Saved */
+/** What outlives a reload; `resumeId` is that of `resumeId()`. @typedef {Pick<State, "exchanges" | "modelId"> & { resumeId?: string }} Saved */
 
 /** @param {Saved | null} saved @returns {State} */
 export function initialState(saved) {
+  const exchanges = saved?.exchanges ?? [];
+  const last = exchanges[exchanges.length - 1];
+  const goesOn = Boolean(saved?.resumeId) && last?.status === "streaming";
   return {
     models: null,
     modelId: saved?.modelId ?? null,
-    exchanges: saved?.exchanges.map(settled) ?? [],
+    exchanges: exchanges.map((e) => (goesOn && e === last ? resuming(e) : settled(e))),
     draft: "",
     swarm: null,
     isReachable: null,

@@ -2,7 +2,7 @@
 /**
  * The shapes the page works with; no behaviour, and nothing imports it at run time.
  *
- * Times `*At` are milliseconds of `performance.now()`, durations carry their unit in the name,
+ * Times `*At` are milliseconds of the clock in `main.mjs`, durations carry their unit in the name,
  * block ranges are half-open pairs `[start, end]`.
  *
  * @typedef {{ id: string, isDemo: boolean }} Model

@@ -123,6 +123,23 @@ def test_page_names_the_demo_model_and_shows_the_swarm(page: Page) -> None:
     expect(page.locator("#swarm-servers > li")).to_have_count(2)
 
 
+def test_an_answer_goes_on_where_the_page_was_loaded_again(page: Page) -> None:
+    """What was there stays, the rest comes once, and it ends as any answer does."""
+    ask(page, "Tell me a story about a fox named Lily.")
+    answer = page.locator(f"{LAST} .answer")
+    expect(answer).to_contain_text(re.compile(r"\w \w"), timeout=ANSWER_MS)
+    begun = answer.inner_text()
+    with page.expect_request("**/api/v1/streams/*"):
+        page.reload()
+
+    expect(page.locator(DONE)).to_be_visible(timeout=ANSWER_MS)
+    text = answer.inner_text()
+    assert text.startswith(begun)
+    assert len(text) > len(begun)
+    assert text.count(begun) == 1
+    expect(page.locator(f"{LAST} .speed")).to_contain_text(re.compile(r"\d.*tokens/s"))
+
+
 def test_the_swarm_has_an_address_of_its_own(page: Page, product: Product) -> None:
     """The same page, with its servers unfolded."""
     page.goto(f"{product.url}/swarm")

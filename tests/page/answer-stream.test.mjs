@@ -44,6 +44,22 @@ function gatewayOf(...answers) {
 /** @param {import("../../static/chat/types.mjs").ChatEvent[]} events */
 const textOf = (events) => events.map((e) => (e.type === "text" ? e.text : "")).join("");
 
+test("an answer that was begun before goes on behind the event that is known", async () => {
+  const marks = /** @type {string[]} */ ([]);
+  const asked = /** @type {string[]} */ ([]);
+  const stream = resumableAnswer({
+    open: () => Promise.reject(new Error("it is not asked again")),
+    reopen: async (id) => (asked.push(id), answerOf(token(3, "llo") + DONE)),
+    end: () => Promise.reject(new Error("it has ended by itself")),
+    wait: async () => {},
+    seenId: "g-2",
+    mark: (id) => void marks.push(id),
+  });
+
+  assert.equal(textOf(await collect(stream)), "llo");
+  assert.deepEqual([asked, marks], [["g-2"], ["g-3"]]);
+});
+
 test("thoughts come apart from the text", async () => {
   const body = chatBody({ choices: [{ delta: { reasoning_content: "Hm." } }] }, delta("Yes"), "[DONE]");
 

@@ -111,6 +111,22 @@ test("stopping keeps what came and aborts the request", async () => {
   assert.throws(() => gateway.end(0), "the stream is closed");
 });
 
+test("the page knows the last event of an answer while it is made, and no longer", async () => {
+  const { gateway, store, conversation, until } = page();
+  conversation.send("hi");
+  await settle();
+  gateway.streams[0].enqueue(bytes(`id: g-1\ndata: ${JSON.stringify(delta("Hel"))}\n\n`));
+  await until((state) => answer(state) === "Hel");
+  assert.equal(conversation.resumeId(), "g-1");
+
+  gateway.end(0);
+  await until((state) => status(state) === "done");
+
+  assert.equal(conversation.resumeId(), "");
+  conversation.resume("g-1");
+  assert.equal(gateway.asked.length, 1, "nothing is in the making");
+});
+
 test("an answer that was left never writes into the next chat", async () => {
   const { gateway, store, conversation, until } = page();
   conversation.send("old");

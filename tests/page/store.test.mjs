@@ -143,6 +143,21 @@ test("after a reload a running answer has stopped and no wait is left", () => {
   assert.equal(lastExchange(initialState(waiting))?.failure?.retryAt, null);
 });
 
+test("after a reload an answer that can go on is still in the making", () => {
+  const running = after(readyPage(), asked("hi"), said("He", 1));
+  const state = initialState({ ...running, resumeId: "g-1" });
+
+  assert.equal(lastExchange(state)?.status, "streaming");
+  assert.equal(lastExchange(state)?.notice?.type, "connection_lost");
+  assert.equal(lastExchange(after(state, said("llo", 2)))?.answer, "Hello");
+});
+
+test("after a reload an answer that had ended has, whatever was kept of its stream", () => {
+  const done = after(readyPage(), asked("hi"), said("He", 1), { type: "answerEnded" });
+
+  assert.equal(lastExchange(initialState({ ...done, resumeId: "g-1" }))?.status, "done");
+});
+
 test("the clock is needed while something runs or counts down", () => {
   const running = after(readyPage(), asked("hi"));
   const waiting = after(running, { type: "answerFailed", failure: { ...FAILURE, retryAt: 5000 } });
