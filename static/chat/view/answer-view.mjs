@@ -87,7 +87,8 @@ function codeElement(language, text) {
     setTimeout(() => (copy.textContent = "Copy"), COPIED_MS);
   });
   const bar = h("div", { class: "code-bar" }, h("span", {}, language), copy);
-  const place = h("pre", { tabindex: "0", "aria-label": language || "Code" }, code);
+  const label = language || "Code";
+  const place = h("pre", { tabindex: "0", role: "group", "aria-label": label }, code);
   return h("div", { class: "code", dir: "ltr" }, bar, place);
 }
 
