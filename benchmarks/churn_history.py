@@ -54,12 +54,14 @@ async def prefill_s(client: ChurnClient, blocks: BlockRange, num_tokens: int) ->
 def _compare(outcomes: Sequence[Outcome], prefills: Sequence[float]) -> Mapping[str, float]:
     gaps = [outcome.gap_s for outcome in outcomes]
     gap_s, alone_s = quantile(gaps, 0.5), quantile(prefills, 0.5)
+    noticing_s = quantile([outcome.noticing_s for outcome in outcomes], 0.5)
     mending_s = quantile([outcome.mending_s for outcome in outcomes], 0.5)
     return {
         "gap_p50_s": gap_s,
         "gap_max_s": round(max(gaps), 3),
         "prefill_of_lost_span_p50_s": alone_s,
         "ratio": round(gap_s / alone_s, 2),
+        "noticing_p50_s": noticing_s,
         "mending_p50_s": mending_s,
         "ratio_of_mending": round(mending_s / alone_s, 2),
     }

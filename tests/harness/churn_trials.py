@@ -26,7 +26,8 @@ class Outcome:
         error: why it ended early; None when it did not.
         num_replayed: tokens sent once more, summed over the servers that took over.
         gap_s: the longest wait for a token, beyond what that token usually takes.
-        mending_s: from noticing the first loss until others had taken over; 0 without one.
+        noticing_s: from the first kill until the first loss was noticed; 0 without one.
+        mending_s: from then until others had taken over; 0 without one.
     """
 
     trial: Trial
@@ -35,6 +36,7 @@ class Outcome:
     error: str | None
     num_replayed: int
     gap_s: float
+    noticing_s: float
     mending_s: float
 
     @property
@@ -49,7 +51,9 @@ class Executioner:
     def __init__(self, swarm: ChurnSwarm, trial: Trial, usual: Generation) -> None:
         self.num_struck = 0
         self.num_replayed = 0
+        self.noticing_s = 0.0
         self.mending_s = 0.0
+        self._struck_at: float | None = None
         self._lost_at: float | None = None
         self._swarm = swarm
         self._kills = list(trial.kills)
@@ -76,6 +80,8 @@ class Executioner:
         """Count what is replayed, and the time of the first repair."""
         if isinstance(event, HopLost) and self._lost_at is None:
             self._lost_at = self._loop.time()
+            if self._struck_at is not None:
+                self.noticing_s = self._lost_at - self._struck_at
         elif isinstance(event, HopRestored):
             self.num_replayed += event.num_replayed_tokens
             if self._lost_at is not None and self.mending_s == 0:
@@ -97,6 +103,7 @@ class Executioner:
         else:
             self._swarm.strike(self._swarm.standby(kill.stage, active), kill.force)
         self.num_struck += 1
+        self._struck_at = self._struck_at or self._loop.time()
         if self._kills and isinstance(self._kills[0].moment, AfterKill):
             self._strike_in(self._kills[0].moment.delay_ms / 1e3)
 
@@ -144,5 +151,6 @@ async def run_trial(
         error=error,
         num_replayed=executioner.num_replayed,
         gap_s=longest_gap_s(made, usual),
+        noticing_s=executioner.noticing_s,
         mending_s=executioner.mending_s,
     )
