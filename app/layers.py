@@ -1,8 +1,8 @@
 """What every request passes on its way to a route, from the outside in.
 
 ```
-Envelope ▶ TraceRequests ▶ CORS ▶ OriginCheck ▶ Authentication ▶ BodyLimit ▶ BodyDeadline ▶ routes
-             if it is on    if sites are listed
+Envelope ▶ TraceRequests ▶ CORS ▶ OriginCheck ▶ Authentication ▶ BodyLimit ▶ BodyDeadline ┐
+             if it is on    if sites are listed                          routes ◀ ShortWay ◀─┘
 ```
 """
 

@@ -1,6 +1,6 @@
 """Puts the gateway's app together: routes, layers around them, and the life of its parts."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from app.admission import Admission
 from app.api import health, swarm, tokens
@@ -38,6 +39,7 @@ from app.keys.keyring import Keyring, StoredKeys
 from app.keys.registry import KeyRegistry
 from app.keys.store import KeyStore, open_key_store
 from app.layers import add_layers
+from app.middleware.short_way import ShortWay
 from app.observability.metrics import Metrics
 from app.observability.pulse import Pulse
 from app.settings import Settings
@@ -94,9 +96,11 @@ def create_app(
             await tracing.close()
 
     app = FastAPI(title="swarmgate", openapi_url=None, lifespan=lifespan)
-    _add_routes(app, Pages(static_directory))
+    endpoints = _raw_endpoints()
+    _add_routes(app, endpoints, Pages(static_directory))
     app.add_exception_handler(SwarmError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_middleware(ShortWay, endpoints=endpoints)
     add_layers(app, settings, _keyring(settings, key_store), metrics, tracing)
     return app
 
@@ -137,17 +141,26 @@ def _keyring(settings: Settings, store: KeyStore | None) -> Keyring:
     )
 
 
-def _add_routes(app: FastAPI, pages: Pages) -> None:
-    # Raw ASGI endpoints: nothing stands between a token and the socket. They come
-    # first, since a request tries one route after the other.
+def _raw_endpoints() -> dict[str, ASGIApp]:
+    """Return what is served without the framework: nothing stands between a token and the socket.
+
+    Each takes POST, and answers its errors itself.
+    """
+    return {
+        PETALS_V1_PATH: PetalsV1(),
+        "/v1/chat/completions": chat_endpoint(),
+        "/v1/completions": completions_endpoint(),
+        "/v1/responses": responses_endpoint(),
+        "/v1/embeddings": Embeddings(),
+        MESSAGES_PATH: messages.messages_endpoint(),
+    }
+
+
+def _add_routes(app: FastAPI, endpoints: Mapping[str, ASGIApp], pages: Pages) -> None:
+    # The first ones are served by `ShortWay`; the router refuses their other methods.
     app.router.routes += [
-        Route(PETALS_V1_PATH, PetalsV1(), methods=["POST"]),
-        Route("/v1/chat/completions", chat_endpoint(), methods=["POST"]),
-        Route("/v1/completions", completions_endpoint(), methods=["POST"]),
-        Route("/v1/responses", responses_endpoint(), methods=["POST"]),
+        *(Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()),
         Route("/v1/responses/{response_id}", RetrieveResponse(), methods=["GET"]),
-        Route("/v1/embeddings", Embeddings(), methods=["POST"]),
-        Route(MESSAGES_PATH, messages.messages_endpoint(), methods=["POST"]),
         Route("/api/v1/streams/{journal_id}", Streams(), methods=["GET", "DELETE"]),
         Route("/", pages.index),
         Route("/swarm", pages.index),
