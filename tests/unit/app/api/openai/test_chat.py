@@ -146,8 +146,10 @@ async def test_draining_gateway_ends_what_runs_and_takes_nothing_new() -> None:
         await engine.is_holding.wait()
         await app.state.context.admission.drain(0.01)
         async with RequestCaller(app, CHAT, BODY) as late:
-            assert await late.status() == 503
+            refusal = await late.next_message()
 
+        assert refusal["status"] == 503
+        assert int(dict(refusal["headers"])[b"retry-after"]) > 0
         engine.released.set()
         await app.state.context.admission.drain(5)
 
