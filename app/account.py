@@ -1,9 +1,9 @@
 """The account of one generation: what was reserved, what was used, and when tokens came."""
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from typing import Final
 
+from app.closing import SlimExitStack
 from app.inference.requests import FinishReason, GenerationEvent
 from app.observability.generations import ModelMetrics
 from app.observability.metrics import Metrics, Outcome
@@ -37,7 +37,7 @@ class Account:
         self.reservation: Reservation | None = None
         self.model_id: str | None = None
         self.outcome: Outcome | None = None
-        self.held = ExitStack()
+        self.held = SlimExitStack()
         self.has_started = False
         self.prompt_tokens = 0
         self.generated_tokens = 0

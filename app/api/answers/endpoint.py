@@ -17,6 +17,7 @@ from app.api.bodies import parse_json_object, read_body
 from app.api.replies import send_json
 from app.api.unknown_fields import ignored_header
 from app.callers import Caller
+from app.closing import SlimAsyncExitStack
 from app.context import AppContext, caller_of, context_of, request_id_of
 from app.direct_writes import direct_body_of
 from app.inference.requests import GenerationEvent, RequestId
@@ -77,7 +78,7 @@ class AnswerEndpoint:
             return
         context, sender = context_of(scope), AnswerSender(scope, send)
         try:
-            async with AsyncExitStack() as stack:
+            async with SlimAsyncExitStack() as stack:
                 account = await stack.enter_async_context(
                     context.admission.admit(self._planner.surface)
                 )

@@ -14,6 +14,7 @@ from app.api.answers.runs import AnswerRun, opened_run, unfinished_choices
 from app.api.answers.writer import AnswerWriter, WriterFactory
 from app.api.replies import send_empty, send_error
 from app.callers import Caller
+from app.closing import SlimAsyncExitStack
 from app.context import AppContext, caller_of, context_of
 from app.direct_writes import direct_body_of
 from app.errors import DrainingError, describe_error
@@ -152,7 +153,7 @@ async def revive_answer(context: AppContext, caller: Caller, journal: Journal) -
     if not unfinished_choices(begun, produced):
         context.keeper.start(journal, _end())
         return
-    async with AsyncExitStack() as stack:
+    async with SlimAsyncExitStack() as stack:
         account = await stack.enter_async_context(context.admission.admit(begun.surface))
         run = await stack.enter_async_context(opened_run(context, caller, account, begun, produced))
         log.info("generation_taken_over", num_produced=len(produced))
