@@ -1,5 +1,6 @@
 """The one place where the text of an answer's choice becomes its parts, for all dialects."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,6 +25,7 @@ class ChoiceReader:
         num_tokens: so far.
         finish_reason: set by the last event.
         num_tool_calls: begun so far.
+        num_reasoning_tokens: before the answer began, marks included; none if nothing was thought.
     """
 
     def __init__(self, begun: AnswerBegun) -> None:
@@ -32,6 +34,8 @@ class ChoiceReader:
         self.num_tokens = 0
         self.finish_reason: FinishReason | None = None
         self.num_tool_calls = 0
+        self.num_reasoning_tokens = 0
+        self._is_answering = False
 
     def read(self, event: GenerationEvent | Produced) -> list[OutputPart]:
         """Return the parts that an event adds."""
@@ -41,9 +45,17 @@ class ChoiceReader:
         parts = list(self._parser.push(event.text))
         if event.finish_reason is not None:
             parts += self._parser.finish()
+        if not self._is_answering:
+            self._count_reasoning(parts)
         indexes = [part.index for part in parts if isinstance(part, ToolCallPart)]
         self.num_tool_calls = max([self.num_tool_calls, *(index + 1 for index in indexes)])
         return parts
+
+    def _count_reasoning(self, parts: Sequence[OutputPart]) -> None:
+        if any(not isinstance(part, ReasoningPart) for part in parts):
+            self._is_answering = True
+        elif parts or self.num_reasoning_tokens:
+            self.num_reasoning_tokens = self.num_tokens
 
     def note(self, event: GenerationEvent | Produced) -> None:
         """Count an event whose text needs no reading."""

@@ -60,11 +60,17 @@ def usage_json(
     begun: AnswerBegun, readers: Iterable[ChoiceReader], timings: Timings | None
 ) -> Json:
     """Return what OpenAI calls `usage`, of all choices; `timings` in it is ours."""
+    readers = list(readers)
     num_prompt, num_new = begun.num_prompt_tokens, sum(reader.num_tokens for reader in readers)
+    details: Json = {}
+    if begun.output is not None and begun.output.has_reasoning:
+        num_thought = sum(reader.num_reasoning_tokens for reader in readers)
+        details = {"completion_tokens_details": {"reasoning_tokens": num_thought}}
     return {
         "prompt_tokens": num_prompt,
         "completion_tokens": num_new,
         "total_tokens": num_prompt + num_new,
+        **details,
         **({} if timings is None else {"timings": timings}),
     }
 

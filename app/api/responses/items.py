@@ -164,12 +164,12 @@ def whole_response(
 
 
 def _usage(begun: AnswerBegun, reader: ChoiceReader, timings: Timings | None) -> Json:
-    """Details are zero: nothing is charged differently, and thoughts are not counted apart."""
+    """No tokens are cached, as far as callers are concerned: nothing is charged differently."""
     return {
         "input_tokens": begun.num_prompt_tokens,
         "input_tokens_details": {"cached_tokens": 0},
         "output_tokens": reader.num_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": reader.num_reasoning_tokens},
         "total_tokens": begun.num_prompt_tokens + reader.num_tokens,
         **({} if timings is None else {"timings": timings}),
     }

@@ -216,6 +216,8 @@ async def test_reasoning_is_told_apart() -> None:
 
     message = whole["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"]) == ("Yes.", "Hm.")
+    details = whole["usage"]["completion_tokens_details"]
+    assert details == {"reasoning_tokens": text.index("Yes.")}
     lines = [line[6:] for line in stream.text.splitlines() if line.startswith("data: {")]
     deltas = [json.loads(line)["choices"][0]["delta"] for line in lines]
     assert "".join(delta.get("content") or "" for delta in deltas) == "Yes."

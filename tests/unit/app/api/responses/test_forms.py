@@ -97,6 +97,9 @@ async def test_items_are_in_the_order_in_which_they_were_said(text: str, kinds: 
             response = response.get("response", response)
             kept = (await client.get(f"{PATH}/{response['id']}")).json()
             outputs += [response["output"], kept["output"]]
+            details = response["usage"]["output_tokens_details"]
+            assert details == kept["usage"]["output_tokens_details"]
+            assert (details["reasoning_tokens"] > 0) == text.startswith("<think>")
 
     assert [item["type"] for item in outputs[0]] == kinds
     shapes = [[_without_id(item) for item in output] for output in outputs]
