@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.inference.engine import EngineSettings, SwarmEngine
 from app.inference.errors import MemoryBudgetError, ModelExistsError, UnknownModelError
@@ -108,6 +109,20 @@ async def test_a_model_that_cannot_be_loaded_leaves_nothing_behind(
 
     assert swarm.engine.memory.taken_bytes == before
     assert list(swarm.engine.models) == [swarm.model_id]
+
+
+@pytest.mark.parametrize(
+    ("source", "is_named"), [("nowhere", True), (f"nowhere@{'0' * 40}", False)]
+)
+async def test_a_model_that_may_change_under_its_name_is_named_in_the_log(
+    swarm: Swarm, source: str, is_named: bool
+) -> None:
+    """Before anything of it is read."""
+    with capture_logs() as logged, pytest.raises(CheckpointError):
+        await swarm.engine.add(source)
+
+    named = [each["model"] for each in logged if each["event"] == "model_not_pinned"]
+    assert named == [source] * is_named
 
 
 async def test_replicas_of_several_devices_give_the_same_tokens(tiny_llama: Path) -> None:
