@@ -1,12 +1,11 @@
 """A journal while it is written here: entries, readers, and who waits for whom. No I/O."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import monotonic
-from typing import Final
+from typing import Final, Self
 
 from app.journals.bell import Bell
 from app.journals.entries import Entry, encode_entry, is_end
@@ -142,18 +141,20 @@ class Journal:
         self.is_handed_over |= is_handed_over
         self.patience.end()
 
-    @contextmanager
-    def reading(self, start: int, take_now: Taker = take_nothing) -> Iterator["Reader"]:
-        """Read from number `start` on, until the block ends."""
-        reader = Reader(self, start, take_now)
+    def reading(self, start: int, take_now: Taker = take_nothing) -> "Reader":
+        """Return what reads from number `start` on, in a `with` block."""
+        return Reader(self, start, take_now)
+
+    def add_reader(self, reader: "Reader") -> None:
+        """Tell a reader from now on; called by itself."""
         self._readers.add(reader)
         self.patience.note_readers(has_readers=True)
-        try:
-            yield reader
-        finally:
-            self._readers.discard(reader)
-            self.patience.note_readers(has_readers=self.has_readers)
-            self._has_room.ring()
+
+    def remove_reader(self, reader: "Reader") -> None:
+        """Wait for a reader no longer; called by itself."""
+        self._readers.discard(reader)
+        self.patience.note_readers(has_readers=self.has_readers)
+        self._has_room.ring()
 
     def pending(self, *, is_last: bool = False) -> Extension:
         """Return what the store does not have."""
@@ -180,7 +181,7 @@ class Journal:
 
 @dataclass(slots=True, eq=False)
 class Reader:
-    """One connection's place in a journal.
+    """One connection's place in a journal, for the length of a `with` block.
 
     Attributes:
         position: number of the next entry.
@@ -193,6 +194,13 @@ class Reader:
     is_waiting: bool = False
     notices: list[Notice] = field(default_factory=list)
     _news: Bell = field(default_factory=Bell)
+
+    def __enter__(self) -> Self:
+        self.journal.add_reader(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.journal.remove_reader(self)
 
     async def next(self) -> Reading | None:
         """Wait for something new and return it; None when the journal is closed here."""

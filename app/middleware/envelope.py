@@ -49,15 +49,17 @@ class Envelope:
                 message["headers"] = [*message.get("headers", ()), *extra]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._app(scope, receive, send_with_headers)
-            except Exception:
-                log.exception("request_crashed", path=scope["path"], has_started=has_started)
-                if scope["type"] == "websocket":
-                    raise
-                if not has_started:
-                    await send_error(scope, send_with_headers, RuntimeError())
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            log.exception("request_crashed", path=scope["path"], has_started=has_started)
+            if scope["type"] == "websocket":
+                raise
+            if not has_started:
+                await send_error(scope, send_with_headers, RuntimeError())
+        finally:
+            structlog.contextvars.reset_contextvars(**bound)
 
 
 def _request_id(scope: Scope) -> str:
