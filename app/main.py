@@ -18,6 +18,7 @@ from app.api.admin import keys as admin_keys
 from app.api.admin import models as admin_models
 from app.api.anthropic import messages
 from app.api.anthropic.errors import MESSAGES_PATH
+from app.api.meant_paths import meant_path
 from app.api.openai import models as openai_models
 from app.api.openai.chat import chat_endpoint
 from app.api.openai.completions import completions_endpoint
@@ -188,5 +189,6 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     is_method = isinstance(error, HTTPException) and error.status_code == 405
-    own = MethodNotAllowedError() if is_method else RouteNotFoundError()
+    meant = meant_path(request.url.path)
+    own = MethodNotAllowedError() if is_method else RouteNotFoundError(meant)
     return error_response(request.scope, own)

@@ -70,12 +70,17 @@ class ResponseNotFoundError(SwarmError):
 
 
 class RouteNotFoundError(SwarmError):
-    """No such path here."""
+    """No such path here.
+
+    Args:
+        meant: the path of ours that the caller may have meant, if there is one like it.
+    """
 
     code = "not_found"
 
-    def __init__(self) -> None:
-        super().__init__("there is nothing at this path")
+    def __init__(self, meant: str | None = None) -> None:
+        hint = "" if meant is None else f"; did you mean {meant}?"
+        super().__init__(f"there is nothing at this path{hint}")
 
 
 class MethodNotAllowedError(SwarmError):
