@@ -5,7 +5,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.access import access_to
+from app.access import Access, access_to
 from app.api.petals.socket import refuse_socket
 from app.api.replies import send_error
 from app.errors import describe_error
@@ -33,22 +33,27 @@ class Authentication:
         if scope["type"] == "lifespan" or (access := access_to(scope["path"])).is_public:
             await self._app(scope, receive, send)
             return
+        error = await self._identify(scope, access)
+        if error is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await refuse_socket(scope, receive, send, error)
+        else:
+            await send_error(scope, send, error)
+
+    async def _identify(self, scope: Scope, access: Access) -> SwarmError | None:
+        """Note who is calling; return why the request is refused, if it is."""
         client = scope.get("client")
         address = client[0] if client else None
         identify = partial(self._keyring.identify, _key_of(scope), address, access)
         try:
-            caller = await identify()
+            scope["state"]["caller"] = await identify()
         except SwarmError as error:
             self._metrics.refused.labels(describe_error(error).code).inc()
-            if scope["type"] == "websocket":
-                await refuse_socket(scope, receive, send, error)
-            else:
-                await send_error(scope, send, error)
-            return
-        scope["state"]["caller"] = caller
+            return error
         if scope["type"] == "websocket":
             scope["state"]["identify"] = identify
-        await self._app(scope, receive, send)
+        return None
 
 
 def _key_of(scope: Scope) -> str | None:
