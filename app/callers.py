@@ -43,12 +43,15 @@ class Caller:
 
 
 def address_id_of(address: str | None) -> str:
-    """Hash an address; one IPv6 caller usually has a whole /64, which counts as one."""
+    """Hash an address; one IPv6 caller usually has a whole /64, which counts as one.
+
+    IPv4 addresses in IPv6's clothes (`::ffff:192.0.2.1`, as proxies write them) are what they are.
+    """
     text = address or "unknown"
     try:
         parsed = ip_address(text)
     except ValueError:
         parsed = None
     if isinstance(parsed, IPv6Address):
-        text = str(IPv6Address(int(parsed) >> 64 << 64))
+        text = str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
     return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]

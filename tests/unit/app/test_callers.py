@@ -29,3 +29,9 @@ def test_key_for_some_models_opens_no_other() -> None:
     Caller("k", "a").check_model("large")
     with pytest.raises(OutOfScopeError, match="may not use the model large"):
         caller.check_model("large")
+
+
+def test_an_ipv4_address_is_the_same_in_the_form_of_ipv6() -> None:
+    """All of them lie in one /64: their callers would share one caller's limits."""
+    assert address_id_of("::ffff:192.0.2.1") == address_id_of("192.0.2.1")
+    assert address_id_of("::ffff:192.0.2.1") != address_id_of("::ffff:192.0.2.2")
