@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "static"
+VENDORED = STATIC / "vendor"
 MODULES = sorted(STATIC.rglob("*.mjs"))
+VENDOR_LIST = VENDORED / "README.md"
+OWN_MODULES = [module for module in MODULES if VENDORED not in module.parents]
 MAX_MODULE_LINES = 150
 
 
@@ -51,7 +55,7 @@ def test_modules_pass_their_own_tests() -> None:
 
 def test_modules_are_short_and_checked() -> None:
     """A module has at most 150 lines and asks editors to check its types."""
-    sources = {module.name: module.read_text() for module in MODULES}
+    sources = {module.name: module.read_text() for module in OWN_MODULES}
 
     assert sources
     assert [n for n, text in sources.items() if text.count("\n") > MAX_MODULE_LINES] == []
@@ -68,12 +72,24 @@ def test_modules_never_turn_text_into_markup_or_code() -> None:
 
 
 def test_nothing_is_fetched_from_elsewhere() -> None:
-    """No file names another origin; the namespace of SVG is a name, not an address."""
+    """No file names another origin; a namespace of SVG, or a project's home, is no address."""
     elsewhere = re.compile(r"""(?:https?:)?//[\w-]+\.\w""")
     files = [path for path in STATIC.rglob("*") if path.suffix in {".mjs", ".css", ".html", ".svg"}]
-    texts = {path: path.read_text().replace("http://www.w3.org/2000/svg", "") for path in files}
+    named = re.compile(r"http://www\.w3\.org/2000/svg|^/\*! .* \*/$", re.MULTILINE)
+    texts = {path: named.sub("", path.read_text()) for path in files}
 
     assert [path.name for path, text in texts.items() if elsewhere.search(text)] == []
+
+
+def test_foreign_modules_are_what_their_list_says() -> None:
+    """Each has its version, its digest and its licence beside it, and nobody has edited it."""
+    listed = re.findall(
+        r"^\| `([\w.-]+)` .*`([0-9a-f]{64})`", VENDOR_LIST.read_text(), re.MULTILINE
+    )
+    found = {path.name: sha256(path.read_bytes()).hexdigest() for path in VENDORED.glob("*.mjs")}
+
+    assert dict(listed) == found
+    assert all((VENDORED / name).with_suffix(".LICENSE").is_file() for name in found)
 
 
 def test_page_has_no_inline_code(page: PageParser) -> None:

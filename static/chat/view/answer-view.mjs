@@ -4,13 +4,13 @@
  * markup, load anything, or lead anywhere but to a page of the web or a letter.
  */
 
-import { parseBlocks } from "../markdown/blocks.mjs";
-import { parseSpans } from "../markdown/spans.mjs";
+import { parseBlocks } from "../markdown.mjs";
 import { h } from "./dom.mjs";
 
 /**
- * @typedef {import("../markdown/blocks.mjs").Block} Block
- * @typedef {import("../markdown/spans.mjs").Span} Span
+ * @typedef {import("../markdown.mjs").Block} Block
+ * @typedef {import("../markdown.mjs").Cell} Cell
+ * @typedef {import("../markdown.mjs").Span} Span
  */
 
 const COPIED_MS = 1500;
@@ -51,17 +51,17 @@ function hasGrown(element, old, block) {
 function plainText(block) {
   if (block.kind === "code") return block.text;
   if (block.kind !== "paragraph") return null;
-  const spans = parseSpans(block.text);
-  return spans.length === 1 && spans[0].kind === "text" ? spans[0].text : null;
+  const [span, ...others] = block.spans;
+  return span?.kind === "text" && others.length === 0 ? span.text : null;
 }
 
 /** @param {Block} block @returns {HTMLElement} */
 function blockElement(block) {
   switch (block.kind) {
     case "paragraph":
-      return h("p", {}, ...spanNodes(block.text));
+      return h("p", {}, ...block.spans.map(spanNode));
     case "heading": // below the page's own
-      return h(block.level < 3 ? "h3" : "h4", {}, ...spanNodes(block.text));
+      return h(block.level < 3 ? "h3" : "h4", {}, ...block.spans.map(spanNode));
     case "code":
       return codeElement(block.language, block.text);
     case "list":
@@ -69,7 +69,7 @@ function blockElement(block) {
     case "quote":
       return h("blockquote", {}, ...block.blocks.map(blockElement));
     case "table":
-      return tableElement(block);
+      return tableElement(block.head, block.rows);
     case "rule":
       return h("hr");
   }
@@ -100,22 +100,17 @@ function listElement(start, items) {
 
 /** @param {Block} block @param {number} index @returns {(Node | string)[]} */
 function entryNodes(block, index) {
-  return index === 0 && block.kind === "paragraph" ? spanNodes(block.text) : [blockElement(block)];
+  return index === 0 && block.kind === "paragraph" ? block.spans.map(spanNode) : [blockElement(block)];
 }
 
-/** @param {import("../markdown/tables.mjs").Table} table */
-function tableElement({ head, alignments, rows }) {
-  /** @param {"th" | "td"} tag @param {string[]} cells */
+/** @param {Cell[]} head @param {Cell[][]} rows */
+function tableElement(head, rows) {
+  /** @param {"th" | "td"} tag @param {Cell[]} cells */
   const row = (tag, cells) =>
-    h("tr", {}, ...cells.map((cell, i) => h(tag, { class: alignments[i] }, ...spanNodes(cell))));
+    h("tr", {}, ...cells.map((cell) => h(tag, { class: cell.alignment }, ...cell.spans.map(spanNode))));
   const body = h("tbody", {}, ...rows.map((cells) => row("td", cells)));
   const table = h("table", {}, h("thead", {}, row("th", head)), body);
   return h("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" }, table);
-}
-
-/** @param {string} text @returns {(Node | string)[]} */
-function spanNodes(text) {
-  return parseSpans(text).map(spanNode);
 }
 
 /** @param {Span} span @returns {Node | string} */
