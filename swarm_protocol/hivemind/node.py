@@ -30,6 +30,7 @@ from swarm_protocol.errors import (
 from swarm_protocol.hivemind.daemon import Daemon, DaemonArguments
 from swarm_protocol.hivemind.failed_calls import as_peer_error
 from swarm_protocol.hivemind.frames import HivemindCallStream, HivemindServedStream
+from swarm_protocol.hivemind.guarded_calls import heed, while_running
 from swarm_protocol.hivemind.rejoining import Rejoining
 from swarm_protocol.hivemind.shortcuts import Shortcuts
 from swarm_protocol.identifiers import PeerId, parse_peer_id
@@ -234,30 +235,18 @@ class HivemindNode:
 
     async def _guarded(self, peer: PeerId, call: Coroutine[Any, Any, Result]) -> Result:
         """Await a call on the daemon, translating its errors and noticing its death."""
-        if self._daemon.stopped.is_set():
-            call.close()
-            raise NodeError("the libp2p daemon of this process has ended")
-        task = asyncio.ensure_future(call)
-        stopped = asyncio.ensure_future(self._daemon.stopped.wait())
         try:
-            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise NodeError("the libp2p daemon of this process has ended")
-            return task.result()
+            return await while_running(call, self._daemon.stopped)
         except (P2PDaemonError, P2PHandlerError, ControlFailure) as error:
             raise as_peer_error(peer, error) from error
         except (OSError, asyncio.IncompleteReadError) as error:
             raise NodeError("the libp2p daemon of this process does not answer") from error
-        finally:
-            stopped.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
 
 
 async def _serve(stream: HivemindServedStream, handler: StreamHandler) -> None:
     """Run the handler until it ends or the caller leaves, whichever comes first."""
     task = asyncio.ensure_future(handler(stream))
+    task.add_done_callback(heed)
     pump = asyncio.ensure_future(stream.read_until_caller_leaves())
     try:
         await asyncio.wait({task, pump}, return_when=asyncio.FIRST_COMPLETED)
