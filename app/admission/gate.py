@@ -7,8 +7,8 @@ exactly once when it ends.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import structlog
@@ -21,7 +21,7 @@ from app.admission.caller_limits import (
     refusal_of,
 )
 from app.admission.errors import CallerLeftError
-from app.admission.open_places import OpenPlaces, Place
+from app.admission.open_places import HeldPlace, OpenPlaces, Place
 from app.admission.waiting_room import WaitingRoom
 from app.callers import Caller
 from app.closing import run_to_the_end
@@ -83,9 +83,8 @@ class Admission:
                 async with asyncio.timeout(_SETTLE_TIMEOUT_S):
                     await self._renew()
 
-    @contextmanager
-    def place(self, what: Place, caller: Caller) -> Iterator[None]:
-        """Hold one of the places for what can be open, in this gateway.
+    def place(self, what: Place, caller: Caller) -> HeldPlace:
+        """Take one of the places for what can be open, in this gateway; see `OpenPlaces.place`.
 
         A connection may end before its conversation, and a conversation before its connection.
 
@@ -94,8 +93,7 @@ class Admission:
         """
         if self.is_draining:
             raise DrainingError
-        with self._places.place(what, caller):
-            yield
+        return self._places.place(what, caller)
 
     @asynccontextmanager
     async def connection(self, caller: Caller) -> AsyncIterator[None]:

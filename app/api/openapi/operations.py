@@ -63,8 +63,24 @@ def _post(
     )
 
 
-def _get(path: str, summary: str, tag: str, reply: str) -> Operation:
-    return Operation(method="get", path=path, summary=summary, tag=tag, reply=reply)
+def _get(
+    path: str,
+    summary: str,
+    tag: str,
+    reply: str,
+    *,
+    query: type[BaseModel] | None = None,
+    streams: bool = False,
+) -> Operation:
+    return Operation(
+        method="get",
+        path=path,
+        summary=summary,
+        tag=tag,
+        reply=reply,
+        query=query,
+        is_streamed=streams,
+    )
 
 
 def _delete(
@@ -100,22 +116,20 @@ _OPENAI: Final = (
         "Response",
         streams=True,
     ),
-    Operation(
-        method="get",
-        path=_RESPONSE,
-        summary="Return a kept response, whole or as its events.",
-        tag="OpenAI",
-        reply="Response",
+    _get(
+        _RESPONSE,
+        "Return a kept response, whole or as its events.",
+        "OpenAI",
+        "Response",
         query=RetrieveFields,
-        is_streamed=True,
+        streams=True,
     ),
     _delete(_RESPONSE, "Forget a response.", "OpenAI", "DeletedResponse"),
-    Operation(
-        method="get",
-        path=_RESPONSE + "/input_items",
-        summary="List what a kept response was asked with.",
-        tag="OpenAI",
-        reply="Items",
+    _get(
+        _RESPONSE + "/input_items",
+        "List what a kept response was asked with.",
+        "OpenAI",
+        "Items",
         query=PageFields,
     ),
     _post(
