@@ -3,12 +3,20 @@
 There are no servers: two streams answer, one after the other, with what the first was sent, as
 chained servers do. What is left is the client's work from `InferenceSession.step` to the frame and
 back. The time of the streams themselves, and what the loop waits, do not count.
+
+`turn_us` is the part that servers wait for: from the bytes of the last server's outputs to those
+of the next steps, which are one frame for all sessions; the fastest quarter of all turns.
 """
 
 import argparse
 import asyncio
-from collections.abc import Sequence
-from time import thread_time
+import cProfile
+import pstats
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter, thread_time
 from typing import cast
 
 import torch
@@ -39,6 +47,7 @@ ROUTE: Route = (
     Hop(PeerId("second"), BlockRange(16, 32)),
 )
 LATER_S = 0.001
+WARM_UP_STEPS = 4
 SETTINGS = RoutingSettings(slow_look_s=3600, late_margin_s=600)  # there is nobody to move to
 
 
@@ -47,17 +56,22 @@ class Echo:
 
     Attributes:
         took_s: processor time of all echoes together.
+        turns_s: from each reply of the neighbour to the next steps.
     """
 
     took_s = 0.0
 
     def __init__(self, following: "Echo | None" = None) -> None:
+        self.turns_s: list[float] = []
         self._following = following
         self._replies: asyncio.Queue[bytes] = asyncio.Queue()
+        self._replied_at = 0.0
 
     async def send(self, frame: bytes) -> None:
         """Answer steps, and let the neighbour answer them soon."""
         started_at = thread_time()
+        if self._following is not None:
+            self.turns_s.append(perf_counter() - self._following._replied_at)
         match decode_request(frame):
             case StepsFrame(entries, hidden):
                 outputs = [OutputEntry(*entry[:5], 10, 1000, len(entries)) for entry in entries]
@@ -70,7 +84,9 @@ class Echo:
 
     async def receive(self) -> bytes | None:
         """Return the next answer."""
-        return await self._replies.get()
+        reply = await self._replies.get()
+        self._replied_at = perf_counter()
+        return reply
 
     async def finish(self) -> None:
         """Nobody is told."""
@@ -86,39 +102,65 @@ def main() -> None:
     parser.add_argument("--hidden-size", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=200, help="of each session, one token each")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--profile", action="store_true", help="of one more round")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    results = {
-        number: min(
-            uvloop.run(measure(number, arguments.hidden_size, arguments.steps))
-            for _ in range(arguments.rounds)
-        )
-        for number in arguments.sessions
-    }
-    print_report(
-        "client_overhead",
-        {f"us_per_step_of_{number}": round(1e6 * time_s, 1) for number, time_s in results.items()},
-    )
+
+    results = dict[str, float]()
+    for number in arguments.sessions:
+        measured = partial(run_round, number, arguments.hidden_size, arguments.steps)
+        rounds = [measured() for _ in range(arguments.rounds)]
+        results[f"us_per_step_of_{number}"] = round(min(one.step_us for one in rounds), 1)
+        results[f"turn_us_per_step_of_{number}"] = round(min(one.turn_us for one in rounds), 1)
+        if arguments.profile:
+            print_profile(measured, number * (arguments.steps + WARM_UP_STEPS))
+    print_report("client_overhead", results)
 
 
-async def measure(num_sessions: int, hidden_size: int, num_steps: int) -> float:
-    """Return the processor time of one step of one session, in seconds."""
+def print_profile(run: Callable[[], object], num_steps: int) -> None:
+    """Print what a step calls, the longest first, and in how many calls."""
+    profile = cProfile.Profile()
+    profile.runcall(run)
+    stats = pstats.Stats(profile)
+    stats.sort_stats("tottime").print_stats(60)
+    print(f"{stats.total_calls / num_steps:.1f} calls per step")  # type: ignore[attr-defined]  # stub
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of one session's step: processor time of all, and what servers wait for."""
+
+    step_us: float
+    turn_us: float
+
+
+def run_round(num_sessions: int, hidden_size: int, num_steps: int) -> Times:
+    """Return the times of a round in a loop of its own."""
+    return uvloop.run(measure(num_sessions, hidden_size, num_steps))
+
+
+async def measure(num_sessions: int, hidden_size: int, num_steps: int) -> Times:
+    """Take steps; see the module."""
     second = Echo()
+    first = Echo(second)
     lanes = [
         Lane(hop.peer, echo, hello_of(hop, hidden_size))
-        for hop, echo in zip(ROUTE, (Echo(second), second), strict=True)
+        for hop, echo in zip(ROUTE, (first, second), strict=True)
     ]
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(lane.run()) for lane in lanes]
-        sessions = [open_session(lanes, hidden_size, num_steps + 8) for _ in range(num_sessions)]
+        max_length = num_steps + WARM_UP_STEPS
+        sessions = [open_session(lanes, hidden_size, max_length) for _ in range(num_sessions)]
         token = torch.randn(1, 1, hidden_size).bfloat16()
-        await run_all(sessions, token, 4)  # warms up
+        await run_all(sessions, token, WARM_UP_STEPS)
         Echo.took_s, started_s = 0.0, thread_time()
+        first.turns_s.clear()
         await run_all(sessions, token, num_steps)
         took_s = thread_time() - started_s - Echo.took_s
         for task in running:
             task.cancel()
-    return took_s / num_sessions / num_steps
+    turn_s = statistics.quantiles(first.turns_s[1:])[0]  # the first one waited for no reply
+    return Times(1e6 * took_s / num_sessions / num_steps, 1e6 * turn_s / num_sessions)
 
 
 def open_session(lanes: Sequence[Lane], hidden_size: int, max_length: int) -> InferenceSession:
