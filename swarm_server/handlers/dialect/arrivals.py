@@ -1,11 +1,13 @@
 """What comes in on one stream: frames within bounds, and the steps that they hold."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Final
 
 from swarm_protocol.dialect import (
+    PushedEntry,
     PushedFrame,
+    StepEntry,
     StepsFrame,
     decode_request,
     split_rows,
@@ -57,14 +59,13 @@ class Arrivals:
             )
 
 
-def steps_of(frame: StepsFrame | PushedFrame) -> Iterator[LaneStep]:
-    """Yield the step of each entry, in their order."""
-    all_rows, all_extras = split_rows(frame.entries, frame.hidden), frame.extras
-    for index, (entry, rows) in enumerate(zip(frame.entries, all_rows, strict=True)):
-        _, number, position, num_rows, num_tokens, flags = entry
-        size = num_rows * (num_tokens or 1)
-        step = LaneStep(number, position, num_rows, num_tokens, flags, size, rows)
-        if index in all_extras:
-            extras = all_extras[index]
-            step = step._replace(prompts=extras.prompts, hypo_ids=extras.hypo_ids)
-        yield step
+def steps_of(frame: StepsFrame | PushedFrame) -> list[LaneStep]:
+    """Return the step of each entry, in their order."""
+    entries: Sequence[StepEntry | PushedEntry] = frame.entries
+    steps = [
+        LaneStep(entry, entry.num_rows * (entry.num_tokens or 1), hidden)
+        for entry, hidden in zip(entries, split_rows(entries, frame.hidden), strict=True)
+    ]
+    for index, extras in frame.extras.items():
+        steps[index] = steps[index]._replace(prompts=extras.prompts, hypo_ids=extras.hypo_ids)
+    return steps

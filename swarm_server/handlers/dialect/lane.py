@@ -14,6 +14,7 @@ from typing import Final
 
 from swarm_protocol.dialect import (
     NO_SESSION,
+    WANTS_PUSH,
     CancelFrame,
     CloseFrame,
     Opened,
@@ -101,8 +102,8 @@ class ServedLane:
         session.idle_since = self._clock()
         target = session.opening.push_to
         is_copy = (
-            step.wants_push
-            and target is not None
+            target is not None
+            and bool(step.entry.flags & WANTS_PUSH)
             and self._services.pushes.push(target, step, result.hidden)
         )
         self._replies.add_output(session.opening.session_id, step, result, is_copy=is_copy)

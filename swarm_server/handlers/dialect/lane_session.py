@@ -91,17 +91,22 @@ class LaneSession:
 
     def take(self, step: LaneStep) -> None:
         """Take a step of the client; one whose number is not new has come from elsewhere."""
-        if step.number > self._last_number:
-            self._accept(step)
+        number = step.entry.step
+        if number <= self._last_number:
+            return
+        self._last_number = number
+        self._inflight.add(step.size)
+        self._waiting.append(step)
+        if self._running is None:
+            self._run_next()
 
     def take_pushed(self, step: LaneStep) -> None:
         """Take a step of the server before us, unless it comes late, too early, or amid a flood.
 
         The client sends its own copy of what is not taken.
         """
-        is_next = step.number > self._last_number and step.position <= self.end
-        if is_next and not self._inflight.is_full:
-            self._accept(step)
+        if step.entry.position <= self.end and not self._inflight.is_full:
+            self.take(step)
 
     def cancel(self) -> None:
         """Answer no step that was taken so far; what does not run yet never will."""
@@ -117,27 +122,18 @@ class LaneSession:
         if self._computed is not None:
             self._computed.close(self._release)
 
-    def _accept(self, step: LaneStep) -> None:
-        self._last_number = step.number
-        self._inflight.add(step.size)
-        if self._computed is None or self._running is not None:
-            self._waiting.append(step)
-        else:
-            self._run(self._computed, step)
-
     def _drop_waiting(self) -> None:
         for step in self._waiting:
             self._inflight.remove(step.size)
         self._waiting.clear()
 
     def _run_next(self) -> None:
-        if self._computed is not None and self._waiting:
-            self._run(self._computed, self._waiting.popleft())
-
-    def _run(self, computed: ComputedSession, step: LaneStep) -> None:
+        if self._computed is None or not self._waiting:
+            return
         assert self._running is None
+        step = self._waiting.popleft()
         try:
-            computed.begin_step(step, position=step.position, on_done=self._finished)
+            self._computed.begin_step(step, position=step.entry.position, on_done=self._finished)
         except SwarmError as error:
             self._inflight.remove(step.size)
             self._owner.fail(self, error)
@@ -148,16 +144,17 @@ class LaneSession:
         """Hear how the running step has ended; in `close`, that it never will."""
         step, self._running = self._running, None
         assert step is not None
-        if isinstance(outcome, StepResult) and self._is_wanted and not self.is_closed:
-            self._owner.deliver(self, step, outcome)
-        else:
-            self._inflight.remove(step.size)
         if self.is_closed:
-            return
-        if isinstance(outcome, StepResult):
-            self._run_next()
-        else:
+            self._inflight.remove(step.size)
+        elif not isinstance(outcome, StepResult):
+            self._inflight.remove(step.size)
             self._owner.fail(self, presentable(outcome))
+        else:
+            if self._is_wanted:
+                self._owner.deliver(self, step, outcome)
+            else:
+                self._inflight.remove(step.size)
+            self._run_next()
 
 
 def _do_nothing() -> None:

@@ -4,21 +4,17 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from swarm_protocol.dialect import WANTS_PUSH
+from swarm_protocol.dialect import PushedEntry, StepEntry
 
 
 class LaneStep(NamedTuple):
-    """What is to be computed: `StepTensors` for the engine, and the numbers of the entry.
+    """What is to be computed: `StepTensors` for the engine, and the entry that it came with.
 
     `size` is what it counts for in flow control; a step without tokens is not free. A tuple,
     because a frame has many and each has to be cheap.
     """
 
-    number: int
-    position: int
-    num_rows: int
-    num_tokens: int
-    flags: int
+    entry: StepEntry | PushedEntry
     size: int
     hidden: Tensor
     prompts: Tensor | None = None
@@ -27,9 +23,4 @@ class LaneStep(NamedTuple):
     @property
     def end(self) -> int:
         """Position after it."""
-        return self.position + self.num_tokens
-
-    @property
-    def wants_push(self) -> bool:
-        """Whether the outputs go on to the next server."""
-        return bool(self.flags & WANTS_PUSH)
+        return self.entry.position + self.entry.num_tokens

@@ -8,7 +8,7 @@ Best effort: the client sends what does not arrive. Nothing comes back on these 
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from torch import Tensor
 
@@ -38,13 +38,8 @@ _TIMEOUT_S: Final = 30.0
 _IDLE_S: Final = 300.0
 
 
-class _Push(NamedTuple):
-    """Outputs of one step on their way."""
-
-    entry: PushedEntry
-    hidden: Tensor
-    hypo_ids: Tensor | None
-    size: int
+_Push: TypeAlias = tuple[bytes, LaneStep, Tensor]
+"""Token of a session of the next server, the step, and its outputs."""
 
 
 class PushLanes:
@@ -65,12 +60,7 @@ class PushLanes:
             outputs: [num_rows, num_tokens, hidden_size], on the CPU.
         """
         lane = self._lanes.get(target.peer) or self._start(target.peer)
-        if lane is None:
-            return False
-        entry = PushedEntry(
-            target.token, step.number, step.position, step.num_rows, step.num_tokens, step.flags
-        )
-        return lane.add(_Push(entry, outputs, step.hypo_ids, step.size))
+        return lane is not None and lane.add(target.token, step, outputs)
 
     async def close(self) -> None:
         """Give up what is under way."""
@@ -112,12 +102,12 @@ class _PushLane:
         self._num_tokens = 0
         self._is_there = asyncio.Event()
 
-    def add(self, push: _Push) -> bool:
+    def add(self, token: bytes, step: LaneStep, outputs: Tensor) -> bool:
         """Let outputs wait; False when too much does already."""
-        if self._num_tokens + push.size > _MAX_WAITING_TOKENS:
+        if self._num_tokens + step.size > _MAX_WAITING_TOKENS:
             return False
-        self._waiting.append(push)
-        self._num_tokens += push.size
+        self._waiting.append((token, step, outputs))
+        self._num_tokens += step.size
         self._is_there.set()
         return True
 
@@ -133,17 +123,19 @@ class _PushLane:
                 await self._is_there.wait()
             self._is_there.clear()
             pushes, self._waiting, self._num_tokens = self._waiting, [], 0
-            for run in fill_frames(pushes, max_frame_tokens):
-                if sum(push.size for push in run) <= max_frame_tokens:  # else it would be cut off
+            sizes = [step.size for _, step, _ in pushes]
+            for run in fill_frames(sizes, max_frame_tokens):
+                if sum(sizes[run]) <= max_frame_tokens:  # else it would be cut off
                     async with asyncio.timeout(_TIMEOUT_S):
-                        await stream.send(_encode(run))
+                        await stream.send(_encode(pushes[run]))
 
 
 def _encode(pushes: Sequence[_Push]) -> bytes:
+    entries = [PushedEntry(token, *step.entry[1:]) for token, step, _ in pushes]
     extras = {
-        index: StepExtras(push.hypo_ids)
-        for index, push in enumerate(pushes)
-        if push.hypo_ids is not None
+        index: StepExtras(step.hypo_ids)
+        for index, (_, step, _) in enumerate(pushes)
+        if step.hypo_ids is not None
     }
-    hidden = join_rows([push.hidden for push in pushes])
-    return encode_pushed(PushedFrame([push.entry for push in pushes], hidden, extras))
+    hidden = join_rows([outputs for _, _, outputs in pushes])
+    return encode_pushed(PushedFrame(entries, hidden, extras))

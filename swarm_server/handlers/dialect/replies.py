@@ -3,9 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
-
-from torch import Tensor
+from typing import Final, TypeAlias
 
 from swarm_protocol.dialect import (
     IS_COPY,
@@ -35,12 +33,8 @@ class Reply:
     num_inflight: int
 
 
-class _Output(NamedTuple):
-    """Outputs of one step."""
-
-    entry: OutputEntry
-    hidden: Tensor
-    size: int
+_Output: TypeAlias = tuple[int, LaneStep, StepResult, bool]
+"""Id of the session, what it has computed, and whether the next server has been sent it, too."""
 
 
 class Replies:
@@ -64,19 +58,7 @@ class Replies:
         self, session_id: int, step: LaneStep, result: StepResult, *, is_copy: bool
     ) -> None:
         """Return the outputs of a step; a copy is what the next server has been sent, too."""
-        hidden, queue_ms, compute_ms, num_batch_rows = result
-        entry = OutputEntry(
-            session_id,
-            step.number,
-            step.position,
-            step.num_rows,
-            step.num_tokens,
-            min(int(queue_ms * 1e3), _MAX_U32),
-            min(int(compute_ms * 1e3), _MAX_U32),
-            min(num_batch_rows, _MAX_U16),
-            IS_COPY if is_copy else 0,
-        )
-        self._outputs.append(_Output(entry, hidden, step.size))
+        self._outputs.append((session_id, step, result, is_copy))
         self._is_there.set()
 
     def add_failure(self, failure: Failure) -> None:
@@ -99,13 +81,24 @@ class Replies:
     ) -> Iterator[Reply]:
         if opened:
             yield Reply(encode_opened(opened), len(opened))
-        for run in fill_frames(outputs, self._max_frame_tokens):
-            yield _outputs_reply(run)
+        sizes = [step.size for _, step, _, _ in outputs]
+        for run in fill_frames(sizes, self._max_frame_tokens):
+            yield Reply(_encode(outputs[run]), sum(sizes[run]))
         if failures:
             yield Reply(encode_failed(failures), len(failures))
 
 
-def _outputs_reply(outputs: Sequence[_Output]) -> Reply:
-    hidden = join_rows([output.hidden for output in outputs])
-    frame = OutputsFrame([output.entry for output in outputs], hidden)
-    return Reply(encode_outputs(frame), sum([output.size for output in outputs]))
+def _encode(outputs: Sequence[_Output]) -> bytes:
+    entries = [
+        OutputEntry(
+            session_id,
+            *step.entry[1:5],
+            min(int(result.queue_ms * 1e3), _MAX_U32),
+            min(int(result.compute_ms * 1e3), _MAX_U32),
+            min(result.num_batch_rows, _MAX_U16),
+            IS_COPY if is_copy else 0,
+        )
+        for session_id, step, result, is_copy in outputs
+    ]
+    hidden = join_rows([result.hidden for _, _, result, _ in outputs])
+    return encode_outputs(OutputsFrame(entries, hidden))
