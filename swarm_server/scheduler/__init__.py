@@ -7,7 +7,7 @@ how many there are.
 from swarm_server.scheduler.gathering import Gathering
 from swarm_server.scheduler.page_fitting import Holding, PageAccounts
 from swarm_server.scheduler.scheduler import Scheduler
-from swarm_server.scheduler.tickets import BatchLimits, BatchPlan, Slice, Ticket
+from swarm_server.scheduler.tickets import BatchLimits, BatchPlan, Ticket
 
 __all__ = [
     "BatchLimits",
@@ -16,6 +16,5 @@ __all__ = [
     "Holding",
     "PageAccounts",
     "Scheduler",
-    "Slice",
     "Ticket",
 ]

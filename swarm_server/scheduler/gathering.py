@@ -14,6 +14,7 @@ And sessions that all come at once are parted, if they are away for longer than 
 somebody else has work for half of them while the other half is here. Pure: has no clock of its own.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 _NUM_GROUPS: Final = 2
@@ -33,7 +34,7 @@ class Gathering:
     """Knows which sessions have just been here, and so will soon be here again."""
 
     def __init__(self) -> None:
-        self._away: dict[int, tuple[int, float]] = {}  # session id -> rows, since when
+        self._away: dict[int, tuple[int, float]] = {}  # session id -> rows, since when; in order
         self._turnaround_s = 0.0
         self._batch_s = 0.0
 
@@ -44,9 +45,10 @@ class Gathering:
         if 0.0 < away_s < _MAX_AWAY_S:
             self._turnaround_s += _SMOOTHING * (away_s - self._turnaround_s)
 
-    def went(self, session_id: int, num_rows: int, now: float) -> None:
-        """A session's step is done; if it goes on, it will be back."""
-        self._away[session_id] = (num_rows, now)
+    def went(self, rows: Mapping[int, int], now: float) -> None:
+        """Steps of some sessions are done: of which, and their rows; those that go on come back."""
+        for session_id, num_rows in rows.items():
+            self._away[session_id] = (num_rows, now)
 
     def left(self, session_id: int) -> None:
         """A session has ended."""
@@ -70,7 +72,7 @@ class Gathering:
             now: reading of the same clock.
         """
         self._forget(now)
-        num_due = sum(num_rows for num_rows, _ in self._away.values())
+        num_due = sum([num_rows for num_rows, _ in self._away.values()])
         if num_ready * _NUM_GROUPS >= num_ready + num_due:
             return now
         return ready_since + _MAX_WAIT * self._batch_s

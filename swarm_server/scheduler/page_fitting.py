@@ -1,10 +1,10 @@
-"""Fits slices into the pages that there are, and says who must give pages back for that."""
+"""Fits batches into the pages that there are, and says who must give pages back for that."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from swarm_server.scheduler.tickets import BatchPlan, Slice, Ticket
+from swarm_server.scheduler.tickets import BatchPlan, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,50 +23,51 @@ class PageAccounts(Protocol):
     def num_available(self) -> int:
         """Pages that could be allocated now."""
 
-    def num_needed(self, session_id: int, num_tokens: int) -> int:
-        """Return how many pages the next tokens of each row of a session take, at most."""
+    def num_needed(self, tickets: Sequence[Ticket]) -> int:
+        """Return how many pages the tokens taken of these take, at most."""
 
     def holdings(self) -> Sequence[Holding]:
         """Return what every session that has pages would give back. Asked only when short."""
 
 
-def fit(wanted: Sequence[tuple[Ticket, Slice]], pages: PageAccounts) -> BatchPlan:
-    """Return the slices that get pages, in their order, and the sessions preempted for them.
+def fit(wanted: Sequence[Ticket], pages: PageAccounts) -> BatchPlan:
+    """Return the tickets that get pages, in their order, and the sessions preempted for them.
 
     Sessions that came first get pages first. Those preempted rest, or came later than the one that
-    needs their pages: resting ones first, then whoever came last.
+    needs their pages: resting ones first, then whoever came last. Of tickets that get none,
+    nothing is taken any more.
     """
-    num_needed = [pages.num_needed(t.session_id, s.end - s.start) for t, s in wanted]
-    if sum(num_needed) <= pages.num_available:
-        return BatchPlan(tuple([chosen for _, chosen in wanted]))
+    if pages.num_needed(wanted) <= pages.num_available:
+        return BatchPlan(wanted)
     fitting = _Fitting(pages)
-    for ticket, chosen in sorted(wanted, key=lambda pair: pair[0].session_id):
-        fitting.place(ticket, chosen)
-    kept = tuple(chosen for _, chosen in wanted if chosen.ticket_id in fitting.kept)
-    return BatchPlan(kept, tuple(fitting.preempted), tuple(fitting.blocked))
+    for ticket in sorted(wanted, key=lambda ticket: ticket.session_id):
+        if not fitting.place(ticket):
+            ticket.num_taken = 0
+    kept = [ticket for ticket in wanted if ticket.num_taken]
+    return BatchPlan(kept, fitting.preempted, fitting.blocked)
 
 
 class _Fitting:
     def __init__(self, pages: PageAccounts) -> None:
-        self.kept: set[int] = set()
         self.preempted: list[int] = []
-        self.blocked: list[int] = []
+        self.blocked: list[Ticket] = []
         self._pages = pages
         self._num_left = pages.num_available
         self._served: set[int] = set()
         self._victims: list[Holding] | None = None
 
-    def place(self, ticket: Ticket, chosen: Slice) -> None:
+    def place(self, ticket: Ticket) -> bool:
+        """Give a ticket its pages; tell whether it has them."""
         session_id = ticket.session_id
         if session_id in self.preempted:
-            return
-        needed = self._pages.num_needed(session_id, chosen.end - chosen.start)
+            return False
+        needed = self._pages.num_needed([ticket])
         if needed > self._num_left and not self._preempt_for(session_id, needed):
-            self.blocked.append(ticket.ticket_id)
-            return
+            self.blocked.append(ticket)
+            return False
         self._num_left -= needed
-        self.kept.add(ticket.ticket_id)
         self._served.add(session_id)
+        return True
 
     def _preempt_for(self, session_id: int, needed: int) -> bool:
         """Free enough pages for a session, or none at all."""

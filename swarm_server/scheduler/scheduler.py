@@ -5,14 +5,12 @@ share what is left, about one chunk at most, fairly among tenants. Whoever waits
 or later: ranges take turns, decodes go by age, and tenants by shares.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.scheduler.page_fitting import PageAccounts, fit
-from swarm_server.scheduler.tenant_shares import Demand, TenantShares
-from swarm_server.scheduler.tickets import BatchLimits, BatchPlan, Slice, Ticket
+from swarm_server.scheduler.tenant_shares import TenantShares
+from swarm_server.scheduler.tickets import BatchLimits, BatchPlan, Ticket
 
 _SHARES_PER_CHUNK: Final = 4
 """So many tenants may have a part of one chunk."""
@@ -21,40 +19,37 @@ _SLACK: Final = 0.25
 """Of a chunk: what it may take beyond its size to end a prompt instead of cutting it."""
 
 
-@dataclass(slots=True)
-class _Waiting:
-    ticket: Ticket
-    num_left: int
-    is_running: bool = False
-
-
 class Scheduler:
     """Holds the tickets of all sessions, at most one of each."""
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._waiting: dict[int, _Waiting] = {}  # by ticket id, in this order
-        self._ticket_ids: dict[int, int] = {}  # by session id
+        self._tickets: dict[int, Ticket] = {}  # by session id, the oldest first
+        self._newest_id = -1
         self._ranges: list[BlockRange] = []  # whose turn comes first
         self._shares = TenantShares(max(1, limits.chunk_tokens // _SHARES_PER_CHUNK))
         self._decoding: set[int] = set()  # sessions whose last step was a decode
-        self._passed_over: set[int] = set()  # prefills without pages, which let others go first
+        self._passed_over: set[int] = set()  # sessions without pages, which let others go first
 
     @property
     def has_work(self) -> bool:
         """Whether a ticket waits that is not being computed."""
-        return any(not waiting.is_running for waiting in self._waiting.values())
+        return bool(self.waiting())
+
+    def waiting(self) -> list[Ticket]:
+        """Return the tickets that are not being computed, the oldest first."""
+        return [ticket for ticket in self._tickets.values() if not ticket.num_taken]
 
     def add(self, ticket: Ticket) -> None:
         """Take a ticket. Its session has no other; one that was preempted keeps its id."""
-        ticket_id, waiting = ticket.ticket_id, self._waiting
-        assert ticket.session_id not in self._ticket_ids
-        assert ticket.num_tokens > 0
-        is_last = not waiting or ticket_id > next(reversed(waiting))
-        waiting[ticket_id] = _Waiting(ticket, ticket.num_tokens)
-        if not is_last:  # it was preempted
-            self._waiting = dict(sorted(waiting.items()))
-        self._ticket_ids[ticket.session_id] = ticket_id
+        assert ticket.session_id not in self._tickets
+        assert ticket.num_left > 0
+        self._tickets[ticket.session_id] = ticket
+        if ticket.ticket_id > self._newest_id:
+            self._newest_id = ticket.ticket_id
+        else:  # it was preempted
+            by_age = sorted(self._tickets.values(), key=lambda each: each.ticket_id)
+            self._tickets = {each.session_id: each for each in by_age}
         if ticket.blocks not in self._ranges:
             self._ranges.append(ticket.blocks)
 
@@ -64,7 +59,7 @@ class Scheduler:
         self._drop_ticket_of(session_id)
 
     def next_batch(self, pages: PageAccounts, *, max_rows: int | None = None) -> BatchPlan:
-        """Return what to compute now; call `finished` for each slice when it is.
+        """Return what to compute now; call `finished` for each ticket when it is.
 
         An empty plan means that nothing waits, or that no pages are there for what does.
 
@@ -74,116 +69,100 @@ class Scheduler:
         """
         most = self._limits.max_rows if max_rows is None else min(max_rows, self._limits.max_rows)
         plan = self._plan(pages, most)
-        if not plan.slices and self._passed_over:
+        if not plan.tickets and self._passed_over:
             self._passed_over.clear()
             plan = self._plan(pages, most)
-        self._passed_over = set(plan.blocked)
-        for chosen in plan.slices:
-            self._waiting[chosen.ticket_id].is_running = True
+        self._passed_over = {ticket.session_id for ticket in plan.blocked}
         for session_id in plan.preempted:
             self._drop_ticket_of(session_id)
         return plan
 
-    def finished(self, ticket_id: int, num_tokens: int) -> None:
-        """Note that a slice of so many tokens is done; a ticket that is done is forgotten."""
-        waiting = self._waiting[ticket_id]
-        num_left = waiting.num_left - num_tokens
-        assert waiting.is_running
-        assert 0 <= num_left <= waiting.num_left
-        waiting.is_running = False
-        waiting.num_left = num_left
-        if num_left == 0:
-            session_id = waiting.ticket.session_id
-            if waiting.ticket.cost_class == "decode":
-                self._decoding.add(session_id)
-            else:
+    def finished(self, ticket: Ticket) -> None:
+        """Note that what was taken of a ticket is computed; one that is done is forgotten."""
+        assert 0 < ticket.num_taken <= ticket.num_left
+        ticket.num_left -= ticket.num_taken
+        ticket.num_taken = 0
+        if ticket.num_left == 0:
+            session_id = ticket.session_id
+            if ticket.is_prefill:
                 self._decoding.discard(session_id)
+            else:
+                self._decoding.add(session_id)
             self._drop_ticket_of(session_id)
 
     def check_integrity(self) -> None:
         """Assert what holds between calls."""
-        tickets = [waiting.ticket for waiting in self._waiting.values()]
-        assert {ticket.session_id: ticket.ticket_id for ticket in tickets} == self._ticket_ids
-        assert len(tickets) == len(self._ticket_ids)
-        assert all(waiting.num_left > 0 for waiting in self._waiting.values())
-        assert {ticket.blocks for ticket in tickets} <= set(self._ranges)
-        assert self._passed_over <= set(self._waiting)
-        assert list(self._waiting) == sorted(self._waiting)
+        tickets = self._tickets
+        assert all(ticket.session_id == session_id for session_id, ticket in tickets.items())
+        assert all(0 <= ticket.num_taken <= ticket.num_left > 0 for ticket in tickets.values())
+        assert {ticket.blocks for ticket in tickets.values()} <= set(self._ranges)
+        assert self._passed_over <= set(tickets)
+        ticket_ids = [ticket.ticket_id for ticket in tickets.values()]
+        assert ticket_ids == sorted(ticket_ids)
 
     def _plan(self, pages: PageAccounts, max_rows: int) -> BatchPlan:
         """Return a plan for the first range, in turn, that has something to compute."""
         ready = self._ready_by_range()
         self._ranges = [blocks for blocks in self._ranges if blocks in ready]
-        blocked = list[int]()
+        blocked = list[Ticket]()
         for blocks in self._ranges:
             plan = fit(self._choose(ready[blocks], max_rows), pages)
             blocked += plan.blocked
-            if plan.slices:
+            if plan.tickets:
                 self._ranges.remove(blocks)
                 self._ranges.append(blocks)
-                return BatchPlan(plan.slices, plan.preempted, tuple(blocked))
-        return BatchPlan(blocked=tuple(blocked))
+                return BatchPlan(plan.tickets, plan.preempted, blocked)
+        return BatchPlan(blocked=blocked)
 
-    def _ready_by_range(self) -> dict[BlockRange, list[_Waiting]]:
+    def _ready_by_range(self) -> dict[BlockRange, list[Ticket]]:
         """Return what could be computed for each range, the oldest first."""
-        all_ready = [waiting for waiting in self._waiting.values() if not waiting.is_running]
-        if len(self._ranges) == 1 and all_ready:  # the common case needs no look at each
-            return {self._ranges[0]: all_ready}
-        ready: dict[BlockRange, list[_Waiting]] = {}
-        for waiting in all_ready:
-            ready.setdefault(waiting.ticket.blocks, []).append(waiting)
+        waiting = self.waiting()
+        if len(self._ranges) == 1 and waiting:  # the common case needs no look at each
+            return {self._ranges[0]: waiting}
+        ready: dict[BlockRange, list[Ticket]] = {}
+        for ticket in waiting:
+            ready.setdefault(ticket.blocks, []).append(ticket)
         return ready
 
-    def _choose(self, ready: list[_Waiting], max_rows: int) -> list[tuple[Ticket, Slice]]:
-        """Return what a batch of these would hold if there were pages enough; oldest first."""
+    def _choose(self, ready: list[Ticket], max_rows: int) -> list[Ticket]:
+        """Take what a batch of these would hold if there were pages enough; return the tickets.
+
+        Decodes come first, the oldest of each kind before others.
+        """
         limits = self._limits
-        prefills = [waiting for waiting in ready if waiting.ticket.cost_class == "prefill"]
-        reserved = min(limits.chunk_tokens, limits.max_batch_tokens // 2) if prefills else 0
-        max_tokens = limits.max_batch_tokens - reserved
-        decodes, num_tokens = self._choose_decodes(ready, max_rows, max_tokens)
+        prefills = [ticket for ticket in ready if ticket.is_prefill]
+        if not prefills:
+            return self._take_decodes(ready, max_rows, limits.max_batch_tokens)
+        reserved = min(limits.chunk_tokens, limits.max_batch_tokens // 2)
+        decodes = self._take_decodes(ready, max_rows, limits.max_batch_tokens - reserved)
+        num_tokens = sum([ticket.num_rows * ticket.num_taken for ticket in decodes])
         num_free = max(reserved, limits.max_batch_tokens - num_tokens)
         budget = min(limits.chunk_tokens, num_free)
-        if self._is_lone(ready[0].ticket):
+        if self._is_lone(prefills[0]):
             budget = num_free = limits.max_batch_tokens
         slack = min(int(_SLACK * limits.chunk_tokens), num_free - budget)
-        fresh = [w for w in prefills if w.ticket.ticket_id not in self._passed_over]
-        return [*decodes, *self._choose_prefills(fresh or prefills, budget, slack)]
+        fresh = [ticket for ticket in prefills if ticket.session_id not in self._passed_over]
+        self._shares.take(fresh or prefills, budget, slack=slack)
+        return decodes + [ticket for ticket in prefills if ticket.num_taken]
 
-    def _choose_decodes(
-        self, ready: list[_Waiting], max_rows: int, max_tokens: int
-    ) -> tuple[list[tuple[Ticket, Slice]], int]:
-        """Return decodes, the oldest first, and their tokens over all rows."""
-        chosen, num_rows, num_tokens = list[tuple[Ticket, Slice]](), 0, 0
-        for waiting in ready:
-            ticket = waiting.ticket
-            if ticket.cost_class != "decode":
+    def _take_decodes(self, ready: list[Ticket], max_rows: int, max_tokens: int) -> list[Ticket]:
+        """Take decodes, at least one if there are any."""
+        taken, num_rows, num_tokens = list[Ticket](), 0, 0
+        for ticket in ready:
+            if ticket.is_prefill:
                 continue
-            rows, tokens = ticket.num_rows, ticket.num_rows * ticket.num_tokens
-            fits = num_rows + rows <= max_rows and num_tokens + tokens <= max_tokens
-            if fits or not chosen:
-                chosen.append((ticket, Slice(ticket.ticket_id, 0, ticket.num_tokens)))
-                num_rows, num_tokens = num_rows + rows, num_tokens + tokens
-        return chosen, num_tokens
-
-    def _choose_prefills(
-        self, prefills: list[_Waiting], budget: int, slack: int
-    ) -> Iterator[tuple[Ticket, Slice]]:
-        demands = [
-            Demand(w.ticket.ticket_id, w.ticket.tenant, w.ticket.num_rows, w.num_left)
-            for w in prefills
-        ]
-        self._shares.choose(demands, budget, slack=slack)
-        for waiting, demand in zip(prefills, demands, strict=True):
-            if demand.num_taken > 0:
-                start = waiting.ticket.num_tokens - waiting.num_left
-                yield waiting.ticket, Slice(demand.ticket_id, start, start + demand.num_taken)
+            num_rows_then = num_rows + ticket.num_rows
+            num_tokens_then = num_tokens + ticket.num_rows * ticket.num_left
+            if not taken or (num_rows_then <= max_rows and num_tokens_then <= max_tokens):
+                ticket.num_taken = ticket.num_left
+                taken.append(ticket)
+                num_rows, num_tokens = num_rows_then, num_tokens_then
+        return taken
 
     def _is_lone(self, ticket: Ticket) -> bool:
         """Whether no other session waits, or is likely to decode soon."""
-        return len(self._waiting) == 1 and self._decoding <= {ticket.session_id}
+        return len(self._tickets) == 1 and self._decoding <= {ticket.session_id}
 
     def _drop_ticket_of(self, session_id: int) -> None:
-        ticket_id = self._ticket_ids.pop(session_id, None)
-        if ticket_id is not None:
-            del self._waiting[ticket_id]
-            self._passed_over.discard(ticket_id)
+        self._tickets.pop(session_id, None)
+        self._passed_over.discard(session_id)

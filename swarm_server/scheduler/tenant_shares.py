@@ -8,18 +8,8 @@ Source: Shreedhar and Varghese, "Efficient fair queueing using deficit round rob
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-
-@dataclass(slots=True)
-class Demand:
-    """What is left of a ticket: `num_tokens` of each of `num_rows`. `num_taken` is the answer."""
-
-    ticket_id: int
-    tenant: str
-    num_rows: int
-    num_tokens: int
-    num_taken: int = 0
+from swarm_server.scheduler.tickets import Ticket
 
 
 class TenantShares:
@@ -35,14 +25,14 @@ class TenantShares:
         self._credits: dict[str, int] = {}
         self._turns: deque[str] = deque()
 
-    def choose(self, demands: Sequence[Demand], budget: int, *, slack: int = 0) -> None:
-        """Share `budget` tokens, over all rows, among demands: sets `num_taken` of each.
+    def take(self, tickets: Sequence[Ticket], budget: int, *, slack: int = 0) -> None:
+        """Share `budget` tokens, over all rows, among waiting tickets: sets `num_taken` of each.
 
-        Within a tenant who comes first is served first. A demand with more rows than the budget
+        Within a tenant who comes first is served first. A ticket with more rows than the budget
         has tokens gets one token of each row, alone. Up to `slack` tokens more are spent where
-        they end a demand that would be cut.
+        they end a ticket that would be cut.
         """
-        queues = self._queue(demands)
+        queues = self._queue(tickets)
         is_first, postponed = True, list[str]()
         while queues and budget > 0:
             tenant = self._turns.popleft()
@@ -63,43 +53,43 @@ class TenantShares:
                 del queues[tenant], self._credits[tenant]
         self._turns.extendleft(reversed(postponed))
 
-    def _queue(self, demands: Sequence[Demand]) -> dict[str, deque[Demand]]:
-        """Return the demands by tenant; who has none any more loses turn and credit."""
-        queues: dict[str, deque[Demand]] = {}
-        for demand in demands:
-            queues.setdefault(demand.tenant, deque()).append(demand)
+    def _queue(self, tickets: Sequence[Ticket]) -> dict[str, deque[Ticket]]:
+        """Return the tickets by tenant; who has none any more loses turn and credit."""
+        queues: dict[str, deque[Ticket]] = {}
+        for ticket in tickets:
+            queues.setdefault(ticket.tenant, deque()).append(ticket)
         self._turns = deque(tenant for tenant in self._turns if tenant in queues)
         self._credits = {tenant: self._credits.get(tenant, 0) for tenant in queues}
         self._turns.extend(tenant for tenant in queues if tenant not in self._turns)
         return queues
 
-    def _serve(self, tenant: str, queue: deque[Demand], budget: int, *, may_exceed: bool) -> int:
-        """Take what credit and budget allow from a tenant's demands; return the tokens spent."""
+    def _serve(self, tenant: str, queue: deque[Ticket], budget: int, *, may_exceed: bool) -> int:
+        """Take what credit and budget allow from a tenant's tickets; return the tokens spent."""
         spent = 0
         while queue:
-            demand = queue[0]
-            affordable = min(self._credits[tenant], budget - spent) // demand.num_rows
-            if affordable <= 0 and may_exceed and demand.num_rows > budget:
+            ticket = queue[0]
+            affordable = min(self._credits[tenant], budget - spent) // ticket.num_rows
+            if affordable <= 0 and may_exceed and ticket.num_rows > budget:
                 affordable = 1
-            taken = min(affordable, demand.num_tokens - demand.num_taken)
+            taken = min(affordable, ticket.num_left - ticket.num_taken)
             if taken <= 0:
                 break
             may_exceed = False
-            demand.num_taken += taken
-            spent += taken * demand.num_rows
-            self._credits[tenant] -= taken * demand.num_rows
-            if demand.num_taken == demand.num_tokens:
+            ticket.num_taken += taken
+            spent += taken * ticket.num_rows
+            self._credits[tenant] -= taken * ticket.num_rows
+            if ticket.num_taken == ticket.num_left:
                 queue.popleft()
         return spent
 
-    def _serve_rest(self, tenant: str, queue: deque[Demand], slack: int) -> int:
-        """End a demand that has been begun if `slack` is enough; return the tokens spent."""
-        demand = queue[0]
-        num_left = demand.num_tokens - demand.num_taken
-        spent = num_left * demand.num_rows
-        if demand.num_taken == 0 or spent > slack:
+    def _serve_rest(self, tenant: str, queue: deque[Ticket], slack: int) -> int:
+        """End a ticket that has been begun if `slack` is enough; return the tokens spent."""
+        ticket = queue[0]
+        num_left = ticket.num_left - ticket.num_taken
+        spent = num_left * ticket.num_rows
+        if ticket.num_taken == 0 or spent > slack:
             return 0
-        demand.num_taken += num_left
+        ticket.num_taken += num_left
         self._credits[tenant] -= spent
         queue.popleft()
         return spent

@@ -1,21 +1,18 @@
-"""What the scheduler is told, and what it answers.
+"""What the scheduler is told, and what it answers."""
 
-Tickets and slices are tuples, because every batch has many and each has to be cheap.
-"""
-
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from swarm_protocol.identifiers import BlockRange
 
-CostClass: TypeAlias = Literal["decode", "prefill"]
 
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One step of a session that waits to be computed: `num_left` tokens of each of `num_rows`.
 
-class Ticket(NamedTuple):
-    """One step of a session that waits to be computed: `num_tokens` of each of `num_rows`.
-
-    Smaller ticket ids came earlier, and so did sessions of smaller ids. A `decode` is never cut; a
-    `prefill` may be.
+    Smaller ticket ids came earlier, and so did sessions of smaller ids. A prefill may be cut;
+    other steps, decodes, never are. Of each row a batch computes `num_taken` tokens, which the
+    scheduler sets; 0 while the ticket waits.
     """
 
     ticket_id: int
@@ -23,29 +20,22 @@ class Ticket(NamedTuple):
     tenant: str
     blocks: BlockRange
     num_rows: int
-    num_tokens: int
-    cost_class: CostClass
-
-
-class Slice(NamedTuple):
-    """Tokens [start, end) of each row of a ticket."""
-
-    ticket_id: int
-    start: int
-    end: int
+    num_left: int
+    is_prefill: bool
+    num_taken: int = field(default=0, init=False)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """What to compute next, all through the same blocks.
+    """What to compute next, all through the same blocks: what `tickets` say that is taken of them.
 
     Sessions in `preempted` give their pages back first; their tickets are gone, to be added again
     with what must be computed anew. Tickets in `blocked` had a turn, but there were no pages.
     """
 
-    slices: tuple[Slice, ...] = ()
-    preempted: tuple[int, ...] = ()
-    blocked: tuple[int, ...] = ()
+    tickets: Sequence[Ticket] = ()
+    preempted: Sequence[int] = ()
+    blocked: Sequence[Ticket] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from swarm_server.engine.serving.session import EngineSession
 from swarm_server.kv.memory import KVMemory
-from swarm_server.scheduler import Holding
+from swarm_server.scheduler import Holding, Ticket
 
 
 class SessionAccounts:
@@ -36,9 +36,10 @@ class SessionAccounts:
         """Pages that could be allocated now."""
         return self._memory.num_available
 
-    def num_needed(self, session_id: int, num_tokens: int) -> int:
-        """Return how many pages the next tokens of each row of a session take, at most."""
-        return self._sessions[session_id].pages.num_needed(num_tokens)
+    def num_needed(self, tickets: Sequence[Ticket]) -> int:
+        """Return how many pages the tokens taken of these take, at most."""
+        sessions = self._sessions
+        return sum([sessions[each.session_id].pages.num_needed(each.num_taken) for each in tickets])
 
     def holdings(self) -> Sequence[Holding]:
         """Return what sessions would give back; those in a batch must keep it."""

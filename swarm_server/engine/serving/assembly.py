@@ -1,8 +1,7 @@
-"""From the slices of a plan to one ragged batch, and from its outputs back to them."""
+"""From what sessions compute in a batch to one ragged batch, and from its outputs back to them."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,31 +23,26 @@ class Piece(NamedTuple):
     adapter: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Assembled:
-    """A batch, and where in it the last chunk of each piece is: tokens [start, end)."""
-
-    batch: RaggedBatch
-    places: Sequence[range]
-
-
-def assemble(pieces: Sequence[Piece], dtype: torch.dtype) -> Assembled:
+def assemble(pieces: Sequence[Piece], dtype: torch.dtype) -> RaggedBatch:
     """Return the batch of pieces, those of one adapter side by side; on the CPU, in `dtype`."""
-    building = _Building()
-    for piece in pieces:
-        building.add(piece)
-    batch = RaggedBatch(
-        hidden=join_rows(building.parts).to(dtype),
-        segments=building.segments,
-        adapters=building.adapters,
-        prompts=building.prompts,
-    )
-    return Assembled(batch, building.places)
+    parts, segments, end = list[Tensor](), list[Segment](), 0
+    adapters, prompts = list[AdapterRange](), list[PromptedSegment]()
+    for chunks, tables, adapter in pieces:
+        start = end
+        for chunk in chunks:
+            if chunk.prompts is not None:
+                prompts += _prompted(chunk, len(segments), len(tables))
+            parts.append(chunk.hidden if chunk.rows is None else chunk.hidden_rows())
+            position, num_tokens = chunk.position, chunk.end - chunk.position
+            for row_tables in tables:
+                segments.append(Segment(end, end + num_tokens, position, row_tables))
+                end += num_tokens
+        if adapter is not None:
+            _add_adapter(adapters, AdapterRange(start, end, adapter))
+    return RaggedBatch(join_rows(parts).to(dtype), segments, adapters, prompts)
 
 
-def split_outputs(
-    outputs: Tensor, pieces: Sequence[Piece], places: Sequence[range]
-) -> Sequence[Tensor | None]:
+def split_outputs(outputs: Tensor, pieces: Sequence[Piece]) -> Sequence[Tensor | None]:
     """Return the outputs of each piece's last chunk, [num_rows, num_tokens, hidden_size].
 
     None stands for outputs that are not finite; they spoil nobody else's.
@@ -60,7 +54,7 @@ def split_outputs(
     else:
         split = [
             outputs[place.start : place.stop].view(len(piece.tables), -1, hidden_size)
-            for piece, place in zip(pieces, places, strict=True)
+            for piece, place in zip(pieces, _places(pieces), strict=True)
         ]
     is_half = outputs.dtype == torch.float16  # in which a sum of many numbers overflows
     if math.isfinite(outputs.sum(dtype=torch.float32 if is_half else None).item()):
@@ -78,46 +72,28 @@ def join_rows(parts: Sequence[Tensor]) -> Tensor:
     return joined.reshape(-1, hidden_size)
 
 
-class _Building:
-    def __init__(self) -> None:
-        self.parts: list[Tensor] = []
-        self.segments: list[Segment] = []
-        self.adapters: list[AdapterRange] = []
-        self.prompts: list[PromptedSegment] = []
-        self.places: list[range] = []
-        self._end = 0
-
-    def add(self, piece: Piece) -> None:
-        first = last = self._end
+def _places(pieces: Sequence[Piece]) -> Iterator[range]:
+    """Yield where in their batch the last chunk of each piece is."""
+    end = 0
+    for piece in pieces:
+        start = end
         for chunk in piece.chunks:
-            last = self._end
-            self._add_chunk(chunk, piece.tables)
-        self.places.append(range(last, self._end))
-        if piece.adapter is not None:
-            self._add_adapter(first, piece.adapter)
+            start, end = end, end + len(piece.tables) * (chunk.end - chunk.position)
+        yield range(start, end)
 
-    def _add_chunk(self, chunk: InputChunk, tables: Sequence[Sequence[Sequence[int]]]) -> None:
-        self.parts.append(chunk.hidden if chunk.rows is None else chunk.hidden_rows())
-        if chunk.prompts is not None:
-            self._add_prompts(chunk, len(tables))
-        start, num_tokens = self._end, chunk.end - chunk.position
-        for row_tables in tables:
-            end = start + num_tokens
-            self.segments.append(Segment(start, end, chunk.position, row_tables))
-            start = end
-        self._end = start
 
-    def _add_prompts(self, chunk: InputChunk, num_rows: int) -> None:
-        """Add the prompts of rows whose segments come next."""
-        for row in range(num_rows):
-            prompts = chunk.prompts_of(row)
-            assert prompts is not None
-            self.prompts.append(PromptedSegment(len(self.segments) + row, prompts))
+def _prompted(chunk: InputChunk, segment_index: int, num_rows: int) -> Iterator[PromptedSegment]:
+    """Yield the prompts of a chunk's rows, which are the segments from `segment_index` on."""
+    for row in range(num_rows):
+        prompts = chunk.prompts_of(row)
+        assert prompts is not None
+        yield PromptedSegment(segment_index + row, prompts)
 
-    def _add_adapter(self, start: int, name: str) -> None:
-        last = self.adapters[-1] if self.adapters else None
-        if last is not None and last.name == name:
-            assert last.end == start
-            self.adapters[-1] = AdapterRange(last.start, self._end, name)
-        else:
-            self.adapters.append(AdapterRange(start, self._end, name))
+
+def _add_adapter(adapters: list[AdapterRange], added: AdapterRange) -> None:
+    """Add a range, or make the last one longer."""
+    if adapters and adapters[-1].name == added.name:
+        last = adapters.pop()
+        assert last.end == added.start
+        added = AdapterRange(last.start, added.end, added.name)
+    adapters.append(added)

@@ -16,8 +16,6 @@ from itertools import count
 from time import perf_counter
 from typing import Final
 
-from torch import Tensor
-
 from swarm_protocol.logs import get_logger
 from swarm_server.engine.compute_thread import ComputeThread
 from swarm_server.engine.serving.batch_maker import BatchMaker, ReadyDecodes
@@ -25,13 +23,13 @@ from swarm_server.engine.serving.batch_runs import BatchRuns
 from swarm_server.engine.serving.inputs import InputChunk
 from swarm_server.engine.serving.limits import EngineCounters, EngineLimits
 from swarm_server.engine.serving.requests import SessionRequest, StepListener, StepResult
-from swarm_server.engine.serving.running_batch import Member, Outputs, PagedSpan, RunningBatch
+from swarm_server.engine.serving.running_batch import Outputs, PagedSpan, RunningBatch
 from swarm_server.engine.serving.session import EngineSession
-from swarm_server.engine.serving.work import Work
+from swarm_server.engine.serving.work import MAX_DECODE_TOKENS, Work
 from swarm_server.errors import BatchFailedError, NotFiniteError
 from swarm_server.kv import KVMemory
 from swarm_server.kv.session_pages import SessionPages
-from swarm_server.scheduler import Gathering
+from swarm_server.scheduler import Gathering, Scheduler
 
 log = get_logger(__name__)
 _standard_log = logging.getLogger(__name__)
@@ -72,7 +70,8 @@ class Engine:
         self._memory = memory
         self._clock = clock
         self._runs = BatchRuns(span, compute, clock, self._end)
-        self._batches = BatchMaker(memory, limits, self.counters, clock)
+        self._scheduler = Scheduler(limits.batch)
+        self._batches = BatchMaker(self._scheduler, memory, limits, self.counters, clock)
         self._gathering = Gathering()
         self._session_ids = count()
         self._ticket_ids = count()
@@ -109,17 +108,27 @@ class Engine:
             nothing = StepResult(chunk.hidden.to("cpu", self._span.dtype), 0.0, 0.0, 0)
             asyncio.get_running_loop().call_soon(on_done, nothing)
             return
-        pages = session.pages
+        pages, request = session.pages, session.request
+        num_left = chunk.end - pages.length
         session.work = work = Work(
-            next(self._ticket_ids), chunk, pages.num_rows, pages.length, on_done, now
+            next(self._ticket_ids),
+            session.session_id,
+            request.tenant,
+            request.blocks,
+            pages.num_rows,
+            num_left,
+            num_left > MAX_DECODE_TOKENS,
+            chunk,
+            on_done,
+            now,
         )
-        self._batches.add(session, work)
+        self._scheduler.add(work)
         self._gathering.came(session.session_id, now)
         self._wake()
 
     def leave(self, session: EngineSession) -> None:
         """Forget a session; for `EngineSession`."""
-        self._batches.drop(session)
+        self._scheduler.cancel(session.session_id)
         self._gathering.left(session.session_id)
         if not session.is_in_batch:
             self._free(session)
@@ -150,7 +159,7 @@ class Engine:
         max_rows = None
         if ready is not None and self._runs.is_idle:
             max_rows = self._gathering.rows_to_take(ready.num_rows, now)
-        batch = self._batches.next_batch(max_rows) if self._batches.has_work else None
+        batch = self._batches.next_batch(max_rows)
         if batch is not None:
             self._runs.add(batch)
         elif self._runs.is_idle:
@@ -175,71 +184,66 @@ class Engine:
         if self._timer is not None:
             self._timer.cancel()
         loop = asyncio.get_running_loop()
-        if self._batches.has_work:
+        if self._scheduler.has_work:
             self._timer = loop.call_later(_RETRY_S, self._wake)
         else:
             self._timer = loop.call_later(_IDLE_CHECK_S, self._check_idle)
 
     def _check_idle(self) -> None:
-        if self._runs.is_idle and not self._batches.has_work:
+        if self._runs.is_idle and not self._scheduler.has_work:
             self.check_integrity()
 
     def _end(self, batch: RunningBatch, outcome: Callable[[], Outputs], took_s: float) -> None:
         """Take what a batch has given, and begin the next before anybody hears of it."""
-        finished_at = self._clock()
-        finished = list[Work]()
+        finished_at, finished = self._clock(), list[Work]()
         try:
             all_outputs = outcome()
         except Exception as error:
             self._fail(batch, error)
         else:
-            for member, outputs in zip(batch.members, all_outputs, strict=True):
-                if self._take(member, outputs, finished_at, took_s):
-                    finished.append(member.work)
+            finished = self._take(batch, all_outputs, finished_at, took_s)
         self._gathering.batch_finished(took_s)
-        num_rows = batch.num_rows
-        self._count(batch, num_rows, took_s)
+        self._count(batch, took_s)
         if self._runs.is_idle:
             self._begin()
         for work in finished:
-            _tell(work, work.result(finished_at, num_rows))
+            _tell(work, work.result(finished_at, batch.num_rows))
         if not self._runs.is_idle:  # what waits may be made ready meanwhile
             self._wake()
 
     def _take(
-        self, member: Member, outputs: Tensor | None, finished_at: float, took_s: float
-    ) -> bool:
-        """Note what a slice has given; tell whether its work is done."""
-        session, work = member.session, member.work
-        session.is_in_batch = False
-        if session.is_closed:
-            self._free(session)
-            return False
-        self._batches.ended(member, is_done=outputs is not None)
-        if outputs is None:
-            session.fail(NotFiniteError())
-            return False
-        session.pages.settle()
-        work.add_outputs(outputs, member.end, took_s)
-        if member.end != work.chunk.end:
-            return False
-        session.finish()
-        session.stepped_at = finished_at
-        self._gathering.went(session.session_id, work.num_rows, finished_at)
-        return True
+        self, batch: RunningBatch, all_outputs: Outputs, finished_at: float, took_s: float
+    ) -> list[Work]:
+        """Note what a batch has given; return what is done with it."""
+        finished, scheduler = list[Work](), self._scheduler
+        for session, outputs in zip(batch.sessions, all_outputs, strict=True):
+            work, session.is_in_batch = session.work, False
+            assert work is not None
+            if session.is_closed:
+                self._free(session)
+            elif outputs is None:
+                scheduler.cancel(session.session_id)
+                session.fail(NotFiniteError())
+            else:
+                scheduler.finished(work)
+                if session.take(outputs, took_s):
+                    session.stepped_at = finished_at
+                    finished.append(work)
+        self._gathering.went({work.session_id: work.num_rows for work in finished}, finished_at)
+        return finished
 
     def _fail(self, batch: RunningBatch, cause: Exception) -> None:
         """End every step of a batch; their sessions are as before."""
         self.counters.num_failed_batches += 1
         log.error("batch_failed", num_rows=batch.num_rows, exc_info=cause)
-        for member in batch.members:
-            session = member.session
-            session.is_in_batch = False
+        for session in batch.sessions:
+            work, session.is_in_batch = session.work, False
+            assert work is not None
             if session.is_closed:
                 self._free(session)
                 continue
-            self._batches.ended(member, is_done=False)
-            session.pages.truncate(member.start)
+            self._scheduler.cancel(session.session_id)
+            session.pages.truncate(work.start)
             error = BatchFailedError()
             error.__cause__ = cause
             session.fail(error)
@@ -249,15 +253,14 @@ class Engine:
         del self._batches.sessions[session.session_id]
         session.on_freed()
 
-    def _count(self, batch: RunningBatch, num_rows: int, took_s: float) -> None:
-        num_tokens, num_prefill = batch.count_tokens(), batch.count_tokens(only_prefill=True)
-        self.counters.add_batch(num_rows, num_tokens, num_prefill)
+    def _count(self, batch: RunningBatch, took_s: float) -> None:
+        self.counters.add_batch(batch.num_rows, batch.num_tokens, batch.num_prefill_tokens)
         if _standard_log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "batch_computed",
-                num_rows=num_rows,
-                num_tokens=num_tokens,
-                num_prefill_tokens=num_prefill,
+                num_rows=batch.num_rows,
+                num_tokens=batch.num_tokens,
+                num_prefill_tokens=batch.num_prefill_tokens,
                 pages_available=self._memory.num_available,
                 took_ms=round(1e3 * took_s, 2),
             )

@@ -1,22 +1,21 @@
-"""One batch of slices, from the moment that they have pages until they are computed."""
+"""One batch, from the moment that its sessions have pages until it is computed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
-from swarm_server.engine.batch import Begun, SpanRunner
+from swarm_server.engine.batch import Begun, RaggedBatch, SpanRunner
 from swarm_server.engine.serving.assembly import Piece, assemble, split_outputs
 from swarm_server.engine.serving.session import EngineSession
-from swarm_server.engine.serving.work import Work
 from swarm_server.kv import PageCopy
 
 Outputs: TypeAlias = Sequence[Tensor | None]
-"""Of each member of a batch, see `split_outputs`."""
+"""Of each session of a batch, see `split_outputs`."""
 
 
 class PageContents(Protocol):
@@ -36,62 +35,42 @@ class PagedSpan:
     dtype: torch.dtype
 
 
-class Member(NamedTuple):
-    """A slice of a batch: tokens [start, end) of a session, for a step of it."""
-
-    session: EngineSession
-    work: Work
-    start: int
-    end: int
-    piece: Piece
-
-
 @dataclass(frozen=True, slots=True)
 class RunningBatch:
-    """Slices that are computed together; members of one adapter stand side by side."""
+    """What its sessions have been granted of their steps; those of one adapter are side by side.
+
+    Tokens are counted over all rows. `copies` come before anything is computed.
+    """
 
     blocks: BlockRange
-    members: Sequence[Member]
+    sessions: Sequence[EngineSession]
     copies: Sequence[PageCopy]
+    num_rows: int
+    num_tokens: int
+    num_prefill_tokens: int
 
-    @property
-    def num_rows(self) -> int:
-        """Rows of all members."""
-        return sum([member.work.num_rows for member in self.members])
-
-    def count_tokens(self, *, only_prefill: bool = False) -> int:
-        """Return the tokens of all rows."""
-        return sum(
-            [
-                member.work.num_rows * (member.end - member.start)
-                for member in self.members
-                if not only_prefill or member.work.is_prefill
-            ]
-        )
-
-    @torch.inference_mode()
     def prepare(self, span: PagedSpan) -> Callable[[], Begun[Outputs]]:
         """Make ready to compute while another batch may run; what is returned starts it."""
-        pieces = [member.piece for member in self.members]
-        assembled = assemble(pieces, span.dtype)
-        batch, places = assembled.batch, assembled.places
+        pieces = [session.piece() for session in self.sessions]
+        with torch.inference_mode():
+            batch = assemble(pieces, span.dtype)
+            if self.copies:
+                return partial(Begun, partial(self._copy_and_run, span, batch, pieces))
+            return partial(_start, span.runner.prepare(self.blocks, batch), pieces)
 
-        @torch.inference_mode()
-        def copy_and_run() -> Outputs:
+    def _copy_and_run(
+        self, span: PagedSpan, batch: RaggedBatch, pieces: Sequence[Piece]
+    ) -> Outputs:
+        with torch.inference_mode():
             span.contents.copy_pages(self.copies)
-            return split_outputs(span.runner.run(self.blocks, batch), pieces, places)
+            return split_outputs(span.runner.run(self.blocks, batch), pieces)
 
-        if self.copies:
-            return partial(Begun, copy_and_run)
-        start_span = span.runner.prepare(self.blocks, batch)
 
-        def start() -> Begun[Outputs]:
-            begun = start_span()
+def _start(start: Callable[[], Begun[Tensor]], pieces: Sequence[Piece]) -> Begun[Outputs]:
+    begun = start()
 
-            @torch.inference_mode()
-            def finish() -> Outputs:
-                return split_outputs(begun.finish(), pieces, places)
+    def finish() -> Outputs:
+        with torch.inference_mode():
+            return split_outputs(begun.finish(), pieces)
 
-            return Begun(finish, begun.is_done)
-
-        return start
+    return Begun(finish, begun.is_done)

@@ -6,6 +6,8 @@ from functools import partial
 from hashlib import blake2b
 from typing import Protocol
 
+from torch import Tensor
+
 from swarm_server.engine.serving.assembly import Piece
 from swarm_server.engine.serving.inputs import InputChunk, KeptInputs, cut_chunks
 from swarm_server.engine.serving.requests import (
@@ -141,23 +143,29 @@ class EngineSession:
         if work is not None:
             work.on_done(asyncio.CancelledError())
 
-    def piece(self, start: int, end: int) -> Piece:
-        """Return what computes tokens [start, end), for which `pages` have room."""
-        assert self.work is not None
-        chunk = self.work.chunk
+    def piece(self) -> Piece:
+        """Return what computes the tokens that a batch takes; `pages` have room for them."""
+        work = self.work
+        assert work is not None
+        chunk = work.chunk
         chunks: Sequence[InputChunk] = (chunk,)
-        if start < chunk.position:
-            chunks = tuple(cut_chunks((*self._inputs.chunks, chunk), start, end))
-        elif (start, end) != (chunk.position, chunk.end):
-            chunks = (chunk.cut(start, end),)
+        if not work.num_taken == work.num_left == chunk.end - chunk.position:  # not all of it
+            start = work.start
+            chunks = tuple(cut_chunks((*self._inputs.chunks, chunk), start, start + work.num_taken))
         return Piece(chunks, self.pages.tables, self.request.adapter)
 
-    def finish(self) -> None:
-        """Count the step as made; all of it is in the pages."""
-        assert self.work is not None
-        self._inputs.append(self.work.chunk)
-        self.position = self.work.chunk.end
+    def take(self, outputs: Tensor, took_s: float) -> bool:
+        """Take outputs of what has just been computed; tell whether the step is done with it."""
+        work = self.work
+        assert work is not None
+        self.pages.settle()
+        work.add_outputs(outputs, took_s)
+        if work.num_left:
+            return False
+        self._inputs.append(work.chunk)
+        self.position = work.chunk.end
         self.work = None
+        return True
 
     def fail(self, error: Exception) -> None:
         """Give the step up; the session is as if it had not been made.

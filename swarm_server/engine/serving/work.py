@@ -1,58 +1,62 @@
 """A step of a session on its way through the engine, in one batch or several."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from swarm_server.engine.serving.inputs import InputChunk
 from swarm_server.engine.serving.requests import StepListener, StepResult
+from swarm_server.scheduler import Ticket
+
+MAX_DECODE_TOKENS: Final = 8
+"""Steps of at most so many tokens a row are decodes, which go into every batch."""
 
 
-@dataclass(slots=True)
-class Work:
-    """A step that has been submitted.
+@dataclass(slots=True, eq=False)
+class Work(Ticket):
+    """A step that has been submitted, and the ticket with which it waits.
 
     Computing goes from token `start` of the session, for what is not in pages must be computed
     again, to the end of `chunk`; only outputs of the chunk count. Times are readings of the clock.
     """
 
-    ticket_id: int
     chunk: InputChunk
-    num_rows: int
-    start: int
     on_done: StepListener
     submitted_at: float
-    is_prefill: bool = False
-    blocked_at: float | None = None
-    compute_s: float = 0.0
-    outputs: Tensor | None = None  # [num_rows, num_tokens, hidden_size], as far as computed
+    blocked_at: float | None = field(default=None, init=False)
+    compute_s: float = field(default=0.0, init=False)
+    outputs: Tensor | None = field(default=None, init=False)
+    """[num_rows, num_tokens, hidden_size], as far as computed."""
 
     @property
-    def num_tokens(self) -> int:
-        """Tokens of each row to compute."""
-        return self.chunk.end - self.start
+    def start(self) -> int:
+        """The first token that is still to be computed."""
+        return self.chunk.end - self.num_left
 
     def restart(self, start: int) -> None:
         """Begin anew at token `start`, because pages have been taken away."""
-        self.start, self.outputs = start, None
+        self.num_left = self.chunk.end - start
+        self.is_prefill = self.num_left > MAX_DECODE_TOKENS
+        self.outputs = None
 
-    def add_outputs(self, hidden: Tensor, end: int, took_s: float) -> None:
-        """Take outputs of positions up to `end`, [num_rows, num_tokens, hidden_size].
+    def add_outputs(self, hidden: Tensor, took_s: float) -> None:
+        """Take outputs of the last tokens before `start`, [num_rows, num_tokens, hidden_size].
 
         Those of tokens before the chunk are dropped.
         """
         self.compute_s += took_s
-        num_tokens = hidden.shape[1]
-        if end <= self.chunk.position:
-            return
-        if num_tokens == self.chunk.hidden.shape[1]:  # all at once: the common case
+        chunk = self.chunk
+        size, num_tokens = chunk.end - chunk.position, hidden.shape[1]
+        if num_tokens == size and self.num_left == 0:  # all at once: the common case
             self.outputs = hidden
             return
+        last = size - self.num_left
+        if last <= 0:
+            return
         if self.outputs is None:
-            shape = (self.num_rows, self.chunk.hidden.shape[1], hidden.shape[2])
-            self.outputs = torch.empty(shape, dtype=hidden.dtype)
-        last = end - self.chunk.position
+            self.outputs = torch.empty((self.num_rows, size, hidden.shape[2]), dtype=hidden.dtype)
         self.outputs[:, last - num_tokens : last] = hidden
 
     def result(self, finished_at: float, num_batch_rows: int) -> StepResult:

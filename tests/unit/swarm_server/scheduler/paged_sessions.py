@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from swarm_protocol.identifiers import BlockRange
-from swarm_server.scheduler import BatchPlan, Holding, Scheduler, Slice, Ticket
-from swarm_server.scheduler.tickets import CostClass
+from swarm_server.scheduler import BatchPlan, Holding, Scheduler, Ticket
 
 BLOCKS = BlockRange(0, 4)
 PAGE_SIZE = 4
@@ -19,10 +18,8 @@ def ticket(
     tenant: str = "one",
     blocks: BlockRange = BLOCKS,
     num_rows: int = 1,
-    cost_class: CostClass | None = None,
 ) -> Ticket:
     """Return a ticket of the session of the same number; a decode if it has one token."""
-    default: CostClass = "decode" if num_tokens == 1 else "prefill"
     return Ticket(
         number,
         number if session_id is None else session_id,
@@ -30,7 +27,7 @@ def ticket(
         blocks,
         num_rows,
         num_tokens,
-        cost_class or default,
+        is_prefill=num_tokens > 1,
     )
 
 
@@ -39,8 +36,8 @@ class EndlessPages:
 
     num_available = 1 << 30
 
-    def num_needed(self, session_id: int, num_tokens: int) -> int:
-        return num_tokens
+    def num_needed(self, tickets: Sequence[Ticket]) -> int:
+        return sum(ticket.num_taken for ticket in tickets)
 
     def holdings(self) -> Sequence[Holding]:
         return ()
@@ -49,9 +46,10 @@ class EndlessPages:
 def run_batch(scheduler: Scheduler) -> dict[int, int]:
     """Run one batch with pages for all; return the tokens of each ticket, of one row."""
     plan = scheduler.next_batch(EndlessPages())
-    for chosen in plan.slices:
-        scheduler.finished(chosen.ticket_id, chosen.end - chosen.start)
-    return {chosen.ticket_id: chosen.end - chosen.start for chosen in plan.slices}
+    taken = {ticket.ticket_id: ticket.num_taken for ticket in plan.tickets}
+    for ticket in plan.tickets:
+        scheduler.finished(ticket)
+    return taken
 
 
 @dataclass
@@ -79,9 +77,9 @@ class PagedSessions:
     def num_available(self) -> int:
         return self.num_pages - sum(_pages(s.length) for s in self.sessions.values())
 
-    def num_needed(self, session_id: int, num_tokens: int) -> int:
-        length = self.sessions[session_id].length
-        return _pages(length + num_tokens) - _pages(length)
+    def num_needed(self, tickets: Sequence[Ticket]) -> int:
+        lengths = [(self.sessions[each.session_id].length, each.num_taken) for each in tickets]
+        return sum(_pages(length + num_new) - _pages(length) for length, num_new in lengths)
 
     def holdings(self) -> Sequence[Holding]:
         return [
@@ -109,16 +107,16 @@ class PagedSessions:
             session.length = 0
             if session.num_wanted > 0:
                 self._add(session)
-        by_ticket = {session.ticket_id: session for session in self.sessions.values()}
-        for chosen in plan.slices:
-            self._run(chosen, by_ticket[chosen.ticket_id])
+        for ticket in plan.tickets:
+            self._run(ticket, self.sessions[ticket.session_id])
         assert self.num_available >= 0
         self.scheduler.check_integrity()
         return plan
 
-    def _run(self, chosen: Slice, session: PagedSession) -> None:
-        session.length += chosen.end - chosen.start
-        self.scheduler.finished(chosen.ticket_id, chosen.end - chosen.start)
+    def _run(self, ticket: Ticket, session: PagedSession) -> None:
+        assert ticket.ticket_id == session.ticket_id
+        session.length += ticket.num_taken
+        self.scheduler.finished(ticket)
         if session.length == session.position + session.num_wanted:
             session.position, session.num_wanted = session.length, 0
 

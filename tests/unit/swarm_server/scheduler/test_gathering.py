@@ -14,10 +14,10 @@ def gathering_of(num_sessions: int, *, away_s: float = 0.01) -> Gathering:
     for turn in range(50):
         gathering.batch_finished(BATCH_S)
         for session_id in range(num_sessions):
-            gathering.went(session_id, 1, 1.0 - away_s * (50 - turn))
+            gathering.went({session_id: 1}, 1.0 - away_s * (50 - turn))
             gathering.came(session_id, 1.0 - away_s * (49 - turn))
     for session_id in range(num_sessions):
-        gathering.went(session_id, 1, 1.0)
+        gathering.went({session_id: 1}, 1.0)
     return gathering
 
 
@@ -107,7 +107,7 @@ def test_nobody_waits_longer_than_a_batch(steps: list[tuple[str, int]], num_read
         if name == "came":
             gathering.came(session_id, now)
         elif name == "went":
-            gathering.went(session_id, 1, now)
+            gathering.went({session_id: 1}, now)
         else:
             gathering.left(session_id)
     now = len(steps) * 0.005

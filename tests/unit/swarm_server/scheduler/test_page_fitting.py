@@ -22,8 +22,8 @@ def test_who_came_last_is_preempted() -> None:
 
     plan = paged.run_batch()
 
-    assert plan.preempted == (3,)
-    assert len(plan.slices) == 1
+    assert plan.preempted == [3]
+    assert len(plan.tickets) == 1
 
 
 def test_who_came_last_waits_for_the_others() -> None:
@@ -33,7 +33,7 @@ def test_who_came_last_waits_for_the_others() -> None:
 
     plan = paged.run_batch()
 
-    assert (plan.preempted, plan.slices, len(plan.blocked)) == ((), (), 1)
+    assert (plan.preempted, plan.tickets, len(plan.blocked)) == ((), (), 1)
 
 
 def test_who_rests_is_preempted_first() -> None:
@@ -42,7 +42,7 @@ def test_who_rests_is_preempted_first() -> None:
     paged.sessions[1].is_resting = True
     paged.submit(2, 1)
 
-    assert paged.run_batch().preempted == (1,)
+    assert paged.run_batch().preempted == [1]
 
 
 def test_nobody_is_preempted_in_vain() -> None:
@@ -52,7 +52,7 @@ def test_nobody_is_preempted_in_vain() -> None:
 
     plan = paged.run_batch()
 
-    assert (plan.preempted, plan.slices) == ((), ())
+    assert (plan.preempted, plan.tickets) == ((), ())
 
 
 def test_a_preempted_ticket_leaves_the_batch() -> None:
@@ -63,10 +63,12 @@ def test_a_preempted_ticket_leaves_the_batch() -> None:
 
     plan = paged.run_batch()
 
-    assert plan.preempted == (3,)
-    assert [chosen.ticket_id for chosen in plan.slices] == [5]
+    assert plan.preempted == [3]
+    assert [chosen.ticket_id for chosen in plan.tickets] == [5]
     paged.close(1)
-    assert [(chosen.start, chosen.end) for chosen in paged.run_batch().slices] == [(0, 4)]
+    assert paged.sessions[3].length == 0
+    paged.run_batch()
+    assert paged.sessions[3].length == 4
 
 
 def test_a_prefill_without_pages_lets_others_go_first() -> None:
@@ -75,4 +77,4 @@ def test_a_prefill_without_pages_lets_others_go_first() -> None:
     paged.submit(3, 4)
     paged.submit(2, 2)
 
-    assert [len(paged.run_batch().slices) for _ in range(2)] == [1, 0]
+    assert [len(paged.run_batch().tickets) for _ in range(2)] == [1, 0]

@@ -59,7 +59,7 @@ def test_a_batch_may_be_told_to_leave_decodes_to_the_next() -> None:
 
     plan = scheduler.next_batch(EndlessPages(), max_rows=2)
 
-    assert [chosen.ticket_id for chosen in plan.slices] == [0, 1, 3]
+    assert [chosen.ticket_id for chosen in plan.tickets] == [0, 1, 3]
 
 
 def test_a_decode_of_many_rows_runs_alone() -> None:
@@ -265,7 +265,7 @@ def test_preemption_ends(calls: list[tuple[int, int, str]]) -> None:
     for _ in range(200):
         if not paged.scheduler.has_work:
             break
-        if not paged.run_batch().slices:  # the first ones hold everything until they end
+        if not paged.run_batch().tickets:  # the first ones hold everything until they end
             paged.close(min(s for s, session in paged.sessions.items() if session.length > 0))
     assert not paged.scheduler.has_work
     assert all(session.num_wanted == 0 for session in paged.sessions.values())

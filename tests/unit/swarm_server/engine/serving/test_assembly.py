@@ -14,10 +14,10 @@ def piece(*positions: int, num_rows: int = 1, adapter: str | None = None) -> Pie
 
 
 def test_every_row_of_every_chunk_is_a_segment() -> None:
-    """With its positions and its own tables; the last chunk's place is known."""
-    assembled = assemble([piece(4, 6), piece(0, num_rows=2)], torch.float64)
+    """With its positions and its own tables."""
+    batch = assemble([piece(4, 6), piece(0, num_rows=2)], torch.float64)
 
-    segments = assembled.batch.segments
+    segments = batch.segments
     assert [(s.start, s.end, s.position) for s in segments] == [
         (0, 2, 4),
         (2, 4, 6),
@@ -25,28 +25,36 @@ def test_every_row_of_every_chunk_is_a_segment() -> None:
         (6, 8, 0),
     ]
     assert [s.tables for s in segments] == [[[0]], [[0]], [[0]], [[1]]]
-    assert list(assembled.places) == [range(2, 4), range(4, 8)]
-    assert assembled.batch.hidden.dtype == torch.float64
+    assert batch.hidden.dtype == torch.float64
+
+
+def test_outputs_are_those_of_the_last_chunk() -> None:
+    """Of each row; chunks before it were computed again for the sake of their pages."""
+    pieces = [piece(4, 6), piece(0, num_rows=2)]
+
+    split = split_outputs(torch.arange(8.0).view(8, 1).expand(8, 3).contiguous(), pieces)
+
+    firsts = [None if outputs is None else outputs[:, :, 0].tolist() for outputs in split]
+    assert firsts == [[[2, 3]], [[4, 5], [6, 7]]]
 
 
 def test_pieces_of_one_adapter_make_one_range() -> None:
     """Those of the base make none."""
     names = [None, "a", "a", "b"]
 
-    assembled = assemble([piece(0, adapter=name) for name in names], torch.float32)
+    batch = assemble([piece(0, adapter=name) for name in names], torch.float32)
 
-    ranges = [(each.start, each.end, each.name) for each in assembled.batch.adapters]
+    ranges = [(each.start, each.end, each.name) for each in batch.adapters]
     assert ranges == [(2, 6, "a"), (6, 8, "b")]
 
 
 def test_outputs_that_are_not_finite_spoil_no_others() -> None:
     """Sums that overflow do not count: each number is looked at."""
     pieces = [piece(0), piece(0, num_rows=2), piece(0)]
-    assembled = assemble(pieces, torch.float32)
     outputs = torch.full((8, 3), 3e38)
     outputs[3, 1] = torch.inf
 
-    split = split_outputs(outputs, pieces, assembled.places)
+    split = split_outputs(outputs, pieces)
 
     assert [None if each is None else tuple(each.shape) for each in split] == [
         (1, 2, 3),
@@ -69,11 +77,10 @@ def test_rows_are_joined_in_order(sizes: list[int]) -> None:
 def test_decodes_are_split_and_looked_at_like_others(dtype: torch.dtype) -> None:
     """One token of each session; large ones are finite all the same."""
     pieces = [Piece([InputChunk(3, torch.ones(1, 1, 3))], [[[0]]], None) for _ in range(3)]
-    assembled = assemble(pieces, dtype)
     outputs = torch.full((3, 3), 6e4, dtype=dtype)
     outputs[1, 2] = torch.nan
 
-    split = split_outputs(outputs, pieces, assembled.places)
+    split = split_outputs(outputs, pieces)
 
     assert [None if each is None else tuple(each.shape) for each in split] == [
         (1, 1, 3),
