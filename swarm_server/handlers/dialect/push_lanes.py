@@ -21,12 +21,12 @@ from swarm_protocol.dialect import (
     PushTarget,
     StepExtras,
     encode_pushed,
+    join_rows,
 )
 from swarm_protocol.dialect.methods import HELLO, STEPS
 from swarm_protocol.identifiers import PeerId
 from swarm_protocol.logs import get_logger
 from swarm_protocol.node import CallStream, Node
-from swarm_server.engine.serving.assembly import join_rows
 from swarm_server.handlers.dialect.filling import fill_frames
 from swarm_server.handlers.dialect.lane_step import LaneStep
 

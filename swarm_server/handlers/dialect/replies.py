@@ -14,8 +14,8 @@ from swarm_protocol.dialect import (
     encode_failed,
     encode_opened,
     encode_outputs,
+    join_rows,
 )
-from swarm_server.engine.serving.assembly import join_rows
 from swarm_server.engine.serving.requests import StepResult
 from swarm_server.handlers.dialect.filling import fill_frames
 from swarm_server.handlers.dialect.inflight import InflightTokens
@@ -93,9 +93,9 @@ def _encode(outputs: Sequence[_Output]) -> bytes:
         OutputEntry(
             session_id,
             *step.entry[1:5],
-            min(int(result.queue_ms * 1e3), _MAX_U32),
-            min(int(result.compute_ms * 1e3), _MAX_U32),
-            min(result.num_batch_rows, _MAX_U16),
+            int(result.queue_ms * 1e3) & _MAX_U32,  # 71 minutes
+            int(result.compute_ms * 1e3) & _MAX_U32,
+            result.num_batch_rows & _MAX_U16,
             IS_COPY if is_copy else 0,
         )
         for session_id, step, result, is_copy in outputs
