@@ -15,14 +15,12 @@ who keep them as the inputs of that one: should they not get there, we send them
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import torch
 
-from swarm_client.lanes.lane_session import LaneHopSession
-from swarm_client.routing import Hop
+from swarm_client.lanes.lane_session import ExpectedStep, LaneHopSession
 from swarm_client.session.hop_session import HopOutput, HopSession, StepInputs
 
 _PATIENCE_S: Final = 0.1
@@ -33,47 +31,28 @@ _MAX_LATE: Final = 3
 """Steps in a row for which pushes may be late, until they are not waited for any more."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pushed:
-    """A step that the server before sends: which one, and the output to be."""
-
-    number: int
-    position: int
-    shape: torch.Size
-    output: asyncio.Future[HopOutput]
-
-    def fits(self, inputs: StepInputs, position: int) -> bool:
-        return self.position == position and self.shape == inputs.hidden.shape
-
-
 class ChainedHopSession:
-    """A `HopSession` in a lane, before and behind others of its kind. Made by `chain_sessions`."""
+    """A `HopSession` in a lane, before and behind others of its kind. Made by `chain_sessions`.
+
+    Attributes:
+        hop, can_roll_back, max_step_tokens: see `LaneHopSession`.
+    """
+
+    can_roll_back: Final = True
 
     def __init__(self, session: LaneHopSession, following: "ChainedHopSession | None") -> None:
+        self.hop = session.hop
+        self.max_step_tokens = session.max_step_tokens
         self._session = session
         self._following = following
-        self._sessions: tuple[LaneHopSession, ...] = (session,)  # from here on
-        self._pushed: deque[_Pushed] = deque()
+        self._pushed: deque[ExpectedStep] = deque()  # by the server before
         self._patience_s = _PATIENCE_S
         self._num_late = 0
         if following is not None:
-            self._sessions += following._sessions
             session.push_target = following._session.as_target()
-
-    @property
-    def hop(self) -> Hop:
-        """See `HopSession`, as for all that follows."""
-        return self._session.hop
-
-    @property
-    def can_roll_back(self) -> bool:
-        """See `LaneHopSession`."""
-        return self._session.can_roll_back
-
-    @property
-    def max_step_tokens(self) -> int:
-        """See `LaneHopSession`."""
-        return self._session.max_step_tokens
+            # A number that any server behind may have seen is never used again: it would take
+            # another step by that number for one that it has run.
+            session.numbers = following._session.numbers
 
     @property
     def may_queue(self) -> bool:
@@ -86,12 +65,16 @@ class ChainedHopSession:
 
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         """Wait for the outputs of a step, which is sent unless another server has done so."""
-        while self._pushed and not self._pushed[0].fits(inputs, position):
-            self._pushed.popleft()
-        if self._pushed:
-            output = await self._wait_for_push(self._pushed.popleft(), inputs)
-        else:
+        pushed = self._next_pushed(inputs.hidden.shape, position)
+        if pushed is None:
             output = await self._session.wait_for(self._send(inputs, position))
+        else:  # when it is late, we send the step; the server runs it once
+            num_late = self._num_late
+            patience_s = self._patience_s if num_late < _MAX_LATE else 0.0
+            send_late = partial(self._send_late, inputs, pushed)
+            output = await self._session.wait_for(pushed.output, patience_s, send_late)
+            if self._num_late == num_late:
+                self._num_late = 0
         if self._following is not None:
             self._following.be_patient(output)
         return output
@@ -115,23 +98,26 @@ class ChainedHopSession:
         took_ms = (output.queue_ms or 0.0) + (output.compute_ms or 0.0)
         self._patience_s = _PATIENCE_S + _PATIENCE_FACTOR * took_ms / 1e3
 
+    def _next_pushed(self, shape: torch.Size, position: int) -> ExpectedStep | None:
+        """Return the step that the server before sends, if it is this one."""
+        while self._pushed:
+            pushed = self._pushed.popleft()
+            if pushed.position == position and pushed.shape == shape:
+                return pushed
+        return None
+
     def _send(self, inputs: StepInputs, position: int) -> asyncio.Future[HopOutput]:
         """Submit a step; those behind, whose servers get it pushed, expect their outputs.
 
-        Servers push as far as they can. A number that any server behind may have seen is never
-        used again: it would take another step by that number for one that it has run.
+        Servers push as far as they can.
         """
         row = self._row_behind(inputs)
-        shape = inputs.hidden.shape
-        number = 1 + max([each.number for each in self._sessions])
-        output = self._session.expect(number, shape)
-        self._session.submit(inputs, position, number, wants_push=bool(row))
+        number, shape = next(self._session.numbers), inputs.hidden.shape
+        expected = self._session.expect(number, position, shape)
+        self._session.submit(inputs, expected, wants_push=bool(row))
         for one in row:
-            pushed = _Pushed(number, position, shape, one._session.expect(number, shape))
-            one._pushed.append(pushed)
-        for each in self._sessions:
-            each.number = number
-        return output
+            one._pushed.append(one._session.expect(number, position, shape))
+        return expected.output
 
     def _row_behind(self, inputs: StepInputs) -> "list[ChainedHopSession]":
         """Return the sessions whose servers can get a step pushed, one after the other."""
@@ -143,34 +129,16 @@ class ChainedHopSession:
         return row
 
     def _takes_pushes(self, inputs: StepInputs) -> bool:
-        num_rows, num_tokens, _ = inputs.hidden.shape
         return (
             inputs.prompts is None
             and self._session.is_usable
-            and num_rows * num_tokens <= self.max_step_tokens
+            and inputs.size <= self.max_step_tokens
         )
 
-    async def _wait_for_push(self, pushed: _Pushed, inputs: StepInputs) -> HopOutput:
-        """Wait for the outputs; when they are late, send the step. The server runs it once."""
-        if pushed.output.done():
-            self._num_late = 0
-            return await self._session.wait_for(pushed.output)
-        patience_s = self._patience_s if self._num_late < _MAX_LATE else 0.0
-        deadlines = self._session.deadlines
-        key = deadlines.set(patience_s, partial(self._send_late, inputs, pushed))
-        num_late = self._num_late
-        try:
-            return await self._session.wait_for(pushed.output)
-        finally:
-            deadlines.drop(key)
-            if self._num_late == num_late:
-                self._num_late = 0
-
-    def _send_late(self, inputs: StepInputs, pushed: _Pushed) -> None:
+    def _send_late(self, inputs: StepInputs, pushed: ExpectedStep) -> None:
         self._num_late += 1
         if self._session.is_usable:
-            wants_push = bool(self._row_behind(inputs))
-            self._session.submit(inputs, pushed.position, pushed.number, wants_push=wants_push)
+            self._session.submit(inputs, pushed, wants_push=bool(self._row_behind(inputs)))
 
 
 def chain_sessions(sessions: Sequence[HopSession]) -> Sequence[HopSession]:

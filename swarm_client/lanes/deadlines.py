@@ -1,9 +1,11 @@
 """What is to happen unless something else happens first. Knows no lanes."""
 
 import asyncio
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Hashable
 from math import inf
+from typing import Any, TypeVar
+
+Awaited = TypeVar("Awaited", bound=Hashable)
 
 
 class Deadlines:
@@ -15,22 +17,21 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._keys = count()
-        self._waiting: dict[int, tuple[float, Callable[[], None]]] = {}
+        # each callback takes what it belongs to, of whatever type
+        self._waiting: dict[Hashable, tuple[float, Callable[[Any], None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at = inf
 
-    def set(self, delay_s: float, expire: Callable[[], None]) -> int:
-        """Call `expire` after so many seconds; return a key to drop it by."""
-        key, at = next(self._keys), self._loop.time() + delay_s
-        self._waiting[key] = (at, expire)
+    def set(self, awaited: Awaited, delay_s: float, expire: Callable[[Awaited], None]) -> None:
+        """Call `expire(awaited)` after so many seconds, in the place of what was set before."""
+        at = self._loop.time() + delay_s
+        self._waiting[awaited] = (at, expire)
         if at < self._fires_at:
             self._fire_at(at)
-        return key
 
-    def drop(self, key: int) -> None:
+    def drop(self, awaited: Hashable) -> None:
         """Do not call it any more; without effect when it was called."""
-        self._waiting.pop(key, None)
+        self._waiting.pop(awaited, None)
 
     def clear(self) -> None:
         """Drop all."""
@@ -47,8 +48,8 @@ class Deadlines:
     def _fire(self) -> None:
         self._timer, self._fires_at = None, inf
         now = self._loop.time()
-        for key in [key for key, (at, _) in self._waiting.items() if at <= now]:
-            if (expired := self._waiting.pop(key, None)) is not None:  # one may drop another
-                expired[1]()
+        for awaited in [awaited for awaited, (at, _) in self._waiting.items() if at <= now]:
+            if (expired := self._waiting.pop(awaited, None)) is not None:  # one may drop another
+                expired[1](awaited)
         if self._waiting:
-            self._fire_at(min(at for at, _ in self._waiting.values()))
+            self._fire_at(min([at for at, _ in self._waiting.values()]))

@@ -20,7 +20,7 @@ from swarm_client.lanes.lane_session import LaneHopSession
 from swarm_client.lanes.mail import encode_mail, session_failure
 from swarm_client.lanes.outbox import LaneStep, Outbox
 from swarm_client.routing import Hop
-from swarm_client.session.hop_session import HopOutput, SessionTerms
+from swarm_client.session.hop_session import SessionTerms
 from swarm_client.session.step_checks import is_finite
 from swarm_protocol.dialect import (
     DRAINING_CODE,
@@ -30,6 +30,7 @@ from swarm_protocol.dialect import (
     HelloReply,
     OpenedFrame,
     Opening,
+    OutputEntry,
     OutputsFrame,
     decode_reply,
     split_rows,
@@ -50,6 +51,7 @@ class Lane:
     Attributes:
         peer: the server.
         deadlines: of all its sessions.
+        dtype, max_step_tokens, page_size: as the server said; see `SharedStream`.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class Lane:
             hello: what it has said about itself.
             on_leaving: is told when the server is about to stop.
         """
-        self.deadlines = Deadlines()
-        self._on_leaving = on_leaving
-        self._hello = hello
         self.peer = peer
+        self.deadlines = Deadlines()
+        self.dtype = hello.dtype
+        self.page_size = hello.page_size
+        self._on_leaving = on_leaving
+        self._hidden_size = hello.hidden_size
         self._stream = stream
         # half of a frame is left for deep prompts and everything else
         frame_tokens = MAX_FRAME_BYTES // 2 // (hello.dtype.itemsize * hello.hidden_size)
@@ -78,6 +82,7 @@ class Lane:
             max_frame_tokens=min(hello.max_frame_tokens, frame_tokens),
             max_inflight_tokens=hello.max_inflight_tokens,
         )
+        self.max_step_tokens = self._outbox.max_step_tokens
         self._has_mail = asyncio.Event()
         self._sessions: dict[int, LaneHopSession] = {}
         self._ids = count(1)
@@ -93,21 +98,6 @@ class Lane:
     def is_lost(self) -> bool:
         """Whether its connection broke while new sessions might have used it."""
         return isinstance(self._failure, PeerUnreachableError) and not self._is_retired
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """See `SharedStream`, as for all that it has."""
-        return self._hello.dtype
-
-    @property
-    def max_step_tokens(self) -> int:
-        """As the server said."""
-        return self._outbox.max_step_tokens
-
-    @property
-    def page_size(self) -> int:
-        """As the server said."""
-        return self._hello.page_size
 
     def session(self, hop: Hop, terms: SessionTerms) -> LaneHopSession:
         """Return a new session in this lane; the server hears of it when it is used."""
@@ -200,20 +190,19 @@ class Lane:
 
         Those of sessions that have left are nobody's.
         """
-        hidden = frame.hidden
-        if hidden.shape[1] != self._hello.hidden_size or hidden.dtype != self._hello.dtype:
+        entries, hidden = frame.entries, frame.hidden
+        if hidden.shape[1] != self._hidden_size or hidden.dtype != self.dtype:
             raise PeerMisbehavedError(
                 self.peer, f"its hidden states are {hidden.shape[1]} values of {hidden.dtype}"
             )
+        self._outbox.answered([entry.session_id for entry in entries])
         are_all_finite = is_finite(hidden)
-        for entry, rows in zip(frame.entries, _own_rows(frame), strict=True):
-            self._outbox.answered(entry.session_id)
+        for entry, rows in zip(entries, _own_rows(entries, hidden), strict=True):
             session = self._sessions.get(entry.session_id)
             if session is None:
                 continue
             if are_all_finite or is_finite(rows):
-                output = HopOutput(rows, entry.queue_us / 1e3, entry.compute_us / 1e3)
-                session.take_output(entry.step, output)
+                session.take_output(entry, rows)
             else:
                 session.fail(PeerMisbehavedError(self.peer, "its hidden states are not finite"))
         self._has_mail.set()  # there is room for steps that waited
@@ -229,15 +218,13 @@ class Lane:
             session.fail(session_failure(self.peer, failure))
 
 
-def _own_rows(frame: OutputsFrame) -> Sequence[Tensor]:
+def _own_rows(entries: Sequence[OutputEntry], hidden: Tensor) -> Sequence[Tensor]:
     """Return `split_rows`, but none of them keeps the memory of all."""
-    entries, hidden = frame.entries, frame.hidden
-    shape = entries[0][3:5]
     if len(entries) == 1:
         return split_rows(entries, hidden)
-    if all(entry[3:5] == shape for entry in entries):  # as when all decode
-        together = hidden.view(len(entries), *shape, -1)
-        return torch.unbind_copy(together)  # type: ignore[return-value, func-returns-value]  # stub
+    if len({(entry.num_rows, entry.num_tokens) for entry in entries}) == 1:  # as when all decode
+        shape = (len(entries), entries[0].num_rows, entries[0].num_tokens, -1)
+        return torch.unbind_copy(hidden.view(shape))  # type: ignore[return-value, func-returns-value]  # stub
     return [rows.clone() for rows in split_rows(entries, hidden)]
 
 

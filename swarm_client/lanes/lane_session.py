@@ -5,14 +5,15 @@ Knows what a step becomes on the lane, and checks what comes back; knows no fram
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import NamedTuple, TypeVar
+from itertools import count
+from typing import Final, NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 
-from swarm_client.lanes.deadlines import Deadlines
 from swarm_client.lanes.outbox import LaneStep
 from swarm_client.lanes.shared_stream import SharedStream
 from swarm_client.routing import Hop
@@ -22,6 +23,7 @@ from swarm_protocol.dialect import (
     TOKEN_BYTES,
     WANTS_PUSH,
     Opening,
+    OutputEntry,
     PushTarget,
     StepEntry,
     StepExtras,
@@ -37,9 +39,17 @@ from swarm_protocol.errors import (
 Answer = TypeVar("Answer")
 
 
-class _Expected(NamedTuple):
-    """An output to be, of hidden states of this shape."""
+class ExpectedStep(NamedTuple):
+    """A step that the server has, or is about to be sent.
 
+    Attributes:
+        number, position: of the step.
+        shape: of its hidden states, and of the output.
+        output: to be.
+    """
+
+    number: int
+    position: int
     shape: torch.Size
     output: asyncio.Future[HopOutput]
 
@@ -49,52 +59,38 @@ class LaneHopSession:
 
     Attributes:
         session_id: its number in the lane.
-        number: of its latest step; the server takes larger ones only.
+        numbers: of steps to come; the server takes larger ones only. Sessions whose servers push
+            steps to each other share them.
         push_target: where the server is to send outputs of steps that want it. To be set before
             it is used.
+        hop: see `HopSession`, as for the next two.
+        can_roll_back: in our dialect every step says where it begins.
+        max_step_tokens: as the server said in its hello, and not more than settings allow.
     """
+
+    can_roll_back: Final = True
 
     def __init__(self, lane: SharedStream, hop: Hop, session_id: int, terms: SessionTerms) -> None:
         self.session_id = session_id
-        self.number = 0
+        self.numbers = count(1)
         self.push_target: PushTarget | None = None
+        self.hop = hop
+        self.max_step_tokens = min(terms.max_step_tokens, lane.max_step_tokens)
         self._lane = lane
         self._loop = asyncio.get_running_loop()
-        self._hop = hop
         self._terms = terms
         self._token = secrets.token_bytes(TOKEN_BYTES)
-        self._max_step_tokens = min(terms.max_step_tokens, lane.max_step_tokens)
         self._is_announced = False
         self._is_opened = False
         self._opened: asyncio.Future[int] | None = None
-        self._expected: dict[int, _Expected] = {}  # by number of the step
+        self._expected: dict[int, ExpectedStep] = {}  # by number
         self._failure: PeerError | None = None
         self._has_left = False
-
-    @property
-    def hop(self) -> Hop:
-        """See `HopSession`, as for the next two."""
-        return self._hop
-
-    @property
-    def can_roll_back(self) -> bool:
-        """In our dialect every step says where it begins."""
-        return True
-
-    @property
-    def max_step_tokens(self) -> int:
-        """As the server said in its hello, and not more than settings allow."""
-        return self._max_step_tokens
 
     @property
     def may_queue(self) -> bool:
         """The server says when it has opened the session: then there is memory for all of it."""
         return not self._is_opened
-
-    @property
-    def deadlines(self) -> Deadlines:
-        """Those of its lane."""
-        return self._lane.deadlines
 
     @property
     def is_usable(self) -> bool:
@@ -103,7 +99,7 @@ class LaneHopSession:
 
     def as_target(self) -> PushTarget:
         """Return how the server before has to address steps for it."""
-        return PushTarget(self._hop.peer, self._token, self._hop.blocks)
+        return PushTarget(self.hop.peer, self._token, self.hop.blocks)
 
     async def match_prefix(self, token_ids: Sequence[int]) -> int:
         """Open the session now, for one row, if there is a whole page to ask for."""
@@ -118,20 +114,21 @@ class LaneHopSession:
         self._announce(num_rows=1, prefix_hashes=hashes)
         num_cached = await self.wait_for(self._opened)
         if num_cached > len(token_ids):
-            raise PeerMisbehavedError(self._hop.peer, f"it cannot hold {num_cached} tokens")
+            raise PeerMisbehavedError(self.hop.peer, f"it cannot hold {num_cached} tokens")
         return num_cached
 
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         """Submit one step and wait for its output, which is in the server's dtype."""
-        output = self.expect(self.number + 1, inputs.hidden.shape)
-        self.submit(inputs, position, self.number)
-        return await self.wait_for(output)
+        expected = self.expect(next(self.numbers), position, inputs.hidden.shape)
+        self.submit(inputs, expected)
+        return await self.wait_for(expected.output)
 
-    def expect(self, number: int, shape: torch.Size) -> asyncio.Future[HopOutput]:
-        """Return the output to be of a step, of which the server hears soon.
+    def expect(self, number: int, position: int, shape: torch.Size) -> ExpectedStep:
+        """Expect the output of a step, of which the server hears soon.
 
         Args:
             number: larger than those before.
+            position: of the first token.
             shape: of the hidden states.
 
         Raises:
@@ -139,22 +136,19 @@ class LaneHopSession:
         """
         self._check_usable()
         if shape[0] * shape[1] > self._lane.max_step_tokens:  # deep prompts cannot be cut
-            raise PeerRefusedError(self._hop.peer, f"{shape[1]} tokens are too many for a step")
+            raise PeerRefusedError(self.hop.peer, f"{shape[1]} tokens are too many for a step")
         if not self._is_announced:
             self._announce(num_rows=shape[0])
-        self.number = number
-        output: asyncio.Future[HopOutput] = self._loop.create_future()
-        self._expected[number] = _Expected(shape, output)
-        return output
+        expected = ExpectedStep(number, position, shape, self._loop.create_future())
+        self._expected[number] = expected
+        return expected
 
-    def submit(
-        self, inputs: StepInputs, position: int, number: int, *, wants_push: bool = False
-    ) -> None:
-        """Send a step whose output is expected."""
-        hidden, prompts, hypo_ids = inputs.hidden, inputs.prompts, inputs.hypo_ids
-        num_rows, num_tokens, _ = hidden.shape
+    def submit(self, inputs: StepInputs, step: ExpectedStep, *, wants_push: bool = False) -> None:
+        """Send a step that is expected."""
+        hidden, prompts, hypo_ids = inputs
+        num_rows, num_tokens, _ = step.shape
         flags = WANTS_PUSH if wants_push else 0
-        entry = StepEntry(self.session_id, number, position, num_rows, num_tokens, flags)
+        entry = StepEntry(self.session_id, step.number, step.position, num_rows, num_tokens, flags)
         dtype = self._lane.dtype
         if hidden.dtype != dtype:
             hidden = hidden.to(dtype)
@@ -163,16 +157,30 @@ class LaneHopSession:
             extras = StepExtras(hypo_ids, None if prompts is None else prompts.to(dtype))
         self._lane.submit(LaneStep(entry, hidden, extras))
 
-    async def wait_for(self, answer: asyncio.Future[Answer]) -> Answer:
-        """Wait for an answer of the server; see `step`."""
+    async def wait_for(
+        self,
+        answer: asyncio.Future[Answer],
+        patience_s: float = 0.0,
+        on_late: Callable[[], None] | None = None,
+    ) -> Answer:
+        """Wait for an answer of the server; see `step`.
+
+        Args:
+            answer: to be.
+            patience_s: after which `on_late` is called, if given. The time for a step begins then.
+            on_late: sends what another server should have sent.
+        """
         if answer.done():
             return answer.result()
         deadlines = self._lane.deadlines
-        key = deadlines.set(self._terms.step_timeout_s, partial(self._expire, answer))
+        if on_late is None:
+            deadlines.set(answer, self._terms.step_timeout_s, self._expire)
+        else:
+            deadlines.set(answer, patience_s, partial(self._be_late, on_late))
         try:
             return await answer
         finally:
-            deadlines.drop(key)
+            deadlines.drop(answer)
             if answer.cancelled():
                 self._lane.cancel(self.session_id)
 
@@ -192,17 +200,18 @@ class LaneHopSession:
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(cached_tokens)
 
-    def take_output(self, number: int, output: HopOutput) -> None:
+    def take_output(self, entry: OutputEntry, hidden: Tensor) -> None:
         """The server has run a step; the output of one that was given up is ignored."""
-        expected = self._expected.pop(number, None)
+        expected = self._expected.pop(entry.step, None)
         if expected is None or expected.output.done():
             return
-        if output.hidden.shape == expected.shape:
+        if expected.shape[:2] == (entry.num_rows, entry.num_tokens):
+            output = HopOutput(hidden, entry.queue_us / 1e3, entry.compute_us / 1e3)
             expected.output.set_result(output)
         else:
-            self._expected[number] = expected
-            reason = f"expected {list(expected.shape)} back, got {list(output.hidden.shape)}"
-            self.fail(PeerMisbehavedError(self._hop.peer, reason))
+            self._expected[entry.step] = expected
+            reason = f"expected {list(expected.shape)} back, got {list(hidden.shape)}"
+            self.fail(PeerMisbehavedError(self.hop.peer, reason))
 
     def fail(self, error: PeerError) -> None:
         """The session has ended: whoever waits learns at once, others with their next step."""
@@ -214,10 +223,14 @@ class LaneHopSession:
                 awaited.set_exception(error)
                 awaited.exception()  # nobody has to ask: steps to come are told as well
 
+    def _be_late(self, on_late: Callable[[], None], answer: asyncio.Future[Answer]) -> None:
+        self._lane.deadlines.set(answer, self._terms.step_timeout_s, self._expire)
+        on_late()
+
     def _expire(self, answer: asyncio.Future[Answer]) -> None:
         if not answer.done():
             reason = f"no reply within {self._terms.step_timeout_s:g} s"
-            answer.set_exception(DeadlineExceededError(f"peer {self._hop.peer}: {reason}"))
+            answer.set_exception(DeadlineExceededError(f"peer {self.hop.peer}: {reason}"))
             self._lane.cancel(self.session_id)
 
     def _check_usable(self) -> None:
@@ -230,7 +243,7 @@ class LaneHopSession:
         self._lane.open(
             Opening(
                 session_id=self.session_id,
-                blocks=self._hop.blocks,
+                blocks=self.hop.blocks,
                 max_length=self._terms.max_length,
                 num_rows=num_rows,
                 token=self._token,

@@ -1,6 +1,6 @@
 """From what leaves on a lane, and what comes back as an error, to its form on the wire. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import torch
@@ -34,18 +34,18 @@ def encode_mail(mail: Mail) -> Iterator[bytes]:
         yield encode_steps(_steps_frame(mail.steps))
 
 
-def _steps_frame(steps: tuple[LaneStep, ...]) -> StepsFrame:
-    entries = [step.entry for step in steps]
-    extras = {index: step.extras for index, step in enumerate(steps) if step.extras is not None}
-    return StepsFrame(entries, _join_rows([step.hidden for step in steps]), extras)
+def _steps_frame(steps: Sequence[LaneStep]) -> StepsFrame:
+    entries, parts, extras = zip(*steps, strict=True)
+    num_tokens = {entry.num_tokens for entry in entries}
+    extras_by_index = {index: one for index, one in enumerate(extras) if one is not None}
+    return StepsFrame(entries, _join_rows(parts, are_equal=len(num_tokens) == 1), extras_by_index)
 
 
-def _join_rows(parts: list[Tensor]) -> Tensor:
+def _join_rows(parts: tuple[Tensor, ...], *, are_equal: bool) -> Tensor:
     """Return `[num_tokens, hidden_size]` of all `[num_rows, num_tokens, hidden_size]`."""
     if len(parts) == 1:
         return parts[0].flatten(0, 1)
-    num_tokens = parts[0].shape[1]
-    if all(part.shape[1] == num_tokens for part in parts):  # as when all decode: one view
+    if are_equal:  # in tokens of a row, as when all decode: one view
         return torch.cat(parts).flatten(0, 1)
     return torch.cat([part.flatten(0, 1) for part in parts])
 

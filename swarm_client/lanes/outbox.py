@@ -4,6 +4,7 @@ Whatever has come together since the last mail leaves in one. Steps wait while a
 under way as the server wants at most.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -78,18 +79,16 @@ class Outbox:
         queue = self._decodes if step.entry.num_tokens == 1 else self._prefills
         queue.waiting[step.entry.session_id] = step
 
-    def answered(self, session_id: int) -> bool:
-        """The session's step, if any, is no longer under way; return whether it was.
+    def answered(self, session_ids: Collection[int]) -> int:
+        """Steps of these sessions, if any, are no longer under way; return how many tokens were.
 
         One that still waits does not leave: another server has pushed it meanwhile.
         """
-        self._decodes.waiting.pop(session_id, None)
-        self._prefills.waiting.pop(session_id, None)
-        return self._decodes.answered(session_id) or self._prefills.answered(session_id)
+        return self._decodes.answered(session_ids) + self._prefills.answered(session_ids)
 
     def cancel(self, session_id: int) -> None:
         """Nobody waits for the session's step any more; the server hears of it if need be."""
-        if self.answered(session_id):
+        if self.answered((session_id,)):
             self._cancelled.append(session_id)
 
     def close(self, session_id: int) -> None:
@@ -100,7 +99,7 @@ class Outbox:
     def next_mail(self) -> Mail:
         """Take out what may leave now; empty when nothing may."""
         steps = self._decodes.take(self._max_frame_tokens)
-        steps += self._prefills.take(self._max_frame_tokens - sum(step.size for step in steps))
+        steps += self._prefills.take(self._max_frame_tokens - sum([step.size for step in steps]))
         mail = Mail(
             tuple(self._cancelled),
             tuple(self._closed),
@@ -130,24 +129,31 @@ class _Queue:
 
     def take(self, max_tokens: int) -> list[LaneStep]:
         """Return the first waiting steps that fit; they are under way from now on."""
-        room = min(max_tokens, self._max_inflight_tokens - self._num_inflight)
+        room = most = min(max_tokens, self._max_inflight_tokens - self._num_inflight)
         taken: list[LaneStep] = []
-        for step in self.waiting.values():
+        for session_id, step in self.waiting.items():
             size = step.size
             if size > room:
                 break
             room -= size
             taken.append(step)
-            self._inflight[step.entry.session_id] = size
-            self._num_inflight += size
-        for step in taken:
+            self._inflight[session_id] = size
+        self._num_inflight += most - room
+        if len(taken) == len(self.waiting):
+            self.waiting.clear()
+        for step in taken if self.waiting else ():
             del self.waiting[step.entry.session_id]
         return taken
 
-    def answered(self, session_id: int) -> bool:
-        num_tokens = self._inflight.pop(session_id, 0)
-        self._num_inflight -= num_tokens
-        return num_tokens > 0
+    def answered(self, session_ids: Collection[int]) -> int:
+        if self.waiting:
+            for session_id in session_ids:
+                self.waiting.pop(session_id, None)
+        if not self._inflight:
+            return 0
+        freed = sum([self._inflight.pop(session_id, 0) for session_id in session_ids])
+        self._num_inflight -= freed
+        return freed
 
     def session_ids(self) -> set[int]:
         return self.waiting.keys() | self._inflight.keys()

@@ -5,16 +5,15 @@ Knows neither the other hops nor what to do about a failure.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from swarm_client.routing import Hop
 
 
-@dataclass(frozen=True, slots=True)
-class StepInputs:
-    """Inputs of one step, for some blocks of the session.
+class StepInputs(NamedTuple):
+    """Inputs of one step, for some blocks of the session. A tuple, because each step makes some.
 
     Attributes:
         hidden: `[batch, num_tokens, hidden_size]`, on the CPU, of any floating dtype.
@@ -56,9 +55,8 @@ def _copied(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True)
 
 
-@dataclass(frozen=True, slots=True)
-class HopOutput:
-    """What a hop made of a step.
+class HopOutput(NamedTuple):
+    """What a hop made of a step. A tuple, because each step makes some.
 
     Attributes:
         hidden: in the shape of the inputs, on the CPU.

@@ -54,7 +54,7 @@ def test_steps_wait_while_as_many_tokens_are_under_way_as_the_server_takes() -> 
 
     assert sent_ids(outbox) == [1, 2]
     assert not outbox.next_mail()
-    assert outbox.answered(1)
+    assert outbox.answered([1]) == 4
     assert sent_ids(outbox) == [3]
 
 
@@ -89,7 +89,7 @@ def test_a_step_that_was_answered_before_it_has_left_stays() -> None:
     outbox = Outbox(max_frame_tokens=8, max_inflight_tokens=16)
     outbox.add(step_of(1))
 
-    assert not outbox.answered(1)
+    assert outbox.answered([1]) == 0
 
     assert not outbox.next_mail()
     outbox.check_integrity()
@@ -127,7 +127,7 @@ def test_every_step_leaves_once_within_the_limits_under_any_order_of_calls(
             under_way |= {step.entry.session_id for step in sent}
             waiting -= under_way
         elif call == "answer":
-            assert outbox.answered(number) == (number in under_way)
+            assert outbox.answered([number]) == (number if number in under_way else 0)
             waiting.discard(number)
             under_way.discard(number)
         elif call == "cancel":
@@ -136,10 +136,10 @@ def test_every_step_leaves_once_within_the_limits_under_any_order_of_calls(
             under_way.discard(number)
         outbox.check_integrity()
     for number in list(under_way):
-        outbox.answered(number)
+        outbox.answered([number])
     left = set[int]()
     while sent_now := outbox.next_mail().steps:
         for step in sent_now:
             left.add(step.entry.session_id)
-            outbox.answered(step.entry.session_id)
+            outbox.answered([step.entry.session_id])
     assert left == waiting
