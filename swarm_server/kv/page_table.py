@@ -14,6 +14,8 @@ class PageTable:
 
     `pages[position // page_size]` is the page of a position, or `HOLE`. A shared page is never
     written: the append that would do so takes a copy of it. `pages` stays one list for ever.
+    Whoever knows that tokens fit the last page, and that nobody else holds it, may add them to
+    `length` instead.
     """
 
     def __init__(self, source: PageSource, page_size: int, window: int | None = None) -> None:
@@ -60,10 +62,6 @@ class PageTable:
         self.pages += new
         self.length += num_tokens
         return copies
-
-    def extend(self, num_tokens: int) -> None:
-        """Append tokens that fit the last page, which nobody else holds."""
-        self.length += num_tokens
 
     def adopt(self, pages: list[PageId]) -> None:
         """Begin an empty table with full pages that are already held for it."""

@@ -13,11 +13,13 @@ from swarm_server.kv.sequence_kv import SequenceKV, count_reclaimable
 class SessionPages:
     """Rows of a session and their pages; the first `num_fixed` tokens are never given up.
 
-    Those come from the prefix cache: nobody here could compute them again. `tables` has, for each
-    row, the pages of each layout group; they are there for reading, until the next call.
+    Those come from the prefix cache: nobody here could compute them again. `length` counts the
+    tokens of each row that are in pages. `tables` has, for each row, the pages of each layout
+    group; they are there for reading, until the next call.
     """
 
     num_rows: int
+    length: int
     tables: Sequence[Sequence[Sequence[int]]]
     _num_fitting: int  # tokens for which last pages have room that nobody else holds
 
@@ -29,11 +31,6 @@ class SessionPages:
         self._set_rows([SequenceKV(memory) for _ in range(num_rows)])
         self._hashes: list[bytes] = []
         self._num_kept = 0  # of the hashes, those whose pages the prefix cache has had
-
-    @property
-    def length(self) -> int:
-        """Tokens of each row that are in pages."""
-        return self._all_tables[0].length
 
     @property
     def pages(self) -> list[PageId]:
@@ -62,11 +59,13 @@ class SessionPages:
         """
         if num_tokens <= self._num_fitting:
             self._num_fitting -= num_tokens
+            self.length += num_tokens
             for table in self._all_tables:
-                table.extend(num_tokens)
+                table.length += num_tokens
             return ()
         self._memory.require(self.num_needed(num_tokens))
         copies = [copy for row in self._rows for copy in row.append(num_tokens)]
+        self.length += num_tokens
         self._num_fitting = -self.length % self._page_size
         return copies
 
@@ -105,7 +104,7 @@ class SessionPages:
         """
         if len(self._rows) != 1:
             return 0
-        self.num_fixed = self._rows[0].match_prefix(hashes)
+        self.num_fixed = self.length = self._rows[0].match_prefix(hashes)
         self._hashes = list(hashes)
         self._num_kept = self.num_fixed // self._page_size
         return self.num_fixed
@@ -129,7 +128,7 @@ class SessionPages:
             self._num_kept += 1
 
     def _set_rows(self, rows: list[SequenceKV]) -> None:
-        self._rows, self.num_rows = rows, len(rows)
+        self._rows, self.num_rows, self.length = rows, len(rows), rows[0].length
         self._all_tables = [table for row in rows for table in row.tables]
         self.tables = [[table.pages for table in row.tables] for row in rows]
         self._num_fitting = 0
@@ -137,4 +136,5 @@ class SessionPages:
     def _truncate_rows(self, length: int) -> None:
         for row in self._rows:
             row.truncate(length)
+        self.length = length
         self._num_fitting = 0

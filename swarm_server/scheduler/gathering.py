@@ -47,8 +47,7 @@ class Gathering:
 
     def went(self, rows: Mapping[int, int], now: float) -> None:
         """Steps of some sessions are done: of which, and their rows; those that go on come back."""
-        for session_id, num_rows in rows.items():
-            self._away[session_id] = (num_rows, now)
+        self._away.update({session_id: (num_rows, now) for session_id, num_rows in rows.items()})
 
     def left(self, session_id: int) -> None:
         """A session has ended."""
@@ -85,7 +84,11 @@ class Gathering:
         return -(-num_ready // _NUM_GROUPS)
 
     def _forget(self, now: float) -> None:
+        """Forget who has been away for too long; the first are those that went first."""
         limit_s = min(_MAX_AWAY_S, 2 * self._turnaround_s + self._batch_s)
-        gone = [key for key, (_, since) in self._away.items() if now - since > limit_s]
-        for session_id in gone:
-            del self._away[session_id]
+        away = self._away
+        while away:
+            session_id, (_, since) = next(iter(away.items()))
+            if now - since <= limit_s:
+                break
+            del away[session_id]

@@ -79,16 +79,16 @@ class Scheduler:
 
     def finished(self, ticket: Ticket) -> None:
         """Note that what was taken of a ticket is computed; one that is done is forgotten."""
-        assert 0 < ticket.num_taken <= ticket.num_left
-        ticket.num_left -= ticket.num_taken
+        num_left = ticket.num_left = ticket.num_left - ticket.num_taken
+        assert num_left >= 0
         ticket.num_taken = 0
-        if ticket.num_left == 0:
+        if num_left == 0:
             session_id = ticket.session_id
             if ticket.is_prefill:
                 self._decoding.discard(session_id)
             else:
                 self._decoding.add(session_id)
-            self._drop_ticket_of(session_id)
+            del self._tickets[session_id]
 
     def check_integrity(self) -> None:
         """Assert what holds between calls."""

@@ -61,10 +61,23 @@ class BatchMaker:
         for session_id in plan.preempted:
             self._preempt(self.sessions[session_id])
         copies = list[PageCopy]()
-        granted = [ticket for ticket in plan.tickets if self._grant(ticket, copies)]
+        sessions = self._grant(plan.tickets, copies)
         for ticket in plan.blocked:
             self._note_blocked(self.sessions[ticket.session_id])
-        return self._batch(granted, copies) if granted else None
+        if not sessions:
+            return None
+        if len({session.request.adapter for session in sessions}) > 1:
+            sessions.sort(key=lambda session: session.request.adapter or "")
+        granted = [ticket for ticket in plan.tickets if ticket.num_taken]
+        prefills = [ticket for ticket in granted if ticket.is_prefill]
+        return RunningBatch(
+            granted[0].blocks,
+            sessions,
+            copies,
+            num_rows=sum([ticket.num_rows for ticket in granted]),
+            num_tokens=_count_tokens(granted),
+            num_prefill_tokens=_count_tokens(prefills),
+        )
 
     def check_integrity(self) -> None:
         """Assert what holds whenever no batch runs."""
@@ -74,36 +87,24 @@ class BatchMaker:
         stepping = {s.session_id for s in self.sessions.values() if s.work is not None}
         assert stepping == {ticket.session_id for ticket in self._scheduler.waiting()}
 
-    def _grant(self, ticket: Ticket, copies: list[PageCopy]) -> bool:
-        """Give a step pages for what is taken of it; tell whether it has them."""
-        session = self.sessions[ticket.session_id]
-        work = session.work
-        assert work is ticket
-        assert work.start == session.pages.length
-        try:
-            copies += session.pages.append(work.num_taken)
-        except PagesExhaustedError:  # a victim's pages were less free than they seemed
-            work.num_taken = 0
-            self._note_blocked(session)
-            return False
-        work.blocked_at = None
-        session.is_in_batch = True
-        return True
-
-    def _batch(self, granted: Sequence[Ticket], copies: Sequence[PageCopy]) -> RunningBatch:
-        sessions = [self.sessions[ticket.session_id] for ticket in granted]
-        if len({session.request.adapter for session in sessions}) > 1:
-            sessions.sort(key=lambda session: session.request.adapter or "")
-        return RunningBatch(
-            granted[0].blocks,
-            sessions,
-            copies,
-            num_rows=sum([ticket.num_rows for ticket in granted]),
-            num_tokens=sum([ticket.num_rows * ticket.num_taken for ticket in granted]),
-            num_prefill_tokens=sum(
-                [ticket.num_rows * ticket.num_taken for ticket in granted if ticket.is_prefill]
-            ),
-        )
+    def _grant(self, tickets: Sequence[Ticket], copies: list[PageCopy]) -> list[EngineSession]:
+        """Give steps pages for what is taken of them; return the sessions that have them."""
+        granted = list[EngineSession]()
+        for ticket in tickets:
+            session = self.sessions[ticket.session_id]
+            pages, work = session.pages, session.work
+            assert work is ticket
+            assert pages.length == work.chunk.end - work.num_left
+            try:
+                copies += pages.append(work.num_taken)
+            except PagesExhaustedError:  # a victim's pages were less free than they seemed
+                work.num_taken = 0
+                self._note_blocked(session)
+            else:
+                work.blocked_at = None
+                session.is_in_batch = True
+                granted.append(session)
+        return granted
 
     def _preempt(self, session: EngineSession) -> None:
         session.pages.preempt()
@@ -127,3 +128,8 @@ class BatchMaker:
             num_tokens = work.num_rows * work.num_left
             num_free = self._memory.num_tokens_available
             session.fail(KVMemoryError.no_pages(num_tokens, num_free, waited_s))
+
+
+def _count_tokens(tickets: Sequence[Ticket]) -> int:
+    """Return what is taken of all rows."""
+    return sum([ticket.num_rows * ticket.num_taken for ticket in tickets])

@@ -153,13 +153,15 @@ class Engine:
         self._is_woken = False
         if not self._runs.has_room:
             return
-        ready, now = self._batches.ready_decodes(), self._clock()
-        if self._waits_for_more(ready, now):
-            return
-        max_rows = None
-        if ready is not None and self._runs.is_idle:
-            max_rows = self._gathering.rows_to_take(ready.num_rows, now)
-        batch = self._batches.next_batch(max_rows)
+        batch = None
+        if self._scheduler.has_work:
+            ready, now = self._batches.ready_decodes(), self._clock()
+            if self._waits_for_more(ready, now):
+                return
+            max_rows = None
+            if ready is not None and self._runs.is_idle:
+                max_rows = self._gathering.rows_to_take(ready.num_rows, now)
+            batch = self._batches.next_batch(max_rows)
         if batch is not None:
             self._runs.add(batch)
         elif self._runs.is_idle:
@@ -207,7 +209,10 @@ class Engine:
         if self._runs.is_idle:
             self._begin()
         for work in finished:
-            _tell(work, work.result(finished_at, batch.num_rows))
+            try:
+                work.on_done(work.result(finished_at, batch.num_rows))
+            except Exception as error:  # of one listener; the others must hear of theirs
+                log.error("listener_failed", error=type(error).__name__, exc_info=error)
         if not self._runs.is_idle:  # what waits may be made ready meanwhile
             self._wake()
 
@@ -264,10 +269,3 @@ class Engine:
                 pages_available=self._memory.num_available,
                 took_ms=round(1e3 * took_s, 2),
             )
-
-
-def _tell(work: Work, result: StepResult) -> None:
-    try:
-        work.on_done(result)
-    except Exception as error:  # of one listener; the others must hear of theirs
-        log.error("listener_failed", error=type(error).__name__, exc_info=error)

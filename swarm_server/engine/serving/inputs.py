@@ -1,7 +1,6 @@
 """Hidden states that sessions have sent, kept so that they can be computed again."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Final
 
 import torch
@@ -16,7 +15,6 @@ _MAX_HELD_BYTES: Final = 4 * 1024 * 1024
 """Small chunks are parts of frames, and keep those in memory: of one session, at most so much."""
 
 
-@dataclass(slots=True, eq=False)
 class InputChunk:
     """Hidden states of consecutive tokens that begin at `position`. Never overwritten.
 
@@ -25,14 +23,20 @@ class InputChunk:
     hidden_size] belong to the first tokens. `end` is the position after the last one.
     """
 
-    position: int
-    hidden: Tensor
-    prompts: Tensor | None = None
-    rows: tuple[int, ...] | None = None
-    end: int = field(init=False)
+    __slots__ = ("end", "hidden", "position", "prompts", "rows")
 
-    def __post_init__(self) -> None:
-        self.end = self.position + self.hidden.shape[1]
+    def __init__(
+        self,
+        position: int,
+        hidden: Tensor,
+        prompts: Tensor | None = None,
+        rows: tuple[int, ...] | None = None,
+    ) -> None:
+        self.position = position
+        self.end = position + hidden.shape[1]
+        self.hidden = hidden
+        self.prompts = prompts
+        self.rows = rows
 
     def cut(self, start: int, end: int) -> "InputChunk":
         """Return what falls into positions [start, end), which it overlaps."""
@@ -47,7 +51,8 @@ class InputChunk:
     def reorder(self, rows: Sequence[int]) -> "InputChunk":
         """Return the chunk with other rows; its tensors stay as they are."""
         old = range(self.hidden.shape[0]) if self.rows is None else self.rows
-        return replace(self, rows=tuple(old[row] for row in rows))
+        new = tuple(old[row] for row in rows)
+        return InputChunk(self.position, self.hidden, self.prompts, new)
 
     def hidden_rows(self) -> Tensor:
         """Return [num_rows, num_tokens, hidden_size] in the order of the session's rows."""
@@ -68,7 +73,7 @@ class InputChunk:
             hidden = hidden.clone()
         if prompts is not None and prompts.untyped_storage().nbytes() > prompts.nbytes:
             prompts = prompts.clone()
-        return replace(self, hidden=hidden, prompts=prompts)
+        return InputChunk(self.position, hidden, prompts, self.rows)
 
 
 def cut_chunks(chunks: Sequence[InputChunk], start: int, end: int) -> Iterator[InputChunk]:
@@ -82,24 +87,20 @@ class KeptInputs:
     """All inputs of a session from position `start` to `end`, in order."""
 
     def __init__(self) -> None:
-        self.start = 0
+        self.start = self.end = 0
         self.chunks: list[InputChunk] = []
         self._num_small = 0  # chunks at the end that may be joined
         self._held_bytes = 0  # by those, in all
 
-    @property
-    def end(self) -> int:
-        """The position after the last token."""
-        return self.chunks[-1].end if self.chunks else self.start
-
     def begin_at(self, position: int) -> None:
         """Begin an empty record later: what comes before is not known here."""
         assert not self.chunks
-        self.start = position
+        self.start = self.end = position
 
     def append(self, chunk: InputChunk) -> None:
         """Add a chunk that begins at `end`."""
         assert chunk.position == self.end
+        self.end = chunk.end
         if chunk.prompts is not None or chunk.end - chunk.position > _SMALL_TOKENS:
             self._join_small()
             self.chunks.append(chunk.compact())
@@ -119,6 +120,7 @@ class KeptInputs:
         if self.chunks and self.chunks[-1].end > position:
             self.chunks[-1] = self.chunks[-1].cut(0, position)
         self.start = min(self.start, position)
+        self.end = position
 
     def reorder(self, rows: Sequence[int]) -> None:
         """Let row i continue what row `rows[i]` has been."""
