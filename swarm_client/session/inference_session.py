@@ -15,7 +15,7 @@ from swarm_client.errors import MaxLengthExceededError, SessionClosedError
 from swarm_client.models.facts import ModelFacts
 from swarm_client.routing import Route
 from swarm_client.routing.slowness import SlowRule
-from swarm_client.session.hop_calls import match_prefix
+from swarm_client.session.prefixes import match_prefix
 from swarm_client.session.hop_session import StepInputs
 from swarm_client.session.losses import Losses
 from swarm_client.session.moves import Moves

@@ -4,7 +4,7 @@ What to send to whom is decided by `SessionHops`; here it is done.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -28,7 +28,7 @@ class Runner(Protocol):
     async def run(self, blocks: BlockRange, inputs: StepInputs) -> Tensor:
         """Run a step of a session."""
 
-    async def run_chunks(self, blocks: BlockRange, inputs: StepInputs, losses: Losses) -> Tensor:
+    async def run_chunks(self, blocks: BlockRange, inputs: StepInputs) -> Tensor:
         """Run a part of a step along some of the hops, mending what is lost on the way."""
 
     def along(self, hops: SessionHops) -> "Runner":
@@ -45,37 +45,57 @@ class Repairs:
         self._hops = hops
         self._settings = settings
         self._runner = runner
+        self._losses: Losses | None = None
         self._is_stopped = False
 
     def stop(self) -> None:
         """Mend nothing any more: the session was closed."""
         self._is_stopped = True
 
+    def begin_step(self) -> None:
+        """Losses count from here."""
+        self._losses = None
+
+    @property
     def losses(self) -> Losses:
-        """Return those of a step that begins.
+        """Those of this step.
 
         A session that has run nothing yet has nothing to lose, and waits as long as its opening.
         """
-        has_begun = self._hops.position > 0
-        return Losses(
-            max_losses=self._settings.max_retries * len(self._hops),
-            timeout_s=self._settings.repair_timeout_s,
-            wait_s=self._settings.wait_for_blocks_s if has_begun else self._search.opening_wait_s,
-        )
+        if self._losses is None:  # as nearly always
+            has_begun = self._hops.position > 0
+            settings = self._settings
+            self._losses = Losses(
+                max_losses=settings.max_retries * len(self._hops),
+                timeout_s=settings.repair_timeout_s,
+                wait_s=settings.wait_for_blocks_s if has_begun else self._search.opening_wait_s,
+            )
+        return self._losses
 
-    async def catch_up(self, num_rows: int, losses: Losses) -> None:
+    async def replace_outdated(self, outdated: Sequence[SessionHop], num_rows: int) -> None:
         """Replace the hops whose servers are not where the session is, all at once."""
-        outdated = self._hops.outdated(num_rows)
-        if outdated:
-            await self._replace_all(outdated, num_rows, losses)
-        self._hops.caught_up(num_rows)
+        rows = self._hops.begin_replay(num_rows)
+        await asyncio.gather(*(hop.session.close() for hop in outdated))
+        if len(outdated) == len(self._hops) and not all(h.history.is_complete for h in outdated):
+            await self._begin_anew(num_rows)
+            return
+
+        async def replace(hop: SessionHop) -> None:
+            replay = await self._replay_of(hop, rows, self.losses)
+            await self._replace(hop, replay, num_rows)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for hop in outdated:
+                    tasks.create_task(replace(hop))
+        except BaseExceptionGroup as group:  # callers know the plain error
+            raise group.exceptions[0] from group
 
     async def mend(
         self,
         hop: SessionHop,
         error: PeerError | DeadlineExceededError,
         num_rows: int,
-        losses: Losses,
         *,
         since: float,
     ) -> None:
@@ -89,12 +109,13 @@ class Repairs:
             self._search.report_failure(loss.peer, is_silent=is_silence(error))
         if not self._hops.can_be_replaced(hop):
             raise loss
+        losses = self.losses
         waited_s = losses.waited_s
         deadline = losses.add(loss.peer, cause=loss, now=_now())
         try:
             async with asyncio.timeout_at(deadline):
                 replay = await self._replay_of(hop, torch.arange(num_rows), losses)
-                await self._replace(hop, replay, num_rows, losses)
+                await self._replace(hop, replay, num_rows)
         except TimeoutError:
             raise (losses.gap or loss) from error
         num_replayed = hop.history.num_tokens * num_rows
@@ -144,7 +165,7 @@ class Repairs:
         others.step_finished()
 
     def replace_late(
-        self, hop: SessionHop, others: SessionHops, num_rows: int, losses: Losses, *, since: float
+        self, hop: SessionHop, others: SessionHops, num_rows: int, *, since: float
     ) -> None:
         """Put others in the place of a hop that let a step wait until they had caught up.
 
@@ -154,7 +175,7 @@ class Repairs:
         peer = hop.session.hop.peer
         self._search.report_late(peer)
         self.adopt(hop, others, num_rows, "late", since=since)
-        losses.add(peer, cause=SessionLostError(peer, hop.blocks), now=_now())
+        self.losses.add(peer, cause=SessionLostError(peer, hop.blocks), now=_now())
 
     def adopt(
         self, hop: SessionHop, others: SessionHops, num_rows: int, reason: str, *, since: float
@@ -166,33 +187,15 @@ class Repairs:
         num_replayed = hop.history.num_tokens * num_rows
         self._search.tell(HopRestored(hop.blocks, num_replayed, _now() - since, 0.0))
 
-    async def _replace_all(self, outdated: list[SessionHop], num_rows: int, losses: Losses) -> None:
-        rows = self._hops.begin_replay(num_rows)
-        await asyncio.gather(*(hop.session.close() for hop in outdated))
-        if len(outdated) == len(self._hops) and not all(h.history.is_complete for h in outdated):
-            await self._begin_anew(num_rows, losses)
-            return
-
-        async def replace(hop: SessionHop) -> None:
-            replay = await self._replay_of(hop, rows, losses)
-            await self._replace(hop, replay, num_rows, losses)
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for hop in outdated:
-                    tasks.create_task(replace(hop))
-        except BaseExceptionGroup as group:  # callers know the plain error
-            raise group.exceptions[0] from group
-
-    async def _begin_anew(self, num_rows: int, losses: Losses) -> None:
+    async def _begin_anew(self, num_rows: int) -> None:
         """Open all hops, and run all that the session has run."""
         blocks = self._hops.blocks
         inputs = self._hops.inputs_until(self._hops.position, num_rows)
-        sessions = await self._search.open(blocks, num_rows=num_rows, losses=losses)
+        sessions = await self._search.open(blocks, num_rows=num_rows, losses=self.losses)
         self._hops.replace_all(sessions)
         self._check_open()
         if inputs is not None:
-            await self._runner.run_chunks(blocks, inputs, losses)
+            await self._runner.run_chunks(blocks, inputs)
 
     async def _replay_of(self, hop: SessionHop, rows: Tensor, losses: Losses) -> StepInputs | None:
         """Return what a hop was sent; it is computed where that was too much to keep."""
@@ -213,15 +216,13 @@ class Repairs:
             abandon(others.step_failed())
         return _part(inputs, hidden, start, hop.blocks)
 
-    async def _replace(
-        self, hop: SessionHop, replay: StepInputs | None, num_rows: int, losses: Losses
-    ) -> None:
+    async def _replace(self, hop: SessionHop, replay: StepInputs | None, num_rows: int) -> None:
         """Open other sessions over the blocks of a hop, and send them what it had been sent."""
-        sessions = await self._search.open(hop.blocks, num_rows=num_rows, losses=losses)
+        sessions = await self._search.open(hop.blocks, num_rows=num_rows, losses=self.losses)
         self._hops.replace(hop, sessions)
         self._check_open()
         if replay is not None:
-            await self._runner.run_chunks(hop.blocks, replay, losses)
+            await self._runner.run_chunks(hop.blocks, replay)
 
     def _check_open(self) -> None:
         """The session may have been closed meanwhile; the failed step abandons what was opened."""

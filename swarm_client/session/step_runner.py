@@ -17,10 +17,8 @@ from torch import Tensor
 from swarm_client.errors import NoRouteError
 from swarm_client.session.chunk_turns import ChunkTurn, ChunkTurns
 from swarm_client.session.chunks import can_be_cut, cut_into_chunks, overlapping_size
-from swarm_client.session.hop_calls import exchange
-from swarm_client.session.hop_session import StepInputs
+from swarm_client.session.hop_session import HopOutput, StepInputs
 from swarm_client.session.lateness import FOREVER, LateWatch, Patience, patience
-from swarm_client.session.losses import Losses
 from swarm_client.session.repairs import Repairs, abandon
 from swarm_client.session.route_search import RouteSearch
 from swarm_client.session.session_hop import SessionHop
@@ -38,7 +36,6 @@ class _HopStep(NamedTuple):
 
     hop: SessionHop
     inputs: StepInputs
-    losses: Losses
 
 
 class _Gone(Enum):
@@ -90,30 +87,35 @@ class StepRunner:
 
     async def run(self, blocks: BlockRange, inputs: StepInputs) -> Tensor:
         """Return the outputs of a step; see `InferenceSession.step`."""
-        losses = self.repairs.losses()
-        self._hops.begin_step()
-        await self.repairs.catch_up(inputs.hidden.shape[0], losses)
-        order = self._hops.order(inputs.hypo_ids)
+        hops, num_rows = self._hops, inputs.hidden.shape[0]
+        self.repairs.begin_step()
+        hops.begin_step()
+        if outdated := hops.outdated(num_rows):
+            await self.repairs.replace_outdated(outdated, num_rows)
+        hops.caught_up(num_rows)
+        order = hops.order(inputs.hypo_ids)
         if order is not inputs.hypo_ids:
-            inputs = StepInputs(inputs.hidden, inputs.prompts, order)
-        self._hops.take_step(inputs)
-        return await self._run_chunks(blocks, inputs, losses, self._settings.max_step_tokens)
+            inputs = inputs._replace(hypo_ids=order)
+        hops.take_step(inputs)
+        if inputs.num_tokens == 1:
+            return await self._run_chunk(blocks, inputs)
+        return await self.run_chunks(blocks, inputs)
 
-    async def run_chunks(self, blocks: BlockRange, inputs: StepInputs, losses: Losses) -> Tensor:
+    async def run_chunks(self, blocks: BlockRange, inputs: StepInputs) -> Tensor:
         """Run a part of a step along some of the hops, mending what is lost on the way."""
-        return await self._run_chunks(blocks, inputs, losses, self._settings.max_step_tokens)
+        return await self._run_chunks(blocks, inputs, self._settings.max_step_tokens)
 
     async def _run_chunks(
-        self, blocks: BlockRange, inputs: StepInputs, losses: Losses, max_step_tokens: int
+        self, blocks: BlockRange, inputs: StepInputs, max_step_tokens: int
     ) -> Tensor:
         chunks = self._cut(blocks, inputs, max_step_tokens)
         if len(chunks) == 1:
-            return await self._run_chunk(blocks, inputs, losses)
+            return await self._run_chunk(blocks, inputs)
         turns = ChunkTurns(len(chunks), blocks.start)
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [
-                    tasks.create_task(self._run_chunk(blocks, chunk, losses, turns.turn(index)))
+                    tasks.create_task(self._run_chunk(blocks, chunk, turns.turn(index)))
                     for index, chunk in enumerate(chunks)
                 ]
         except BaseExceptionGroup as group:  # callers know the plain error
@@ -123,19 +125,13 @@ class StepRunner:
     def _cut(
         self, blocks: BlockRange, inputs: StepInputs, max_step_tokens: int
     ) -> list[StepInputs]:
-        if inputs.num_tokens == 1:
-            return [inputs]
         chunk_tokens = overlapping_size(
             inputs.num_tokens, self._hops.count(blocks), self._settings.prefill_chunk_tokens
         )
         return cut_into_chunks(inputs, chunk_tokens, max_step_tokens)
 
     async def _run_chunk(
-        self,
-        blocks: BlockRange,
-        chunk: StepInputs,
-        losses: Losses,
-        turn: ChunkTurn | None = None,
+        self, blocks: BlockRange, chunk: StepInputs, turn: ChunkTurn | None = None
     ) -> Tensor:
         """Take a chunk along the hops over some blocks, replacing those that are lost.
 
@@ -147,11 +143,10 @@ class StepRunner:
                 await turn.wait(start)
             hop = self._hops[start]
             inputs = hop.inputs(hidden, chunk, blocks.start)
-            max_step_tokens = hop.session.max_step_tokens
-            if can_be_cut(inputs, max_step_tokens):
-                hidden = await self._run_chunks(hop.blocks, inputs, losses, max_step_tokens)
+            if can_be_cut(inputs, hop.session.max_step_tokens):
+                hidden = await self._run_chunks(hop.blocks, inputs, hop.session.max_step_tokens)
             else:
-                outputs = await self._try_hop(hop, inputs, losses)
+                outputs = await self._try_hop(hop, inputs)
                 if outputs is None:
                     continue
                 hidden = outputs
@@ -161,21 +156,23 @@ class StepRunner:
                 self._hops.limit_history(self._settings.max_history_bytes)
         return hidden
 
-    async def _try_hop(self, hop: SessionHop, inputs: StepInputs, losses: Losses) -> Tensor | None:
+    async def _try_hop(self, hop: SessionHop, inputs: StepInputs) -> Tensor | None:
         """Return the outputs of a hop; None when others have taken its place."""
         sent_at = self._loop.time()
-        step = _HopStep(hop, inputs, losses)
+        output = hop.session.step(inputs, position=hop.history.num_tokens)
         try:
-            outcome = await self._watch.first_of(exchange(hop, inputs), step, sent_at)
+            outcome = await self._watch.first_of(output, _HopStep(hop, inputs), sent_at)
+            if isinstance(outcome, HopOutput):
+                now = self._loop.time()
+                hop.step_finished(inputs, outcome, now - sent_at, now)
+                return outcome.hidden
             if isinstance(outcome, _Gone):
                 raise PeerUnreachableError(hop.session.hop.peer, "it does not answer pings")
         except (PeerError, DeadlineExceededError) as error:
-            await self.repairs.mend(hop, error, len(inputs.hidden), losses, since=sent_at)
+            await self.repairs.mend(hop, error, inputs.hidden.shape[0], since=sent_at)
             return None
-        if isinstance(outcome, SessionHops):
-            self.repairs.replace_late(hop, outcome, len(inputs.hidden), losses, since=sent_at)
-            return None
-        return outcome
+        self.repairs.replace_late(hop, outcome, inputs.hidden.shape[0], since=sent_at)
+        return None
 
     def _patience(self, step: _HopStep) -> Patience:
         """Return how long a step may take at a hop; for ever if nobody can take its place."""
@@ -201,7 +198,7 @@ class StepRunner:
     async def _open_elsewhere(self, step: _HopStep) -> SessionHops | _Gone:
         """Prepare others; a server that stays silent while there are none is lost."""
         is_gone = self._search.is_silent(step.hop.session.hop.peer)
-        if is_gone and step.losses.may_wait:
+        if is_gone and self.repairs.losses.may_wait:
             with suppress(NoRouteError):
                 return await self._others(step, _GONE_S)
             if self._search.is_silent(step.hop.session.hop.peer):
@@ -209,8 +206,9 @@ class StepRunner:
         return await self._others(step, self._settings.request_timeout_s)
 
     async def _others(self, step: _HopStep, wait_s: float) -> SessionHops:
+        failed = self.repairs.losses.failed
         return await self.repairs.open_elsewhere(
-            step.hop, len(step.inputs.hidden), excluded=step.losses.failed, wait_s=wait_s
+            step.hop, len(step.inputs.hidden), excluded=failed, wait_s=wait_s
         )
 
 
