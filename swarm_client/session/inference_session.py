@@ -7,6 +7,7 @@ been sent; the other hops go on and notice nothing. What to send to whom is deci
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic
 from typing import Self
 
 from torch import Tensor
@@ -15,10 +16,10 @@ from swarm_client.errors import MaxLengthExceededError, SessionClosedError
 from swarm_client.models.facts import ModelFacts
 from swarm_client.routing import Route
 from swarm_client.routing.slowness import SlowRule
-from swarm_client.session.prefixes import match_prefix
 from swarm_client.session.hop_session import StepInputs
 from swarm_client.session.losses import Losses
 from swarm_client.session.moves import Moves
+from swarm_client.session.prefixes import match_prefix
 from swarm_client.session.repairs import abandon
 from swarm_client.session.route_search import RouteSearch
 from swarm_client.session.session_hops import SessionHops
@@ -32,14 +33,13 @@ from swarm_protocol.identifiers import BlockRange
 class InferenceSession:
     """An open session; also an async context manager. One step at a time.
 
-    `last_step` holds the timings of the latest step, `blocks` are the blocks that every step runs
-    through.
+    `blocks` are the blocks that every step runs through, `max_length` the tokens that the KV caches
+    may hold.
     """
 
     def __init__(
         self, search: RouteSearch, hops: SessionHops, facts: ModelFacts, settings: RoutingSettings
     ) -> None:
-        self.last_step = StepTimings()
         self._search = search
         self._hops = hops
         self._runner = StepRunner(search, hops, settings)
@@ -54,6 +54,7 @@ class InferenceSession:
         self._facts = facts
         self._settings = settings
         self.blocks = hops.blocks
+        self.max_length = search.max_length
         self._is_stepping = False
         self._is_closed = False
 
@@ -82,9 +83,9 @@ class InferenceSession:
         return self._hops.position
 
     @property
-    def max_length(self) -> int:
-        """Tokens that the KV caches may hold."""
-        return self._search.max_length
+    def last_step(self) -> StepTimings:
+        """Times of the latest step; of one that is under way or has failed, those so far."""
+        return self._hops.timings()
 
     @property
     def num_rows(self) -> int | None:
@@ -197,8 +198,7 @@ class InferenceSession:
             self._is_stepping = False
         self._hops.step_finished()
         self._hops.limit_history(self._settings.max_history_bytes)
-        self._moves.consider(self._hops, hidden.shape[0], asyncio.get_running_loop().time())
-        self.last_step = self._hops.timings()
+        self._moves.consider(self._hops, inputs.hidden.shape[0], monotonic())
         return output.to(hidden)
 
     async def close(self) -> None:
@@ -230,10 +230,11 @@ class InferenceSession:
             raise SessionClosedError
         if self._is_stepping:
             raise RuntimeError("a session takes one step at a time")
-        check_hidden(hidden, self._facts, self.num_rows)
+        hops = self._hops
+        check_hidden(hidden, self._facts, hops.num_rows)
         if prompts is not None:
-            check_prompts(prompts, hidden, len(self.blocks), self.position)
+            check_prompts(prompts, hidden, len(self.blocks), hops.position)
         if hypo_ids is not None:
             check_hypo_ids(hypo_ids, len(hidden))
-        if self.position + hidden.shape[1] > self.max_length:
-            raise MaxLengthExceededError(self.position, hidden.shape[1], self.max_length)
+        if hops.position + hidden.shape[1] > self.max_length:
+            raise MaxLengthExceededError(hops.position, hidden.shape[1], self.max_length)

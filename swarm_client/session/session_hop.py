@@ -46,7 +46,7 @@ class SessionHop:
         """Its server has run a step, or a chunk of it."""
         self.history.append(inputs)
         self.took_ms += took_s * 1e3
-        queue_ms, compute_ms = output.queue_ms, output.compute_ms
+        _, queue_ms, compute_ms = output
         server_s = None
         if queue_ms is not None:
             self.queue_ms = (self.queue_ms or 0.0) + queue_ms

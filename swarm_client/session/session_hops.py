@@ -141,7 +141,7 @@ class SessionHops:
     def outdated(self, num_rows: int) -> list[SessionHop]:
         """Return the hops to be replaced before a step of so many rows."""
         if self._num_cached_rows in (None, num_rows):
-            return [hop for hop in self if not hop.is_usable]
+            return [hop for hop in self._hops.values() if not hop.is_usable]
         return list(self)
 
     def begin_replay(self, num_rows: int) -> Tensor:
@@ -179,7 +179,7 @@ class SessionHops:
         """What comes now has happened with `step_finished`, or not at all."""
         self._step = None
         self._before, self._inputs_before = self._hops, self._inputs
-        for hop in self:
+        for hop in self._hops.values():
             hop.begin_step()
 
     def take_step(self, inputs: StepInputs) -> None:
@@ -225,7 +225,7 @@ class SessionHops:
 
     def limit_history(self, max_bytes: int) -> None:
         """Forget inputs if they are more than that together: those of the hops first."""
-        if sum([hop.history.num_bytes for hop in self]) > max_bytes:
+        if sum([hop.history.num_bytes for hop in self._hops.values()]) > max_bytes:
             self.num_spills += 1
             for hop in self:
                 hop.history.forget()
@@ -249,5 +249,5 @@ class SessionHops:
         self._hops = dict(sorted((kept | others).items()))
 
     def timings(self) -> StepTimings:
-        """Return the times of the step that has just finished."""
-        return StepTimings(tuple([hop.timing() for hop in self]))
+        """Return the times of the latest step, at the hops where it has been."""
+        return StepTimings(tuple([hop.timing() for hop in self if hop.took_ms]))

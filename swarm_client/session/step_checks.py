@@ -17,8 +17,9 @@ def is_finite(hidden: Tensor) -> bool:
 
     Dtypes that reach as far are summed as they are, in a third of the time.
     """
-    dtype = None if hidden.dtype in _AS_WIDE_AS_FLOAT32 else torch.float32
-    return isfinite(hidden.sum(dtype=dtype).item())
+    is_wide = hidden.dtype in _AS_WIDE_AS_FLOAT32
+    total = hidden.sum() if is_wide else hidden.sum(dtype=torch.float32)
+    return isfinite(total.item())
 
 
 def check_blocks(blocks: BlockRange | None, facts: ModelFacts) -> BlockRange:
@@ -32,17 +33,17 @@ def check_blocks(blocks: BlockRange | None, facts: ModelFacts) -> BlockRange:
 
 def check_hidden(hidden: Tensor, facts: ModelFacts, batch_size: int | None) -> None:
     """Check hidden states `[batch, num_tokens, hidden_size]`; a session keeps its batch size."""
-    if hidden.dim() != 3 or hidden.shape[2] != facts.hidden_size or 0 in hidden.shape:
+    shape = hidden.shape
+    if len(shape) != 3 or shape[2] != facts.hidden_size or 0 in shape:
         raise ValueError(
-            f"hidden states must be [batch, num_tokens, {facts.hidden_size}], "
-            f"got {list(hidden.shape)}"
+            f"hidden states must be [batch, num_tokens, {facts.hidden_size}], got {list(shape)}"
         )
     if not hidden.is_floating_point():
         raise ValueError(f"hidden states must be floating-point, got {hidden.dtype}")
     if not is_finite(hidden):  # a server would get the blame
         raise ValueError("hidden states must be finite, got NaN or infinite ones")
-    if batch_size is not None and hidden.shape[0] != batch_size:
-        raise ValueError(f"this session has {batch_size} rows, got {hidden.shape[0]}")
+    if batch_size is not None and shape[0] != batch_size:
+        raise ValueError(f"this session has {batch_size} rows, got {shape[0]}")
 
 
 def check_prompts(prompts: Tensor, hidden: Tensor, num_blocks: int, position: int = 0) -> None:

@@ -9,6 +9,7 @@ import asyncio
 from contextlib import suppress
 from enum import Enum, auto
 from math import inf
+from time import monotonic
 from typing import Final, NamedTuple
 
 import torch
@@ -158,12 +159,12 @@ class StepRunner:
 
     async def _try_hop(self, hop: SessionHop, inputs: StepInputs) -> Tensor | None:
         """Return the outputs of a hop; None when others have taken its place."""
-        sent_at = self._loop.time()
+        sent_at = monotonic()  # the clock of event loops, which some of them round
         output = hop.session.step(inputs, position=hop.history.num_tokens)
         try:
             outcome = await self._watch.first_of(output, _HopStep(hop, inputs), sent_at)
             if isinstance(outcome, HopOutput):
-                now = self._loop.time()
+                now = monotonic()
                 hop.step_finished(inputs, outcome, now - sent_at, now)
                 return outcome.hidden
             if isinstance(outcome, _Gone):
