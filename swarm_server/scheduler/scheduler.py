@@ -34,7 +34,7 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether a ticket waits that is not being computed."""
-        return bool(self.waiting())
+        return any(not ticket.num_taken for ticket in self._tickets.values())
 
     def waiting(self) -> list[Ticket]:
         """Return the tickets that are not being computed, the oldest first."""

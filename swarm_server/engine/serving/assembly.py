@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from swarm_protocol.dialect import join_rows
 from swarm_server.engine.batch import AdapterRange, PromptedSegment, RaggedBatch
 from swarm_server.engine.segments import Segment
 from swarm_server.engine.serving.inputs import InputChunk
@@ -60,16 +61,6 @@ def split_outputs(outputs: Tensor, pieces: Sequence[Piece]) -> Sequence[Tensor |
     if math.isfinite(outputs.sum(dtype=torch.float32 if is_half else None).item()):
         return split
     return [own if own.isfinite().all() else None for own in split]
-
-
-def join_rows(parts: Sequence[Tensor]) -> Tensor:
-    """Return [any number, num_tokens, hidden_size] of each part as [num_tokens, hidden_size]."""
-    hidden_size = parts[0].shape[2]
-    if len({part.shape[1] for part in parts}) > 1:
-        parts = [part.reshape(1, -1, hidden_size) for part in parts]
-        return torch.cat(parts, 1)[0]
-    joined = parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
-    return joined.reshape(-1, hidden_size)
 
 
 def _places(pieces: Sequence[Piece]) -> Iterator[range]:

@@ -42,10 +42,9 @@ class BatchMaker:
         self._clock = clock
         self._accounts = SessionAccounts(memory, self.sessions, rest_s=limits.rest_s, clock=clock)
 
-    def ready_decodes(self) -> ReadyDecodes | None:
-        """Return what waits when decodes do, and nothing else."""
-        waiting = self._scheduler.waiting()
-        if not waiting or any(ticket.is_prefill for ticket in waiting):
+    def ready_decodes(self, waiting: Sequence[Ticket]) -> ReadyDecodes | None:
+        """Return what waits, the oldest first, when that is decodes and nothing else."""
+        if any(ticket.is_prefill for ticket in waiting):
             return None
         oldest = self.sessions[waiting[0].session_id].work
         assert oldest is not None

@@ -154,8 +154,8 @@ class Engine:
         if not self._runs.has_room:
             return
         batch = None
-        if self._scheduler.has_work:
-            ready, now = self._batches.ready_decodes(), self._clock()
+        if waiting := self._scheduler.waiting():
+            ready, now = self._batches.ready_decodes(waiting), self._clock()
             if self._waits_for_more(ready, now):
                 return
             max_rows = None
@@ -230,10 +230,10 @@ class Engine:
                 scheduler.cancel(session.session_id)
                 session.fail(NotFiniteError())
             else:
-                scheduler.finished(work)
                 if session.take(outputs, took_s):
                     session.stepped_at = finished_at
                     finished.append(work)
+                scheduler.finished(work)
         self._gathering.went({work.session_id: work.num_rows for work in finished}, finished_at)
         return finished
 

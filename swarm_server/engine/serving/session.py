@@ -149,18 +149,18 @@ class EngineSession:
         assert work is not None
         chunk = work.chunk
         chunks: Sequence[InputChunk] = (chunk,)
-        if not work.num_taken == work.num_left == chunk.end - chunk.position:  # not all of it
+        if not work.is_taken_whole:
             start = work.start
             chunks = tuple(cut_chunks((*self._inputs.chunks, chunk), start, start + work.num_taken))
         return Piece(chunks, self.pages.tables, self.request.adapter)
 
     def take(self, outputs: Tensor, took_s: float) -> bool:
-        """Take outputs of what has just been computed; tell whether the step is done with it."""
+        """Take outputs of what a batch has taken; tell whether the step is done with it."""
         work = self.work
         assert work is not None
         self.pages.settle()
         work.add_outputs(outputs, took_s)
-        if work.num_left:
+        if work.num_taken < work.num_left:
             return False
         self._inputs.append(work.chunk)
         self.position = work.chunk.end

@@ -41,23 +41,27 @@ class Work(Ticket):
         self.is_prefill = self.num_left > MAX_DECODE_TOKENS
         self.outputs = None
 
-    def add_outputs(self, hidden: Tensor, took_s: float) -> None:
-        """Take outputs of the last tokens before `start`, [num_rows, num_tokens, hidden_size].
+    @property
+    def is_taken_whole(self) -> bool:
+        """Whether a batch takes the chunk and nothing else."""
+        return self.num_taken == self.num_left == self.chunk.end - self.chunk.position
 
-        Those of tokens before the chunk are dropped.
+    def add_outputs(self, hidden: Tensor, took_s: float) -> None:
+        """Take outputs of what a batch has taken; of several chunks, those of the last.
+
+        They are [num_rows, num_tokens, hidden_size]. Those of tokens before `chunk` are dropped.
         """
         self.compute_s += took_s
-        chunk = self.chunk
-        size, num_tokens = chunk.end - chunk.position, hidden.shape[1]
-        if num_tokens == size and self.num_left == 0:  # all at once: the common case
+        if self.is_taken_whole:  # the common case
             self.outputs = hidden
             return
-        last = size - self.num_left
-        if last <= 0:
+        end = self.start + self.num_taken - self.chunk.position
+        if end <= 0:
             return
         if self.outputs is None:
-            self.outputs = torch.empty((self.num_rows, size, hidden.shape[2]), dtype=hidden.dtype)
-        self.outputs[:, last - num_tokens : last] = hidden
+            shape = (self.num_rows, self.chunk.hidden.shape[1], hidden.shape[2])
+            self.outputs = torch.empty(shape, dtype=hidden.dtype)
+        self.outputs[:, end - hidden.shape[1] : end] = hidden
 
     def result(self, finished_at: float, num_batch_rows: int) -> StepResult:
         """Return what the caller gets; all is computed."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from swarm_server.engine.serving.assembly import Piece, assemble, join_rows, split_outputs
+from swarm_server.engine.serving.assembly import Piece, assemble, split_outputs
 from swarm_server.engine.serving.inputs import InputChunk
 
 
@@ -61,16 +61,6 @@ def test_outputs_that_are_not_finite_spoil_no_others() -> None:
         None,
         (1, 2, 3),
     ]
-
-
-@pytest.mark.parametrize("sizes", [[1], [1, 2], [2, 2], [1, 1, 3]])
-def test_rows_are_joined_in_order(sizes: list[int]) -> None:
-    """All tokens of the first part, row by row, then those of the next."""
-    parts = [torch.rand(2, size, 3) for size in sizes]
-
-    joined = join_rows(parts)
-
-    assert joined.tolist() == [token for part in parts for row in part for token in row.tolist()]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
