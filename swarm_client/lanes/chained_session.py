@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-import torch
-
 from swarm_client.lanes.lane_session import ExpectedStep, LaneHopSession
 from swarm_client.session.hop_session import HopOutput, HopSession, StepInputs
 
@@ -65,7 +63,7 @@ class ChainedHopSession:
 
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         """Wait for the outputs of a step, which is sent unless another server has done so."""
-        pushed = self._next_pushed(inputs.hidden.shape, position)
+        pushed = self._next_pushed(inputs, position)
         if pushed is None:
             output = await self._session.wait_for(self._send(inputs, position))
         else:  # when it is late, we send the step; the server runs it once
@@ -98,11 +96,11 @@ class ChainedHopSession:
         took_ms = (output.queue_ms or 0.0) + (output.compute_ms or 0.0)
         self._patience_s = _PATIENCE_S + _PATIENCE_FACTOR * took_ms / 1e3
 
-    def _next_pushed(self, shape: torch.Size, position: int) -> ExpectedStep | None:
+    def _next_pushed(self, inputs: StepInputs, position: int) -> ExpectedStep | None:
         """Return the step that the server before sends, if it is this one."""
         while self._pushed:
             pushed = self._pushed.popleft()
-            if pushed.position == position and pushed.shape == shape:
+            if pushed[1:4] == (position, inputs.num_rows, inputs.num_tokens):
                 return pushed
         return None
 
@@ -112,11 +110,11 @@ class ChainedHopSession:
         Servers push as far as they can.
         """
         row = self._row_behind(inputs)
-        number, shape = next(self._session.numbers), inputs.hidden.shape
-        expected = self._session.expect(number, position, shape)
+        number = next(self._session.numbers)
+        expected = self._session.expect(number, position, inputs)
         self._session.submit(inputs, expected, wants_push=bool(row))
         for one in row:
-            one._pushed.append(one._session.expect(number, position, shape))
+            one._pushed.append(one._session.expect(number, position, inputs))
         return expected.output
 
     def _row_behind(self, inputs: StepInputs) -> "list[ChainedHopSession]":

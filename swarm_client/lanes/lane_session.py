@@ -11,7 +11,6 @@ from hashlib import blake2b
 from itertools import count
 from typing import Final, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor
 
 from swarm_client.lanes.outbox import LaneStep
@@ -44,13 +43,14 @@ class ExpectedStep(NamedTuple):
 
     Attributes:
         number, position: of the step.
-        shape: of its hidden states, and of the output.
+        num_rows, num_tokens: of its hidden states, and of the output.
         output: to be.
     """
 
     number: int
     position: int
-    shape: torch.Size
+    num_rows: int
+    num_tokens: int
     output: asyncio.Future[HopOutput]
 
 
@@ -119,36 +119,37 @@ class LaneHopSession:
 
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         """Submit one step and wait for its output, which is in the server's dtype."""
-        expected = self.expect(next(self.numbers), position, inputs.hidden.shape)
+        expected = self.expect(next(self.numbers), position, inputs)
         self.submit(inputs, expected)
         return await self.wait_for(expected.output)
 
-    def expect(self, number: int, position: int, shape: torch.Size) -> ExpectedStep:
+    def expect(self, number: int, position: int, inputs: StepInputs) -> ExpectedStep:
         """Expect the output of a step, of which the server hears soon.
 
         Args:
             number: larger than those before.
             position: of the first token.
-            shape: of the hidden states.
+            inputs: of the step, or of the same one at the server that pushes it.
 
         Raises:
             PeerError: the session has failed, or the step is too large.
         """
         self._check_usable()
-        if shape[0] * shape[1] > self._lane.max_step_tokens:  # deep prompts cannot be cut
-            raise PeerRefusedError(self.hop.peer, f"{shape[1]} tokens are too many for a step")
+        num_rows, num_tokens = inputs.num_rows, inputs.num_tokens
+        if inputs.size > self._lane.max_step_tokens:  # deep prompts cannot be cut
+            raise PeerRefusedError(self.hop.peer, f"{num_tokens} tokens are too many for a step")
         if not self._is_announced:
-            self._announce(num_rows=shape[0])
-        expected = ExpectedStep(number, position, shape, self._loop.create_future())
+            self._announce(num_rows=num_rows)
+        output: asyncio.Future[HopOutput] = self._loop.create_future()
+        expected = ExpectedStep(number, position, num_rows, num_tokens, output)
         self._expected[number] = expected
         return expected
 
     def submit(self, inputs: StepInputs, step: ExpectedStep, *, wants_push: bool = False) -> None:
         """Send a step that is expected."""
-        hidden, prompts, hypo_ids = inputs
-        num_rows, num_tokens, _ = step.shape
+        hidden, prompts, hypo_ids = inputs.hidden, inputs.prompts, inputs.hypo_ids
         flags = WANTS_PUSH if wants_push else 0
-        entry = StepEntry(self.session_id, step.number, step.position, num_rows, num_tokens, flags)
+        entry = StepEntry(self.session_id, *step[:4], flags)
         dtype = self._lane.dtype
         if hidden.dtype != dtype:
             hidden = hidden.to(dtype)
@@ -205,13 +206,14 @@ class LaneHopSession:
         expected = self._expected.pop(entry.step, None)
         if expected is None or expected.output.done():
             return
-        if expected.shape[:2] == (entry.num_rows, entry.num_tokens):
+        if entry.num_rows == expected.num_rows and entry.num_tokens == expected.num_tokens:
             output = HopOutput(hidden, entry.queue_us / 1e3, entry.compute_us / 1e3)
             expected.output.set_result(output)
         else:
             self._expected[entry.step] = expected
-            reason = f"expected {list(expected.shape)} back, got {list(hidden.shape)}"
-            self.fail(PeerMisbehavedError(self.hop.peer, reason))
+            wanted = f"{expected.num_rows} rows of {expected.num_tokens} tokens"
+            got = f"{entry.num_rows} of {entry.num_tokens}"
+            self.fail(PeerMisbehavedError(self.hop.peer, f"expected {wanted} back, got {got}"))
 
     def fail(self, error: PeerError) -> None:
         """The session has ended: whoever waits learns at once, others with their next step."""

@@ -21,7 +21,7 @@ def cut_into_chunks(
         max_step_tokens: a server refuses steps of more tokens, over all rows.
     """
     num_tokens = inputs.num_tokens
-    size = max(1, min(chunk_tokens, max_step_tokens // len(inputs.hidden)))
+    size = max(1, min(chunk_tokens, max_step_tokens // inputs.num_rows))
     end = max(size, _least_tokens(inputs))
     if end >= num_tokens:
         return [inputs]
@@ -44,8 +44,7 @@ def overlapping_size(num_tokens: int, num_hops: int, chunk_tokens: int) -> int:
 
 def can_be_cut(inputs: StepInputs, max_step_tokens: int) -> bool:
     """Tell whether a step is too long for a server, and shorter ones would do as well."""
-    num_rows, num_tokens, _ = inputs.hidden.shape
-    return num_rows * num_tokens > max_step_tokens and num_tokens > _least_tokens(inputs)
+    return inputs.size > max_step_tokens and inputs.num_tokens > _least_tokens(inputs)
 
 
 def _least_tokens(inputs: StepInputs) -> int:

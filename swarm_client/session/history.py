@@ -26,44 +26,46 @@ class History:
         self.is_complete = True
         self.num_cuts = 0
         self._steps: list[StepInputs] = []
-        self._row_order: Tensor | None = None  # of rolled-back steps: applies after the last one
-        self.checkpoint()
 
     def skip(self, num_tokens: int) -> None:
         """Begin behind tokens whose inputs were never known."""
         self.num_tokens = num_tokens
         self.forget()
-        self.checkpoint()
 
     def append(self, step: StepInputs) -> None:
         """Keep the inputs of a step that has succeeded; they must not be changed afterwards."""
         self.num_tokens += step.num_tokens
-        if not self.is_complete:
-            return
-        if self._row_order is not None:
-            hypo_ids = follow(self._row_order, step.hypo_ids)
-            step = StepInputs(step.hidden, step.prompts, hypo_ids)
-            self._row_order = None
-        self.num_bytes += step.hidden.nbytes
-        self._steps.append(step)
+        if self.is_complete:
+            self.num_bytes += step.hidden.nbytes
+            self._steps.append(step)
 
     def truncate(self, position: int) -> None:
         """Forget the tokens from `position` on. With position 0, keeping begins anew."""
         self.num_cuts += 1
+        row_order = None
         while self._steps and self.num_tokens - self._steps[-1].num_tokens >= position:
-            step = self._steps.pop()
-            self.num_tokens -= step.num_tokens
-            self.num_bytes -= step.hidden.nbytes
-            self._row_order = follow(step.hypo_ids, self._row_order)
+            row_order = follow(self._pop().hypo_ids, row_order)
         if self._steps and position < self.num_tokens:
-            step = self._steps.pop()
-            self._steps.append(_without_last(step, self.num_tokens - position))
-            self.num_bytes -= step.hidden.nbytes - self._steps[-1].hidden.nbytes
-        if not self._steps:
-            self._row_order = None
+            num_tokens = self.num_tokens - position
+            self.append(_without_last(self._pop(), num_tokens))
+        if self._steps and row_order is not None:  # a step without tokens keeps it
+            self._steps.append(StepInputs(self._steps[-1].hidden[:, :0], None, row_order))
         self.num_tokens = position
         self.is_complete = self.is_complete or position == 0
-        self.checkpoint()
+
+    def undo(self, position: int) -> None:
+        """Forget the steps since `position`, which have not happened, row orders included."""
+        self.num_cuts += 1
+        while self._steps and self.num_tokens > position:
+            self._pop()
+        self.num_tokens = position
+        self.is_complete = self.is_complete or position == 0
+
+    def _pop(self) -> StepInputs:
+        step = self._steps.pop()
+        self.num_tokens -= step.num_tokens
+        self.num_bytes -= step.hidden.nbytes
+        return step
 
     def forget(self) -> None:
         """Keep nothing any more, until it begins anew at position 0."""
@@ -71,20 +73,6 @@ class History:
         self.num_cuts += 1
         self.num_bytes = 0
         self._steps.clear()
-        self._row_order = None
-
-    def checkpoint(self) -> None:
-        """Let `undo` return to here."""
-        self._checkpoint = (self.num_tokens, self.num_bytes, len(self._steps), self._row_order)
-
-    def undo(self) -> None:
-        """Make undone what was appended since the checkpoint, row orders included."""
-        self.num_cuts += 1
-        self.num_tokens, num_bytes, num_steps, row_order = self._checkpoint
-        if self.is_complete:
-            self.num_bytes, self._row_order = num_bytes, row_order
-            del self._steps[num_steps:]
-        self.is_complete = self.is_complete or self.num_tokens == 0
 
     @property
     def num_steps(self) -> int:
@@ -123,7 +111,6 @@ class History:
             rows: int64 `[num_rows]`, in any order and number.
         """
         assert self.is_complete
-        rows = rows if self._row_order is None else self._row_order[rows]
         parts: list[Tensor] = []
         prompts = None
         for step in reversed(self._steps):

@@ -12,19 +12,28 @@ from torch import Tensor
 from swarm_client.routing import Hop
 
 
-class StepInputs(NamedTuple):
-    """Inputs of one step, for some blocks of the session. A tuple, because each step makes some.
+class StepInputs:
+    """Inputs of one step, for some blocks of the session. Never changed.
 
     Attributes:
-        hidden: `[batch, num_tokens, hidden_size]`, on the CPU, of any floating dtype.
-        prompts: deep prompts of those blocks, `[num_blocks, batch or 1, num_prompts,
+        hidden: `[num_rows, num_tokens, hidden_size]`, on the CPU, of any floating dtype.
+        prompts: deep prompts of those blocks, `[num_blocks, num_rows or 1, num_prompts,
             hidden_size]`, added to the first tokens before each block.
-        hypo_ids: int64 `[batch]`: the earlier row that each row continues; None is its own.
+        hypo_ids: int64 `[num_rows]`: the earlier row that each row continues; None is its own.
+        num_rows, num_tokens: of `hidden`; asked for often, and a tensor takes its time to tell.
+        size: tokens over all rows.
     """
 
-    hidden: Tensor
-    prompts: Tensor | None = None
-    hypo_ids: Tensor | None = None
+    __slots__ = ("hidden", "hypo_ids", "num_rows", "num_tokens", "prompts", "size")
+
+    def __init__(
+        self, hidden: Tensor, prompts: Tensor | None = None, hypo_ids: Tensor | None = None
+    ) -> None:
+        self.hidden = hidden
+        self.prompts = prompts
+        self.hypo_ids = hypo_ids
+        self.num_rows, self.num_tokens, _ = hidden.shape
+        self.size = self.num_rows * self.num_tokens
 
     @classmethod
     def copied(
@@ -36,17 +45,6 @@ class StepInputs(NamedTuple):
             None if prompts is None else _copied(prompts),
             None if hypo_ids is None else hypo_ids.cpu(),
         )
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of each row."""
-        return self.hidden.shape[1]
-
-    @property
-    def size(self) -> int:
-        """Tokens over all rows."""
-        num_rows, num_tokens, _ = self.hidden.shape
-        return num_rows * num_tokens
 
 
 def _copied(tensor: Tensor) -> Tensor:

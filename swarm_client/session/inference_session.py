@@ -186,7 +186,7 @@ class InferenceSession:
         self._is_stepping = True
         try:
             if self._moves.is_under_way:
-                await self._change_servers(len(hidden))
+                await self._change_servers(inputs.num_rows)
             output = await self._runner.run(self.blocks, inputs)
         except BaseException:
             abandon(self._hops.step_failed())
@@ -198,7 +198,7 @@ class InferenceSession:
             self._is_stepping = False
         self._hops.step_finished()
         self._hops.limit_history(self._settings.max_history_bytes)
-        self._moves.consider(self._hops, inputs.hidden.shape[0], monotonic())
+        self._moves.consider(self._hops, inputs.num_rows, monotonic())
         return output.to(hidden)
 
     async def close(self) -> None:

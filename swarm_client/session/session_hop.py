@@ -62,6 +62,5 @@ class SessionHop:
         )
 
     def begin_step(self) -> None:
-        """Times count from here, and a failed step is undone to here."""
-        self.history.checkpoint()
+        """Times count from here."""
         self.took_ms, self.queue_ms, self.compute_ms = 0.0, None, None

@@ -220,7 +220,7 @@ class SessionHops:
         self._hops, self._inputs = self._before, self._inputs_before
         for hop in self:
             hop.is_usable = False
-            hop.history.undo()
+            hop.history.undo(self.position)
         return list(sessions)
 
     def limit_history(self, max_bytes: int) -> None:

@@ -88,7 +88,7 @@ class StepRunner:
 
     async def run(self, blocks: BlockRange, inputs: StepInputs) -> Tensor:
         """Return the outputs of a step; see `InferenceSession.step`."""
-        hops, num_rows = self._hops, inputs.hidden.shape[0]
+        hops, num_rows = self._hops, inputs.num_rows
         self.repairs.begin_step()
         hops.begin_step()
         if outdated := hops.outdated(num_rows):
@@ -96,7 +96,7 @@ class StepRunner:
         hops.caught_up(num_rows)
         order = hops.order(inputs.hypo_ids)
         if order is not inputs.hypo_ids:
-            inputs = inputs._replace(hypo_ids=order)
+            inputs = StepInputs(inputs.hidden, inputs.prompts, order)
         hops.take_step(inputs)
         if inputs.num_tokens == 1:
             return await self._run_chunk(blocks, inputs)
@@ -170,9 +170,9 @@ class StepRunner:
             if isinstance(outcome, _Gone):
                 raise PeerUnreachableError(hop.session.hop.peer, "it does not answer pings")
         except (PeerError, DeadlineExceededError) as error:
-            await self.repairs.mend(hop, error, inputs.hidden.shape[0], since=sent_at)
+            await self.repairs.mend(hop, error, inputs.num_rows, since=sent_at)
             return None
-        self.repairs.replace_late(hop, outcome, inputs.hidden.shape[0], since=sent_at)
+        self.repairs.replace_late(hop, outcome, inputs.num_rows, since=sent_at)
         return None
 
     def _patience(self, step: _HopStep) -> Patience:
@@ -209,7 +209,7 @@ class StepRunner:
     async def _others(self, step: _HopStep, wait_s: float) -> SessionHops:
         failed = self.repairs.losses.failed
         return await self.repairs.open_elsewhere(
-            step.hop, len(step.inputs.hidden), excluded=failed, wait_s=wait_s
+            step.hop, step.inputs.num_rows, excluded=failed, wait_s=wait_s
         )
 
 

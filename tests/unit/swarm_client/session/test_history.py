@@ -81,7 +81,7 @@ def test_a_step_is_undone_with_its_order_of_rows() -> None:
     history.truncate(2)
     history.append(StepInputs(hidden(2, 3), None, torch.tensor([0, 0, 0])))
     history.append(StepInputs(hidden(3, 4)))
-    history.undo()
+    history.undo(2)
 
     inputs = history.inputs_of(torch.arange(NUM_ROWS))
 
@@ -95,7 +95,7 @@ def test_a_first_step_that_is_undone_leaves_it_complete() -> None:
     history = History()
     history.append(StepInputs(hidden(0, 2)))
     history.forget()
-    history.undo()
+    history.undo(0)
 
     assert (history.is_complete, history.num_tokens) == (True, 0)
 
