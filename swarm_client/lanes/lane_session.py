@@ -66,6 +66,7 @@ class LaneHopSession:
         hop: see `HopSession`, as for the next two.
         can_roll_back: in our dialect every step says where it begins.
         max_step_tokens: as the server said in its hello, and not more than settings allow.
+        is_usable: it has neither failed nor been left.
     """
 
     can_roll_back: Final = True
@@ -76,6 +77,7 @@ class LaneHopSession:
         self.push_target: PushTarget | None = None
         self.hop = hop
         self.max_step_tokens = min(terms.max_step_tokens, lane.max_step_tokens)
+        self.is_usable = True
         self._lane = lane
         self._loop = asyncio.get_running_loop()
         self._terms = terms
@@ -92,18 +94,14 @@ class LaneHopSession:
         """The server says when it has opened the session: then there is memory for all of it."""
         return not self._is_opened
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether it has neither failed nor been left."""
-        return self._failure is None and not self._has_left
-
     def as_target(self) -> PushTarget:
         """Return how the server before has to address steps for it."""
         return PushTarget(self.hop.peer, self._token, self.hop.blocks)
 
     async def match_prefix(self, token_ids: Sequence[int]) -> int:
         """Open the session now, for one row, if there is a whole page to ask for."""
-        self._check_usable()
+        if not self.is_usable:
+            raise self._reason()
         if self._is_announced:
             return 0
         salt = blake2b(self._terms.tenant.encode(), digest_size=HASH_BYTES).digest()
@@ -134,7 +132,8 @@ class LaneHopSession:
         Raises:
             PeerError: the session has failed, or the step is too large.
         """
-        self._check_usable()
+        if not self.is_usable:
+            raise self._reason()
         num_rows, num_tokens = inputs.num_rows, inputs.num_tokens
         if inputs.size > self._lane.max_step_tokens:  # deep prompts cannot be cut
             raise PeerRefusedError(self.hop.peer, f"{num_tokens} tokens are too many for a step")
@@ -192,7 +191,7 @@ class LaneHopSession:
     def abandon(self) -> None:
         """Leave."""
         if not self._has_left:
-            self._has_left = True
+            self._has_left, self.is_usable = True, False
             self._lane.leave(self.session_id)
 
     def take_opened(self, cached_tokens: int) -> None:
@@ -217,7 +216,7 @@ class LaneHopSession:
 
     def fail(self, error: PeerError) -> None:
         """The session has ended: whoever waits learns at once, others with their next step."""
-        self._failure = error
+        self._failure, self.is_usable = error, False
         outputs = [expected.output for expected in self._expected.values()]
         self._expected.clear()
         for awaited in (self._opened, *outputs):
@@ -235,10 +234,11 @@ class LaneHopSession:
             answer.set_exception(DeadlineExceededError(f"peer {self.hop.peer}: {reason}"))
             self._lane.cancel(self.session_id)
 
-    def _check_usable(self) -> None:
+    def _reason(self) -> PeerError:
+        """Return why it is not usable, for someone who has not left it."""
         assert not self._has_left
-        if self._failure is not None:
-            raise self._failure
+        assert self._failure is not None
+        return self._failure
 
     def _announce(self, *, num_rows: int, prefix_hashes: Sequence[bytes] = ()) -> None:
         self._is_announced = True

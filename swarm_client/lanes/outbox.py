@@ -99,7 +99,9 @@ class Outbox:
     def next_mail(self) -> Mail:
         """Take out what may leave now; empty when nothing may."""
         steps = self._decodes.take(self._max_frame_tokens)
-        steps += self._prefills.take(self._max_frame_tokens - sum([step.size for step in steps]))
+        if self._prefills.waiting:
+            room = self._max_frame_tokens - sum([step.size for step in steps])
+            steps += self._prefills.take(room)
         mail = Mail(
             tuple(self._cancelled),
             tuple(self._closed),

@@ -5,7 +5,7 @@ decode is fast.
 """
 
 from collections import deque
-from typing import Final, NamedTuple
+from typing import Final
 
 from swarm_client.routing.route import Hop
 from swarm_protocol.identifiers import BlockRange, PeerId
@@ -15,20 +15,6 @@ _LEAST_STEPS: Final = 8  # fewer say nothing about what is usual
 _MAX_AGE_S: Final = 60.0
 _NEW_WEIGHT: Final = 0.2
 _SLOW_SHARE: Final = 0.9
-
-
-class StepTimes(NamedTuple):
-    """Seconds that one step took at one hop. A tuple, because each step of each session makes some.
-
-    Attributes:
-        num_tokens: of the step, over all rows.
-        took_s: from sending to the reply.
-        server_s: thereof, in the server's queue and blocks; None if it does not tell.
-    """
-
-    num_tokens: int
-    took_s: float
-    server_s: float | None = None
 
 
 class Latency:
@@ -49,18 +35,18 @@ class Latency:
         self._took_s: deque[float] = deque(maxlen=_NUM_KEPT)
         self._latest_at = 0.0
 
-    def record(self, times: StepTimes, now: float) -> None:
-        """Take in one step."""
+    def record(self, took_s: float, server_s: float | None, now: float) -> None:
+        """Take in one step; see `HopLatencies.record`."""
         self.num_steps += 1
         self._latest_at = now
-        self._took_s.append(times.took_s)
+        self._took_s.append(took_s)
         if self.num_steps % _LEAST_STEPS == 0:
             ordered = sorted(self._took_s)
             self.usual_s = ordered[len(ordered) // 2]
             self.slow_s = ordered[int(_SLOW_SHARE * len(ordered))]
-        if times.server_s is not None:
-            old = times.server_s if self.server_s is None else self.server_s
-            self.server_s = old + _NEW_WEIGHT * (times.server_s - old)
+        if server_s is not None:
+            old = server_s if self.server_s is None else self.server_s
+            self.server_s = old + _NEW_WEIGHT * (server_s - old)
 
     def is_known(self, now: float) -> bool:
         """Whether there were enough steps, and not too long ago."""
@@ -77,13 +63,22 @@ class HopLatencies:
     def __init__(self) -> None:
         self._by_size: dict[int, Latency] = {}
 
-    def record(self, times: StepTimes, now: float) -> None:
-        """Take in one step."""
-        size = times.num_tokens.bit_length()
+    def record(
+        self, num_tokens: int, took_s: float, *, server_s: float | None = None, now: float
+    ) -> None:
+        """Take in one step.
+
+        Args:
+            num_tokens: of the step, over all rows.
+            took_s: from sending to the reply.
+            server_s: thereof, in the server's queue and blocks; None if it does not tell.
+            now: reading of the clock.
+        """
+        size = num_tokens.bit_length()
         latency = self._by_size.get(size)
         if latency is None:
             latency = self._by_size[size] = Latency()
-        latency.record(times, now)
+        latency.record(took_s, server_s, now)
 
     def usual_s(self, num_tokens: int, now: float) -> float | None:
         """Return the median time of steps of about this size; None while that is not known."""

@@ -118,7 +118,7 @@ class LateWatch(Generic[Step, Prepared]):
             step: for the patience it deserves, and what is prepared.
             now: reading of the loop's clock.
         """
-        waiting: _Waiting[Step, Prepared] = _Waiting(step, asyncio.current_task(), now)
+        waiting: _Waiting[Step, Prepared] = _Waiting(step, asyncio.current_task(self._loop), now)
         self._waiting.add(waiting)
         if self._timer is None:
             self._timer = self._loop.call_later(_BETWEEN_LOOKS_S, self._look)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from swarm_client.routing.latencies import HopLatencies, StepTimes
+from swarm_client.routing.latencies import HopLatencies
 from swarm_client.session.history import History
 from swarm_client.session.hop_session import HopOutput, HopSession, StepInputs
 from swarm_client.session.timings import HopTiming
@@ -53,7 +53,7 @@ class SessionHop:
         if compute_ms is not None:
             self.compute_ms = (self.compute_ms or 0.0) + compute_ms
             server_s = (compute_ms + (queue_ms or 0.0)) / 1e3
-        self.latencies.record(StepTimes(inputs.size, took_s, server_s), now)
+        self.latencies.record(inputs.size, took_s, server_s=server_s, now=now)
 
     def timing(self) -> HopTiming:
         """Return the times since `begin_step`."""

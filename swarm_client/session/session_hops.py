@@ -163,18 +163,6 @@ class SessionHops:
         """Put others, which hold what a hop holds, in its place."""
         self._put(hop, others._hops)
 
-    def caught_up(self, num_rows: int) -> None:
-        """All KV caches are at the position, with as many rows as the next step."""
-        if self._num_cached_rows != num_rows:
-            self._num_cached_rows = num_rows
-            self._rows = None
-        if self._hops is not self._before:
-            self.begin_step()
-
-    def order(self, hypo_ids: Tensor | None) -> Tensor | None:
-        """Return the row of the KV caches that each row of the next step continues."""
-        return follow(self._rows, hypo_ids)
-
     def begin_step(self) -> None:
         """What comes now has happened with `step_finished`, or not at all."""
         self._step = None
@@ -182,9 +170,20 @@ class SessionHops:
         for hop in self._hops.values():
             hop.begin_step()
 
-    def take_step(self, inputs: StepInputs) -> None:
-        """All hops are where the session is, and these are sent next."""
+    def take_step(self, inputs: StepInputs) -> StepInputs:
+        """All hops are where the session is, with as many rows; return what is sent next.
+
+        Its rows continue those of the KV caches, and the caller's those of `take_rows`.
+        """
+        if self._num_cached_rows != inputs.num_rows:
+            self._num_cached_rows, self._rows = inputs.num_rows, None
+        if self._hops is not self._before:
+            self.begin_step()
+        if self._rows is not None:
+            order = follow(self._rows, inputs.hypo_ids)
+            inputs = StepInputs(inputs.hidden, inputs.prompts, order)
         self._step = inputs
+        return inputs
 
     def step_finished(self) -> None:
         """All of a step has happened."""

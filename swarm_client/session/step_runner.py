@@ -10,7 +10,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from math import inf
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -32,11 +32,8 @@ _GONE_S: Final = 1.0
 """So long a server may answer no ping while nobody could take its place."""
 
 
-class _HopStep(NamedTuple):
-    """A step at one hop."""
-
-    hop: SessionHop
-    inputs: StepInputs
+_HopStep: TypeAlias = tuple[SessionHop, StepInputs]
+"""A step at one hop."""
 
 
 class _Gone(Enum):
@@ -88,16 +85,12 @@ class StepRunner:
 
     async def run(self, blocks: BlockRange, inputs: StepInputs) -> Tensor:
         """Return the outputs of a step; see `InferenceSession.step`."""
-        hops, num_rows = self._hops, inputs.num_rows
+        hops = self._hops
         self.repairs.begin_step()
         hops.begin_step()
-        if outdated := hops.outdated(num_rows):
-            await self.repairs.replace_outdated(outdated, num_rows)
-        hops.caught_up(num_rows)
-        order = hops.order(inputs.hypo_ids)
-        if order is not inputs.hypo_ids:
-            inputs = StepInputs(inputs.hidden, inputs.prompts, order)
-        hops.take_step(inputs)
+        if outdated := hops.outdated(inputs.num_rows):
+            await self.repairs.replace_outdated(outdated, inputs.num_rows)
+        inputs = hops.take_step(inputs)
         if inputs.num_tokens == 1:
             return await self._run_chunk(blocks, inputs)
         return await self.run_chunks(blocks, inputs)
@@ -162,7 +155,7 @@ class StepRunner:
         sent_at = monotonic()  # the clock of event loops, which some of them round
         output = hop.session.step(inputs, position=hop.history.num_tokens)
         try:
-            outcome = await self._watch.first_of(output, _HopStep(hop, inputs), sent_at)
+            outcome = await self._watch.first_of(output, (hop, inputs), sent_at)
             if isinstance(outcome, HopOutput):
                 now = monotonic()
                 hop.step_finished(inputs, outcome, now - sent_at, now)
@@ -177,7 +170,7 @@ class StepRunner:
 
     def _patience(self, step: _HopStep) -> Patience:
         """Return how long a step may take at a hop; for ever if nobody can take its place."""
-        hop, size = step.hop, step.inputs.size
+        hop, size = step[0], step[1].size
         if not self._hops.can_be_replaced(hop):
             return FOREVER
         slow_s = hop.latencies.slow_s(size, self._loop.time())
@@ -190,7 +183,7 @@ class StepRunner:
 
     async def _is_there(self, step: _HopStep) -> bool:
         peers = [hop.session.hop.peer for hop in self._hops]
-        return await self._search.answers_ping(step.hop.session.hop.peer, peers)
+        return await self._search.answers_ping(step[0].session.hop.peer, peers)
 
     async def _give_up(self, step: _HopStep) -> _Gone:
         """Nothing is prepared beside what is prepared already."""
@@ -198,18 +191,19 @@ class StepRunner:
 
     async def _open_elsewhere(self, step: _HopStep) -> SessionHops | _Gone:
         """Prepare others; a server that stays silent while there are none is lost."""
-        is_gone = self._search.is_silent(step.hop.session.hop.peer)
+        is_gone = self._search.is_silent(step[0].session.hop.peer)
         if is_gone and self.repairs.losses.may_wait:
             with suppress(NoRouteError):
                 return await self._others(step, _GONE_S)
-            if self._search.is_silent(step.hop.session.hop.peer):
+            if self._search.is_silent(step[0].session.hop.peer):
                 return _Gone.GONE  # the session waits, and says for what
         return await self._others(step, self._settings.request_timeout_s)
 
     async def _others(self, step: _HopStep, wait_s: float) -> SessionHops:
+        hop, inputs = step
         failed = self.repairs.losses.failed
         return await self.repairs.open_elsewhere(
-            step.hop, step.inputs.num_rows, excluded=failed, wait_s=wait_s
+            hop, inputs.num_rows, excluded=failed, wait_s=wait_s
         )
 
 

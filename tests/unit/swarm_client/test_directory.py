@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from swarm_client.directory import Directory
 from swarm_client.errors import NoRouteError
 from swarm_client.routing import Hop, choose_route, uncovered_blocks
-from swarm_client.routing.latencies import StepTimes
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.node import FoundRecord
 from tests.unit.swarm_client.scripted_server import FACTS
@@ -226,8 +225,7 @@ def test_a_measured_rate_goes_before_the_announced_one() -> None:
     """Until the server is banned: it may come back as another program."""
     directory = directory_of(a="0:4")
     for _ in range(8):
-        times = StepTimes(1, took_s=1, server_s=0.5)
-        directory.latencies.of(Hop(A, BlockRange(0, 4))).record(times, now=0)
+        directory.latencies.of(Hop(A, BlockRange(0, 4))).record(1, took_s=1, server_s=0.5, now=0)
 
     assert directory.candidates(now=1)[0].rate_tokens_per_s == pytest.approx(8)
     directory.ban(A, now=1)
@@ -272,7 +270,7 @@ def test_a_stranger_is_expected_to_take_as_long_as_the_slowest_known_server() ->
     assert directory.expected_s(stranger, 1, now=0) is None
 
     for _ in range(8):
-        directory.latencies.of(Hop(A, BlockRange(0, 4))).record(StepTimes(1, 0.4), now=0)
+        directory.latencies.of(Hop(A, BlockRange(0, 4))).record(1, 0.4, now=0)
 
     assert directory.expected_s(stranger, 1, now=0) == pytest.approx(0.2)
 

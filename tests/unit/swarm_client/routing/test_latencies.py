@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_client.routing import Hop
-from swarm_client.routing.latencies import HopLatencies, Latencies, StepTimes
+from swarm_client.routing.latencies import HopLatencies, Latencies
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 HOP = Hop(PeerId("a"), BlockRange(0, 4))
@@ -15,7 +15,7 @@ seconds = st.floats(0.001, 10)
 def latencies_of(*took_s: float, num_tokens: int = 1) -> HopLatencies:
     latencies = HopLatencies()
     for one in took_s:
-        latencies.record(StepTimes(num_tokens, one), now=0)
+        latencies.record(num_tokens, one, now=0)
     return latencies
 
 
@@ -49,7 +49,7 @@ def test_sizes_are_told_apart() -> None:
     """A prefill is compared with prefills."""
     latencies = latencies_of(*[0.01] * 8)
     for _ in range(8):
-        latencies.record(StepTimes(300, 2.0), now=0)
+        latencies.record(300, 2.0, now=0)
 
     assert latencies.usual_s(1, now=0) == 0.01
     assert latencies.usual_s(400, now=0) == 2.0
@@ -70,7 +70,7 @@ def test_the_slowest_server_says_what_to_expect_of_strangers() -> None:
     for peer, took_s in (("a", 0.04), ("b", 0.2)):
         for _ in range(8):
             hop = Hop(PeerId(peer), BlockRange(0, 4))
-            latencies.of(hop).record(StepTimes(1, took_s), now=0)
+            latencies.of(hop).record(1, took_s, now=0)
     stranger = Hop(PeerId("c"), BlockRange(4, 6))
 
     assert latencies.elsewhere_s(stranger, 1, now=0) == pytest.approx(0.1)
@@ -91,8 +91,7 @@ def test_a_rate_is_that_of_one_block_in_the_smallest_steps() -> None:
     latencies = Latencies()
     for num_tokens, server_s in ((1, 0.04), (500, 8.0)):
         for _ in range(8):
-            times = StepTimes(num_tokens, took_s=9, server_s=server_s)
-            latencies.of(HOP).record(times, now=0)
+            latencies.of(HOP).record(num_tokens, took_s=9, server_s=server_s, now=0)
 
     assert latencies.rate_tokens_per_s(HOP.peer, now=0) == pytest.approx(4 / 0.04)
     assert latencies.rate_tokens_per_s(HOP.peer, now=61) is None
@@ -102,7 +101,7 @@ def test_a_server_that_tells_no_times_has_no_measured_rate() -> None:
     """Those of the Petals dialect."""
     latencies = Latencies()
     for _ in range(8):
-        latencies.of(HOP).record(StepTimes(1, 0.1), now=0)
+        latencies.of(HOP).record(1, 0.1, now=0)
 
     assert latencies.rate_tokens_per_s(HOP.peer, now=0) is None
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from swarm_client.routing import Candidate, Hop, Route, choose_route
-from swarm_client.routing.latencies import HopLatencies, StepTimes
+from swarm_client.routing.latencies import HopLatencies
 from swarm_client.session import HopOutput, StepInputs
 from swarm_client.session.chunks import can_be_cut
 from swarm_client.session.dialling import DialledRoute, DialProgress
@@ -219,7 +219,7 @@ class RememberingSwarm:
         latencies = HopLatencies()
         for num_tokens in (1, 2, 4):
             for _ in range(32 if self._seems_slow else 0):
-                latencies.record(StepTimes(num_tokens, 1.0), asyncio.get_running_loop().time())
+                latencies.record(num_tokens, 1.0, now=asyncio.get_running_loop().time())
         return latencies
 
     def time_elsewhere_s(self, hop: Hop, *, num_rows: int, num_cache_tokens: int) -> float | None:

@@ -25,7 +25,6 @@ async def open_sessions(*splits: str, stuck: str | None = None) -> list[HopSessi
 
 def run_step(hops: SessionHops, num_tokens: int, num_rows: int = 1) -> None:
     hops.begin_step()
-    hops.caught_up(num_rows)
     hops.take_step(StepInputs(torch.zeros(num_rows, num_tokens, 1)))
     append_to(hops, num_tokens, num_rows)
     hops.step_finished()
@@ -56,7 +55,9 @@ async def test_another_number_of_rows_replaces_all_and_the_same_number_none() ->
     hops.take_rows(torch.tensor([1, 0]))
     assert hops.outdated(2) == []
     assert hops.begin_replay(2).tolist() == [0, 1]
-    assert hops.order(torch.tensor([0, 0])).tolist() == [1, 1]  # type: ignore[union-attr]
+    step = hops.take_step(StepInputs(torch.zeros(2, 1, 1), hypo_ids=torch.tensor([0, 0])))
+    assert step.hypo_ids is not None
+    assert step.hypo_ids.tolist() == [1, 1]
 
     hops.take_rows(torch.tensor([0, 1, 1]))
 
@@ -71,7 +72,7 @@ async def test_a_failed_step_has_not_happened_and_leaves_every_server() -> None:
     hops = SessionHops([first, second])
     run_step(hops, 5)
     hops.begin_step()
-    hops.caught_up(1)
+    hops.take_step(StepInputs(torch.zeros(1, 3, 1)))
     hops.replace(hops[2], [third])
     append_to(hops, 3)
 
@@ -131,7 +132,6 @@ async def test_inputs_of_a_hop_that_forgot_are_those_of_the_session_up_to_there(
     hops = SessionHops(await open_sessions("0:4"))
     first, second = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]]), torch.tensor([[[5.0]], [[6.0]]])
     hops.begin_step()
-    hops.caught_up(2)
     hops.take_step(StepInputs(first))
     hops.step_finished()
     hops.begin_step()
