@@ -9,7 +9,7 @@ import asyncio
 from asyncio import IncompleteReadError, StreamReader, StreamWriter
 from contextlib import suppress
 from struct import Struct
-from typing import Final
+from typing import Final, Protocol
 
 from hivemind.proto.p2pd_pb2 import RPCError
 
@@ -22,64 +22,100 @@ from swarm_protocol.errors import (
 from swarm_protocol.identifiers import PeerId
 from swarm_protocol.node import MAX_FRAME_BYTES
 
+HEADER: Final = Struct(">BQ")
+MESSAGE: Final = 0
+
 STREAM_BUFFER_BYTES: Final = 1024 * 1024
 """For readers of streams: a prefill chunk arrives in few wake-ups."""
 
-_HEADER: Final = Struct(">BQ")
-_MESSAGE: Final = 0
 _END_OR_ERROR: Final = 1
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _PREFETCHED_FRAMES: Final = 4
 
 
-async def write_frame(writer: StreamWriter, payload: bytes, marker: int = _MESSAGE) -> None:
-    """Write one frame; returns when the socket has room again.
+class FrameEnd(Protocol):
+    """One end of a connection that carries frames."""
 
-    Raises:
-        OSError: the connection is gone.
-    """
-    writer.writelines((_HEADER.pack(marker, len(payload)), payload))
-    await writer.drain()
+    async def read(self) -> tuple[int, bytes] | None:
+        """Return marker and payload of the next frame, or None at a clean end.
+
+        Raises:
+            MalformedMessageError: unknown marker, or a length over the limit.
+            IncompleteReadError: the connection ended inside a frame.
+            OSError: the connection is gone.
+        """
+
+    async def write(self, payload: bytes, marker: int = MESSAGE) -> None:
+        """Write one frame; returns when the socket has room again.
+
+        Raises:
+            OSError: the connection is gone.
+        """
+
+    async def wait_left(self) -> None:
+        """Drop what comes, until the peer has left."""
+
+    def close(self) -> None:
+        """Close the connection. Idempotent."""
 
 
-async def read_frame(reader: StreamReader) -> tuple[int, bytes] | None:
-    """Return marker and payload of the next frame, or None at a clean end.
+class StreamEnd:
+    """A `FrameEnd` as hivemind hands them out: a reader and a writer."""
+
+    def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self) -> tuple[int, bytes] | None:
+        try:
+            header = await self._reader.readexactly(HEADER.size)
+        except IncompleteReadError as error:
+            if error.partial:
+                raise
+            return None
+        marker, length = parse_header(header)
+        return marker, await self._reader.readexactly(length)
+
+    async def write(self, payload: bytes, marker: int = MESSAGE) -> None:
+        self._writer.writelines((HEADER.pack(marker, len(payload)), payload))
+        await self._writer.drain()
+
+    async def wait_left(self) -> None:
+        await self._reader.read()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def parse_header(header: bytes | memoryview) -> tuple[int, int]:
+    """Return marker and length of the payload.
 
     Raises:
         MalformedMessageError: unknown marker, or a length over the limit.
-        IncompleteReadError: the stream ended inside a frame.
-        OSError: the connection is gone.
     """
-    try:
-        header = await reader.readexactly(_HEADER.size)
-    except IncompleteReadError as error:
-        if error.partial:
-            raise
-        return None
-    marker, length = _HEADER.unpack(header)
-    limit = MAX_FRAME_BYTES if marker == _MESSAGE else _MAX_ERROR_BYTES
-    if marker not in (_MESSAGE, _END_OR_ERROR) or length > limit:
+    marker, length = HEADER.unpack(header)
+    limit = MAX_FRAME_BYTES if marker == MESSAGE else _MAX_ERROR_BYTES
+    if marker not in (MESSAGE, _END_OR_ERROR) or length > limit:
         raise MalformedMessageError(f"a frame with marker {marker} and length {length} is refused")
-    return marker, await reader.readexactly(length)
+    return marker, length
 
 
 class HivemindCallStream:
     """The calling side of one streaming call (`CallStream`)."""
 
-    def __init__(self, peer: PeerId, reader: StreamReader, writer: StreamWriter) -> None:
+    def __init__(self, peer: PeerId, end: FrameEnd) -> None:
         self._peer = peer
-        self._reader = reader
-        self._writer = writer
+        self._end = end
 
     async def send(self, frame: bytes) -> None:
         try:
-            await write_frame(self._writer, frame)
+            await self._end.write(frame)
         except OSError as error:
             raise PeerUnreachableError(self._peer, "the connection broke") from error
 
     async def receive(self) -> bytes | None:
         try:
-            frame = await read_frame(self._reader)
+            frame = await self._end.read()
         except (IncompleteReadError, OSError) as error:
             raise PeerUnreachableError(self._peer, "the connection broke") from error
         except MalformedMessageError as error:
@@ -93,10 +129,10 @@ class HivemindCallStream:
 
     async def finish(self) -> None:
         with suppress(OSError):
-            await write_frame(self._writer, b"", _END_OR_ERROR)
+            await self._end.write(b"", _END_OR_ERROR)
 
     def close(self) -> None:
-        self._writer.close()
+        self._end.close()
 
 
 class HivemindServedStream:
@@ -106,10 +142,9 @@ class HivemindServedStream:
     that the caller went away.
     """
 
-    def __init__(self, caller: PeerId, reader: StreamReader, writer: StreamWriter) -> None:
+    def __init__(self, caller: PeerId, end: FrameEnd) -> None:
         self._caller = caller
-        self._reader = reader
-        self._writer = writer
+        self._end = end
         self._frames: asyncio.Queue[bytes | MalformedMessageError | None] = asyncio.Queue(
             _PREFETCHED_FRAMES
         )
@@ -126,7 +161,7 @@ class HivemindServedStream:
 
     async def send(self, frame: bytes) -> None:
         try:
-            await write_frame(self._writer, frame)
+            await self._end.write(frame)
         except OSError as error:
             raise PeerUnreachableError(self._caller, "the caller is gone") from error
 
@@ -134,17 +169,17 @@ class HivemindServedStream:
         """Send an error frame, the last one of a failed call; a caller who left misses it."""
         with suppress(OSError):
             payload: bytes = RPCError(message=text).SerializeToString()
-            await write_frame(self._writer, payload, _END_OR_ERROR)
+            await self._end.write(payload, _END_OR_ERROR)
 
     async def read_until_caller_leaves(self) -> None:
         """Queue frames as they come; returns when the connection closed."""
         try:
-            while (frame := await read_frame(self._reader)) is not None:
+            while (frame := await self._end.read()) is not None:
                 marker, payload = frame
-                await self._frames.put(payload if marker == _MESSAGE else None)
+                await self._frames.put(payload if marker == MESSAGE else None)
         except MalformedMessageError as error:
             await self._frames.put(error)
-            await self._reader.read()
+            await self._end.wait_left()
         except (IncompleteReadError, OSError):
             return
 

@@ -29,7 +29,12 @@ from swarm_protocol.errors import (
 )
 from swarm_protocol.hivemind.daemon import Daemon, DaemonArguments
 from swarm_protocol.hivemind.failed_calls import as_peer_error
-from swarm_protocol.hivemind.frames import HivemindCallStream, HivemindServedStream
+from swarm_protocol.hivemind.frames import (
+    FrameEnd,
+    HivemindCallStream,
+    HivemindServedStream,
+    StreamEnd,
+)
 from swarm_protocol.hivemind.guarded_calls import heed, while_running
 from swarm_protocol.hivemind.rejoining import Rejoining
 from swarm_protocol.hivemind.shortcuts import Shortcuts
@@ -168,12 +173,12 @@ class HivemindNode:
 
     async def open_stream(self, peer: PeerId, method: str) -> CallStream:
         libp2p_id = _libp2p_id(peer)
-        ends = await self._shortcuts.open(peer, method)
-        if ends is not None:
-            return HivemindCallStream(peer, *ends)
+        end = await self._shortcuts.open(peer, method)
+        if end is not None:
+            return HivemindCallStream(peer, end)
         call = self._daemon.open_stream(libp2p_id, method)
         reader, writer = await self._guarded(peer, call)
-        return HivemindCallStream(peer, reader, writer)
+        return HivemindCallStream(peer, StreamEnd(reader, writer))
 
     async def serve_unary(self, method: str, handler: UnaryHandler) -> None:
         async def answer(request: bytes, caller: PeerID) -> bytes:
@@ -182,12 +187,12 @@ class HivemindNode:
         await self._p2p._client.add_unary_handler(method, answer)
 
     async def serve_stream(self, method: str, handler: StreamHandler) -> None:
-        async def answer(caller: PeerId, reader: StreamReader, writer: StreamWriter) -> None:
-            await _serve(HivemindServedStream(caller, reader, writer), handler)
-            writer.close()
+        async def answer(caller: PeerId, end: FrameEnd) -> None:
+            await _serve(HivemindServedStream(caller, end), handler)
+            end.close()
 
         async def answer_daemon(info: StreamInfo, reader: StreamReader, out: StreamWriter) -> None:
-            await answer(PeerId(info.peer_id.to_base58()), reader, out)
+            await answer(PeerId(info.peer_id.to_base58()), StreamEnd(reader, out))
 
         await self._p2p.add_binary_stream_handler(method, answer_daemon)
         self._shortcuts.serve(method, answer)

@@ -17,13 +17,13 @@ import os
 import socket
 import struct
 import sys
-from asyncio import IncompleteReadError, StreamReader, StreamWriter
+from asyncio import IncompleteReadError
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
 from swarm_protocol.errors import MalformedMessageError
-from swarm_protocol.hivemind.frames import STREAM_BUFFER_BYTES, read_frame, write_frame
+from swarm_protocol.hivemind.socket_end import SocketEnd
 from swarm_protocol.identifiers import PeerId, parse_peer_id
 from swarm_protocol.logs import get_logger
 
@@ -31,10 +31,14 @@ log = get_logger(__name__)
 
 _MAX_OPENING_BYTES: Final = 512
 _OPENING_TIMEOUT_S: Final = 5.0
+_SEND_BUFFER_BYTES: Final = 1024 * 1024
+"""As much of it as the system grants. A frame of 32 sessions does not fit the usual 208 KiB: the
+rest of it would wait until the reader has woken up, and then until our own loop turns."""
+
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid; SO_PEERCRED of unix(7)
 
-StreamAnswer = Callable[[PeerId, StreamReader, StreamWriter], Awaitable[None]]
-"""Serves one stream of a caller; the streams stand behind the opening."""
+StreamAnswer = Callable[[PeerId, SocketEnd], Awaitable[None]]
+"""Serves one stream of a caller, whose opening has been read."""
 
 
 class Shortcuts:
@@ -44,7 +48,7 @@ class Shortcuts:
         self._peer_id = peer_id
         self._answers: dict[str, StreamAnswer] = {}
         self._server: asyncio.Server | None = None
-        self._served = set[StreamWriter]()
+        self._served = dict[SocketEnd, asyncio.Task[None]]()
 
     @classmethod
     async def start(cls, peer_id: PeerId, *, is_on: bool) -> "Shortcuts":
@@ -61,33 +65,35 @@ class Shortcuts:
         """Answer streams of `method`."""
         self._answers[method] = answer
 
-    async def open(self, peer: PeerId, method: str) -> tuple[StreamReader, StreamWriter] | None:
+    async def open(self, peer: PeerId, method: str) -> SocketEnd | None:
         """Return a stream of `method` to a peer on this machine; None if there is no such way."""
         if self._server is None:
             return None
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        end.setblocking(False)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.setblocking(False)
         try:
-            end.connect(_address(peer))
-            if not _is_own_user(end):
+            connection.connect(_address(peer))
+            _enlarge_send_buffer(connection)
+            if not _is_own_user(connection):
                 raise PermissionError
-            reader, writer = await asyncio.open_unix_connection(sock=end, limit=STREAM_BUFFER_BYTES)
+            loop = asyncio.get_running_loop()
+            _, end = await loop.create_unix_connection(SocketEnd, sock=connection)
         except OSError:
-            end.close()
+            connection.close()
             return None
         except BaseException:
-            end.close()
+            connection.close()
             raise
         try:
-            await write_frame(writer, f"{method}\n{self._peer_id}".encode())
-            if await read_frame(reader) is not None:
-                return reader, writer
+            await end.write(f"{method}\n{self._peer_id}".encode())
+            if await end.read() is not None:
+                return end
         except (OSError, IncompleteReadError, MalformedMessageError):
             pass
         except BaseException:
-            writer.close()
+            end.close()
             raise
-        writer.close()
+        end.close()
         return None
 
     async def close(self) -> None:
@@ -95,38 +101,42 @@ class Shortcuts:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for writer in self._served:
-            writer.close()
+        for end in self._served:
+            end.close()
 
     async def _listen(self) -> None:
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            end.setblocking(False)
-            end.bind(_address(self._peer_id))
-            self._server = await asyncio.start_unix_server(
-                self._answer, sock=end, limit=STREAM_BUFFER_BYTES
+            listener.setblocking(False)
+            listener.bind(_address(self._peer_id))
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_unix_server(
+                lambda: SocketEnd(self._accept), sock=listener
             )
         except BaseException:
-            end.close()
+            listener.close()
             raise
 
-    async def _answer(self, reader: StreamReader, writer: StreamWriter) -> None:
-        self._served.add(writer)
+    def _accept(self, end: SocketEnd) -> None:
+        task = self._served[end] = asyncio.ensure_future(self._answer(end))
+        task.add_done_callback(lambda _: self._served.pop(end))
+
+    async def _answer(self, end: SocketEnd) -> None:
         try:
-            with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as end:
-                if not _is_own_user(end):
+            with socket.socket(fileno=os.dup(end.fileno())) as connection:
+                if not _is_own_user(connection):
                     return
+                _enlarge_send_buffer(connection)
             async with asyncio.timeout(_OPENING_TIMEOUT_S):
-                opening = await read_frame(reader)
+                opening = await end.read()
             method, caller = _parse_opening(opening)
             answer = self._answers[method]
-            await write_frame(writer, b"")
-            await answer(caller, reader, writer)
+            await end.write(b"")
+            await answer(caller, end)
         except (OSError, IncompleteReadError, MalformedMessageError, TimeoutError, KeyError):
             return  # the caller has left, or takes libp2p's way, where it is told what is wrong
         finally:
-            self._served.discard(writer)
-            writer.close()
+            end.close()
 
 
 def _address(peer: PeerId) -> str:
@@ -137,6 +147,10 @@ def _is_own_user(end: socket.socket) -> bool:
     credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, user_id, _ = _CREDENTIALS.unpack(credentials)
     return bool(user_id == os.getuid())
+
+
+def _enlarge_send_buffer(end: socket.socket) -> None:
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
 
 def _parse_opening(frame: tuple[int, bytes] | None) -> tuple[str, PeerId]:

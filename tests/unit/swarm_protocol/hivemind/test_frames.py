@@ -1,15 +1,53 @@
+"""Frames on a socket, the same on both kinds of ends."""
+
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from swarm_protocol.errors import PeerMisbehavedError, PeerRefusedError, PeerUnreachableError
-from swarm_protocol.hivemind.frames import HivemindCallStream, HivemindServedStream
+from swarm_protocol.errors import (
+    MalformedMessageError,
+    PeerMisbehavedError,
+    PeerRefusedError,
+    PeerUnreachableError,
+)
+from swarm_protocol.hivemind.frames import (
+    FrameEnd,
+    HivemindCallStream,
+    HivemindServedStream,
+    StreamEnd,
+)
+from swarm_protocol.hivemind.socket_end import SocketEnd
 from swarm_protocol.identifiers import PeerId
 from swarm_protocol.node import MAX_FRAME_BYTES
 
 PEER = PeerId("peer")
+
+Connect = Callable[[socket.socket], Awaitable[FrameEnd]]
+
+
+async def connect_stream(near_end: socket.socket) -> FrameEnd:
+    return StreamEnd(*await asyncio.open_unix_connection(sock=near_end))
+
+
+async def connect_socket(near_end: socket.socket) -> FrameEnd:
+    loop = asyncio.get_running_loop()
+    _, end = await loop.create_unix_connection(SocketEnd, sock=near_end)
+    return end
+
+
+@pytest.fixture(params=["asyncio", "uvloop"], scope="module")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Run on both event loops: programs use uvloop, the library whatever its user has."""
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
+
+@pytest.fixture(params=[connect_stream, connect_socket])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    """Return what makes one end of a connection out of a socket."""
+    make: Connect = request.param
+    return make
 
 
 class Wire:
@@ -30,14 +68,19 @@ class Wire:
 
 
 @pytest.fixture
-async def wire() -> AsyncIterator[Wire]:
+async def wire(connect: Connect) -> AsyncIterator[Wire]:
     near_end, far_end = socket.socketpair()
-    reader, writer = await asyncio.open_connection(sock=near_end)
-    stream = HivemindCallStream(PEER, reader, writer)
+    stream = HivemindCallStream(PEER, await connect(near_end))
     yield Wire(stream, far_end)
     stream.close()
-    await writer.wait_closed()
+    await _closed()
     far_end.close()
+
+
+async def _closed() -> None:
+    """Let transports that were closed do so."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 async def test_empty_message_is_nine_zero_bytes(wire: Wire) -> None:
@@ -106,28 +149,83 @@ async def test_frame_over_the_limit_is_refused(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("end", ["010000000000000000", "0100000000000000060a04626f6f6d"])
-async def test_the_end_marker_of_a_caller_is_the_end_of_its_input(end: str) -> None:
+async def test_the_end_marker_of_a_caller_is_the_end_of_its_input(
+    connect: Connect, end: str
+) -> None:
     """Empty, as it is normally, or not; from a server it would be an error."""
     near_end, far_end = socket.socketpair()
-    reader, writer = await asyncio.open_connection(sock=near_end)
-    stream = HivemindServedStream(PEER, reader, writer)
+    connection = await connect(near_end)
+    stream = HivemindServedStream(PEER, connection)
     far_end.sendall(bytes.fromhex("00000000000000000161" + end))
     far_end.close()
 
     await stream.read_until_caller_leaves()
 
     assert [await stream.receive() for _ in range(2)] == [b"a", None]
-    writer.close()
-    await writer.wait_closed()
+    connection.close()
+    await _closed()
 
 
-async def test_a_handlers_error_is_a_frame_with_the_end_marker() -> None:
+async def test_what_follows_no_frame_is_dropped_until_the_caller_leaves(connect: Connect) -> None:
+    """The handler is told once; a flood of the rest takes no memory."""
+    near_end, far_end = socket.socketpair()
+    connection = await connect(near_end)
+    stream = HivemindServedStream(PEER, connection)
+    far_end.sendall(bytes.fromhex("02" + "00" * 8) + bytes(100_000))
+    far_end.close()
+
+    await stream.read_until_caller_leaves()
+
+    with pytest.raises(MalformedMessageError, match="is refused"):
+        await stream.receive()
+    connection.close()
+    await _closed()
+
+
+async def test_a_handlers_error_is_a_frame_with_the_end_marker(connect: Connect) -> None:
     """Error "boom" of PETALS_PROTOCOL §0.4, as a server sends it."""
     near_end, far_end = socket.socketpair()
-    reader, writer = await asyncio.open_connection(sock=near_end)
-    await HivemindServedStream(PEER, reader, writer).send_error("boom")
+    connection = await connect(near_end)
+    await HivemindServedStream(PEER, connection).send_error("boom")
 
     assert far_end.recv(4096).hex() == "0100000000000000060a04626f6f6d"
-    writer.close()
-    await writer.wait_closed()
+    connection.close()
+    await _closed()
     far_end.close()
+
+
+async def test_who_writes_waits_until_the_peer_reads(connect: Connect) -> None:
+    """More than the socket holds, in order, both ways at once."""
+    near_end, far_end = socket.socketpair()
+    near, far = await connect(near_end), await connect(far_end)
+    payloads = [bytes([number]) * 1_500_000 for number in range(4)]
+    writing = asyncio.ensure_future(_write_all(near, payloads))
+    await _closed()
+    assert not writing.done()
+
+    assert [await far.read() for _ in payloads] == [(0, payload) for payload in payloads]
+
+    await writing
+    for end in (near, far):
+        end.close()
+    await _closed()
+
+
+async def test_who_writes_is_told_when_the_peer_has_left(connect: Connect) -> None:
+    """Also while waiting for room."""
+    near_end, far_end = socket.socketpair()
+    near = await connect(near_end)
+    writing = asyncio.ensure_future(_write_all(near, [bytes(1_500_000)] * 4))
+    await _closed()
+
+    far_end.close()
+
+    with pytest.raises(OSError):  # noqa: PT011  (which one is the system's choice)
+        await writing
+    near.close()
+    await _closed()
+
+
+async def _write_all(end: FrameEnd, payloads: list[bytes]) -> None:
+    for payload in payloads:
+        await end.write(payload)
