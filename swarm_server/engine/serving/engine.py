@@ -11,6 +11,7 @@ batch uses is left alone until it ends.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 from time import perf_counter
@@ -77,6 +78,7 @@ class Engine:
         self._ticket_ids = count()
         self._timer: asyncio.TimerHandle | None = None
         self._is_woken = False
+        self._untidy: deque[EngineSession] = deque()
 
     @property
     def num_free_tokens(self) -> int:
@@ -132,6 +134,12 @@ class Engine:
         self._gathering.left(session.session_id)
         if not session.is_in_batch:
             self._free(session)
+
+    def tidy_soon(self, session: EngineSession) -> None:
+        """Let a session tidy once outputs are on their way; for `EngineSession`."""
+        self._untidy.append(session)
+        if len(self._untidy) == 1:
+            asyncio.get_running_loop().call_soon(self._tidy)
 
     def check_integrity(self) -> None:
         """Assert that no page is lost and no step forgotten; between batches."""
@@ -252,6 +260,13 @@ class Engine:
             error = BatchFailedError()
             error.__cause__ = cause
             session.fail(error)
+
+    def _tidy(self) -> None:
+        """Let one session tidy each time the loop turns, so that steps are not held up."""
+        session = self._untidy.popleft()
+        if self._untidy:
+            asyncio.get_running_loop().call_soon(self._tidy)
+        session.tidy()
 
     def _free(self, session: EngineSession) -> None:
         session.pages.release()

@@ -31,6 +31,9 @@ class _Queue(Protocol):
     def leave(self, session: "EngineSession") -> None:
         """Forget a session; free its pages when no batch uses them."""
 
+    def tidy_soon(self, session: "EngineSession") -> None:
+        """Let a session `tidy` when nobody waits for it."""
+
 
 def _do_nothing() -> None:
     pass
@@ -162,10 +165,15 @@ class EngineSession:
         work.add_outputs(outputs, took_s)
         if work.num_taken < work.num_left:
             return False
-        self._inputs.append(work.chunk)
+        if self._inputs.append(work.chunk):
+            self._queue.tidy_soon(self)
         self.position = work.chunk.end
         self.work = None
         return True
+
+    def tidy(self) -> None:
+        """Let go of memory that inputs keep for no reason."""
+        self._inputs.join_small()
 
     def fail(self, error: Exception) -> None:
         """Give the step up; the session is as if it had not been made.

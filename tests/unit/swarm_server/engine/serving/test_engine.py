@@ -1,11 +1,14 @@
 """Sessions in the engine: batches, positions, failures, and what is free afterwards."""
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from swarm_server.engine.serving.requests import Step, StepResult
 from swarm_server.errors import (
@@ -17,6 +20,7 @@ from swarm_server.errors import (
     StepUnfinishedError,
 )
 from tests.unit.swarm_server.engine.serving.running_sums import (
+    HIDDEN_SIZE,
     Bench,
     run_step,
     running_engine,
@@ -301,6 +305,21 @@ async def test_a_listener_may_make_the_next_step(bench: Bench) -> None:
     await is_done.wait()
 
     assert heard == [1, 2, 3]
+
+
+async def test_a_long_generation_lets_go_of_the_frames_that_brought_it(bench: Bench) -> None:
+    """What it may have to compute again has been copied from them."""
+    session, frames = bench.open(), list[weakref.ref[NDArray[np.float32]]]()
+    for position in range(40):
+        frame = np.ones((100, 1, HIDDEN_SIZE), np.float32)
+        frames.append(weakref.ref(frame))
+        await run_step(session, torch.from_numpy(frame)[:1], position)
+        del frame
+    bench.span.batches.clear()
+    await bench.settle()
+
+    assert [index for index, frame in enumerate(frames) if frame() is None] == list(range(32))
+    assert await run_step(session, tokens(1)) == [41]
 
 
 async def test_a_listener_that_fails_disturbs_no_other(bench: Bench) -> None:

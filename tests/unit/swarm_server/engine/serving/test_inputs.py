@@ -24,11 +24,17 @@ def read(inputs: KeptInputs, start: int, end: int) -> list[list[float]]:
     return rows
 
 
+def keep(inputs: KeptInputs, chunk: InputChunk) -> None:
+    """Add a chunk as a session does."""
+    if inputs.append(chunk):
+        inputs.join_small()
+
+
 def test_many_small_chunks_become_one() -> None:
     """A long generation does not leave a chunk per token."""
     inputs = KeptInputs()
     for position in range(100):
-        inputs.append(InputChunk(position, hidden(position, 1)))
+        keep(inputs, InputChunk(position, hidden(position, 1)))
 
     assert len(inputs.chunks) == 3 + 4
     assert read(inputs, 0, 100) == [list(range(100))]
@@ -44,7 +50,7 @@ def test_large_frames_are_not_held_for_a_few_tokens() -> None:
     inputs = KeptInputs()
     for position in range(10):
         frame = torch.zeros(1, MIB // 4, 1)
-        inputs.append(InputChunk(position, frame[:, 10:11]))
+        keep(inputs, InputChunk(position, frame[:, 10:11]))
         assert held_bytes(inputs) <= 4 * MIB + 40
 
     assert len(inputs.chunks) == 2
@@ -55,9 +61,9 @@ def test_large_frames_are_not_held_for_a_few_tokens() -> None:
 def test_a_large_chunk_or_frame_lets_all_frames_go(frame: Tensor, num_tokens: int) -> None:
     """Those of small chunks before it, too."""
     inputs = KeptInputs()
-    inputs.append(InputChunk(0, torch.zeros(1, 100, 1)[:, :1]))
+    keep(inputs, InputChunk(0, torch.zeros(1, 100, 1)[:, :1]))
 
-    inputs.append(InputChunk(1, frame[:, :num_tokens]))
+    keep(inputs, InputChunk(1, frame[:, :num_tokens]))
 
     is_small = num_tokens == 1 and frame.nbytes < MIB
     assert (held_bytes(inputs) > 4 * inputs.end) == is_small
@@ -111,7 +117,7 @@ def test_contents_follow_any_order_of_calls(operations: list[int | float | list[
             expected = expected[operation]
         else:
             new = hidden(end, operation, 2)
-            inputs.append(InputChunk(end, new))
+            keep(inputs, InputChunk(end, new))
             expected = torch.cat((expected, new), 1)
         end = expected.shape[1]
         assert inputs.end == end
