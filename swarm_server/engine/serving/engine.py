@@ -11,7 +11,6 @@ batch uses is left alone until it ends.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from itertools import count
 from time import perf_counter
@@ -78,7 +77,7 @@ class Engine:
         self._ticket_ids = count()
         self._timer: asyncio.TimerHandle | None = None
         self._is_woken = False
-        self._untidy: deque[EngineSession] = deque()
+        self._untidy: dict[int, EngineSession] = {}  # by id, whose turn comes first
 
     @property
     def num_free_tokens(self) -> int:
@@ -137,9 +136,9 @@ class Engine:
 
     def tidy_soon(self, session: EngineSession) -> None:
         """Let a session tidy once outputs are on their way; for `EngineSession`."""
-        self._untidy.append(session)
-        if len(self._untidy) == 1:
+        if not self._untidy:
             asyncio.get_running_loop().call_soon(self._tidy)
+        self._untidy[session.session_id] = session
 
     def check_integrity(self) -> None:
         """Assert that no page is lost and no step forgotten; between batches."""
@@ -263,7 +262,7 @@ class Engine:
 
     def _tidy(self) -> None:
         """Let one session tidy each time the loop turns, so that steps are not held up."""
-        session = self._untidy.popleft()
+        session = self._untidy.pop(next(iter(self._untidy)))
         if self._untidy:
             asyncio.get_running_loop().call_soon(self._tidy)
         session.tidy()
