@@ -2,7 +2,8 @@
 
 Random bfloat16 weights, blocks 0:16 and 16:32, two processes and a client in a third. A session
 first sends 1,000 tokens, then one after the other, each as soon as the one before is back; tokens
-are hidden states, so embeddings and the head, which are the client's, do not count. Beside it are
+are hidden states, so embeddings and the head, which are the client's, do not count. Then prompts of
+32 tokens, one and sixteen at once, until their outputs are there. Beside it are
 transformers' own layers, all 32 in one process, run eagerly.
 """
 
@@ -13,9 +14,9 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -44,6 +45,10 @@ START_S: Final = 180.0
 
 SESSIONS: Final = ((1, 1), (16, 1), (16, 4), (64, 1), (64, 4), (64, 8))
 """Numbers of sessions at once, and of the processes that hold them."""
+
+PROMPT_TOKENS: Final = 32
+NUM_PROMPTS: Final = 16
+ROUNDS: Final = 9
 
 _all_ready: Barrier
 
@@ -95,6 +100,7 @@ def main() -> None:
                 for counts in SESSIONS
                 if counts[0] <= arguments.sessions
             ]
+            results["first_outputs"] = measure_prompts(model, maddr)
     print_report("gpu_swarm", results)
 
 
@@ -147,6 +153,13 @@ def measure_swarm(model: Path, maddr: str, load: Load) -> dict[str, object]:
     }
 
 
+def measure_prompts(model: Path, maddr: str) -> dict[str, float]:
+    """Return what short prompts take until their output is there, alone and many at once."""
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawning) as clients:
+        return clients.submit(run_prompts, model, maddr).result()
+
+
 def _take_barrier(barrier: Barrier) -> None:
     global _all_ready  # a barrier reaches a process only while it starts
     _all_ready = barrier
@@ -159,12 +172,54 @@ def run_client(model: Path, maddr: str, load: Load) -> ClientTimes:
 
 
 async def _run_client(model: Path, maddr: str, load: Load) -> ClientTimes:
+    async with _remote_model(model, maddr) as remote:
+        await run_sessions(remote, replace(load, num_sessions=load.num_clients, num_tokens=8))
+        return await run_sessions(remote, load)
+
+
+def run_prompts(model: Path, maddr: str) -> dict[str, float]:
+    """Measure short prompts; in a process of its own."""
+    torch.set_num_threads(1)
+    return uvloop.run(_run_prompts(model, maddr))
+
+
+async def _run_prompts(model: Path, maddr: str) -> dict[str, float]:
+    async with _remote_model(model, maddr) as remote:
+        await times_of_prompts(remote, NUM_PROMPTS)  # warms up
+        lone_ms, together_ms = list[float](), list[float]()
+        for _ in range(ROUNDS):
+            lone_ms += await times_of_prompts(remote, 1)
+            together_ms += await times_of_prompts(remote, NUM_PROMPTS)
+    lone, together = statistics.median(lone_ms), statistics.median(together_ms)
+    return {
+        "prompt_tokens": PROMPT_TOKENS,
+        "lone_ms": round(lone, 2),
+        f"{NUM_PROMPTS}_at_once_ms": round(together, 2),
+        "ratio": round(together / lone, 2),
+    }
+
+
+async def times_of_prompts(remote: RemoteModel, num_prompts: int) -> list[float]:
+    """Return how long each prompt of a new session takes, opening included, all at once."""
+    inputs = torch.randn(num_prompts, 1, PROMPT_TOKENS, remote.facts.hidden_size).bfloat16()
+
+    async def run(prompt: Tensor) -> float:
+        started_at = time.perf_counter()
+        session = await remote.open_session(max_length=2 * PROMPT_TOKENS)
+        await session.step(prompt)
+        took_ms = 1000 * (time.perf_counter() - started_at)
+        await session.close()
+        return took_ms
+
+    return await asyncio.gather(*map(run, inputs))
+
+
+@asynccontextmanager
+async def _remote_model(model: Path, maddr: str) -> AsyncIterator[RemoteModel]:
     node = await HivemindNode.start(NodeSettings(initial_peers=[maddr]))
     connection = SwarmConnection(node)
     try:
-        remote = await connection.watch(read_facts(Checkpoint.open(str(model))))
-        await run_sessions(remote, replace(load, num_sessions=load.num_clients, num_tokens=8))
-        return await run_sessions(remote, load)
+        yield await connection.watch(read_facts(Checkpoint.open(str(model))))
     finally:
         await connection.close()
         await node.close()

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, silu, softmax
 
 from swarm_server.engine.adaptable_linear import AdaptableLinear, AdapterRows, select_rows
+from swarm_server.engine.kernels import row_operations
 
 FeedForward: TypeAlias = Callable[[Tensor, Sequence[AdapterRows]], Tensor]
 """[num_tokens, hidden_size] -> the same shape: what is to be added to the hidden states."""
@@ -52,11 +53,17 @@ class GatedMLP:
 
     def __call__(self, hidden: Tensor, adapters: Sequence[AdapterRows]) -> Tensor:
         """Return what is to be added to the hidden states."""
-        gate, up = self.gate_up(hidden, adapters).chunk(2, -1)
+        return self.down(self._gated(self.gate_up(hidden, adapters)), adapters)
+
+    def _gated(self, gates_ups: Tensor) -> Tensor:
+        if self.activation is silu and gates_ups.is_contiguous():
+            operations = row_operations(gates_ups)
+            if operations is not None:
+                return operations.gate(gates_ups)
+        gate, up = gates_ups.chunk(2, -1)
         opened = self.activation(gate)
         # Autograd keeps both factors, so only without it the product may overwrite one.
-        gated = opened * up if torch.is_grad_enabled() else opened.mul_(up)
-        return self.down(gated, adapters)
+        return opened * up if torch.is_grad_enabled() else opened.mul_(up)
 
 
 class MixtureOfExperts:

@@ -13,7 +13,13 @@ from torch import Tensor
 
 from swarm_server.engine.block_context import BlockAttention, Scoring
 from swarm_server.engine.chunk_masks import ChunkMasks
-from swarm_server.engine.kernels import DecodeAttention, DecodeHeads, DecodeKernel, DecodeRows
+from swarm_server.engine.kernels import (
+    DecodeAttention,
+    DecodeHeads,
+    DecodeKernel,
+    DecodeRows,
+    row_operations,
+)
 from swarm_server.engine.page_storage import PageStorage
 from swarm_server.engine.positions import PositionTables
 from swarm_server.engine.segments import Segment
@@ -111,7 +117,12 @@ class _Group:
 
     def store(self, pages: Tensor, keys_values: Tensor) -> None:
         """Put the keys and values of all tokens where they belong."""
-        pages.view(-1, *pages.shape[2:]).index_copy_(0, self._slots, keys_values)
+        slots = pages.view(-1, *pages.shape[2:])
+        operations = row_operations(keys_values)
+        if operations is not None:
+            operations.store(keys_values, self._slots, slots)
+        else:
+            slots.index_copy_(0, self._slots, keys_values)
 
     def attend(self, pages: Tensor, queries: Tensor, scoring: Scoring) -> Tensor:
         """Return the outputs of all tokens."""

@@ -58,3 +58,39 @@ void rotate(uint16_t *heads, const uint16_t *cos, const uint16_t *sin, int64_t n
         }
     }
 }
+
+/* e^x for x <= 0, to about 2 units in the last place; vectorises, which expf does not. */
+static inline float exp_of_negative(float x) {
+    float scaled = x * 1.44269504088896341f;
+    scaled = scaled < -126.0f ? -126.0f : scaled; /* not-a-number stays what it is */
+    const float whole = floorf(scaled), f = (scaled - whole) * 0.693147180559945309f;
+    const float power = 1.0f + f * (1.0f + f * (0.5f + f * (1.6666667e-1f + f * (4.1666667e-2f
+        + f * (8.3333333e-3f + f * (1.3888889e-3f + f * 1.984127e-4f))))));
+    const uint32_t bits = (uint32_t)((int32_t)whole + 127) << 23;
+    float factor;
+    memcpy(&factor, &bits, sizeof factor);
+    return power * factor;
+}
+
+/* outputs = round(silu(gates)) * ups; gates and ups [num_rows, size] lie beside each other */
+void gate(const uint16_t *gates_ups, uint16_t *outputs, int64_t num_rows, int64_t size,
+          int32_t num_threads) {
+#pragma omp parallel for num_threads(num_threads) if (num_rows >= MIN_PARALLEL_ROWS)
+    for (int64_t row = 0; row < num_rows; row++) {
+        const uint16_t *gates = gates_ups + row * 2 * size, *ups = gates + size;
+        uint16_t *gated = outputs + row * size;
+        for (int64_t i = 0; i < size; i++) {
+            const float x = read_value(gates + i), e = exp_of_negative(-fabsf(x));
+            const uint16_t opened = round_value(x * (x < 0.0f ? e : 1.0f) / (1.0f + e));
+            gated[i] = round_value(read_value(&opened) * read_value(ups + i));
+        }
+    }
+}
+
+/* slots[places[row]] = rows[row], of so many bytes each; no place comes twice */
+void store(const char *rows, const int64_t *places, char *slots, int64_t num_rows,
+           int64_t row_stride, int64_t num_bytes, int32_t num_threads) {
+#pragma omp parallel for num_threads(num_threads) if (num_rows >= MIN_PARALLEL_ROWS)
+    for (int64_t row = 0; row < num_rows; row++)
+        memcpy(slots + places[row] * num_bytes, rows + row * row_stride, num_bytes);
+}

@@ -35,6 +35,12 @@ class RowOperations:
             c_int32,
         ]
         self._rotate.restype = None
+        self._gate = library.gate
+        self._gate.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int32]
+        self._gate.restype = None
+        self._store = library.store
+        self._store.argtypes = [c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int32]
+        self._store.restype = None
 
     def rms_norm(self, rows: Tensor, weight: Tensor, eps: float) -> Tensor:
         """Return what `engine.norms.RMSNorm` does; rows [num_rows, size] and weight contiguous."""
@@ -64,6 +70,42 @@ class RowOperations:
             heads.stride(0),
             num_heads,
             head_dim,
+            torch.get_num_threads(),
+        )
+
+    def gate(self, gates_ups: Tensor) -> Tensor:
+        """Return `silu(gates) * ups`, [num_rows, size], of [num_rows, 2 * size], contiguous."""
+        assert gates_ups.is_contiguous()
+        num_rows, width = gates_ups.shape
+        outputs = gates_ups.new_empty(num_rows, width // 2)
+        self._gate(
+            gates_ups.data_ptr(),
+            outputs.data_ptr(),
+            num_rows,
+            width // 2,
+            torch.get_num_threads(),
+        )
+        return outputs
+
+    def store(self, rows: Tensor, places: Tensor, slots: Tensor) -> None:
+        """Let `slots[places[i]]` be `rows[i]`.
+
+        Args:
+            rows: [num_rows, num_heads, head_dim]; rows may lie apart, but not their heads.
+            places: int64 [num_rows], contiguous, each another one.
+            slots: [any number, num_heads, head_dim], contiguous.
+        """
+        num_rows, num_heads, head_dim = rows.shape
+        assert slots.is_contiguous()
+        assert slots.shape[1:] == rows.shape[1:]
+        assert rows.stride()[1:] == (head_dim, 1)
+        self._store(
+            rows.data_ptr(),
+            places.data_ptr(),
+            slots.data_ptr(),
+            num_rows,
+            rows.stride(0) * rows.itemsize,
+            num_heads * head_dim * rows.itemsize,
             torch.get_num_threads(),
         )
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import silu
 
 from swarm_server.engine.kernels import RowOperations, row_operations
 from swarm_server.engine.norms import RMSNorm
@@ -70,3 +71,38 @@ def test_gradients_and_other_dtypes_go_through_torch() -> None:
     assert row_operations(torch.zeros(1, 2, dtype=torch.bfloat16)) is None
     with torch.no_grad():
         assert row_operations(torch.zeros(1, 2)) is None
+
+
+@pytest.mark.parametrize("num_rows", [1, 40])
+@pytest.mark.parametrize("size", [5, 64, 2816])
+def test_gates_open_as_those_of_torch(num_rows: int, size: int) -> None:
+    """With the same two roundings, from where they are shut to where they are wide open."""
+    gates_ups = random(num_rows, 2 * size) * torch.linspace(0.1, 100, num_rows)[:, None].bfloat16()
+    gates, ups = gates_ups.chunk(2, -1)
+
+    gated = operations_for(gates_ups).gate(gates_ups)
+
+    # An exponential that is off in its last place may tip a rounding.
+    torch.testing.assert_close(gated, silu(gates) * ups, atol=1e-30, rtol=2**-6)
+
+
+def test_what_is_not_finite_does_not_get_through_a_gate_as_a_number() -> None:
+    """Whoever looks for such rows must find them; other values of the row do not notice."""
+    gates = torch.tensor([[torch.nan, torch.inf, -torch.inf, 1.0, 1.0]])
+    ups = torch.tensor([[2.0, 2.0, 2.0, torch.nan, 2.0]])
+
+    gated = operations_for(gates.bfloat16()).gate(torch.cat((gates, ups), 1).bfloat16())
+
+    assert gated.isfinite().tolist() == [[False, False, False, False, True]]
+
+
+@pytest.mark.parametrize("num_rows", [1, 40])
+def test_rows_are_stored_where_they_belong(num_rows: int) -> None:
+    """Of tokens that lie apart, in any order; other slots stay as they are."""
+    fused, slots = random(num_rows, 6, 20), random(64, 4, 20)
+    places = torch.randperm(64, generator=torch.Generator().manual_seed(1))[:num_rows]
+    expected = slots.index_copy(0, places, fused[:, 2:])
+
+    operations_for(fused).store(fused[:, 2:], places, slots)
+
+    assert torch.equal(slots, expected)
