@@ -74,6 +74,7 @@ class SocketEnd(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has no such base
+        self._transport.set_write_buffer_limits(0)  # then uvloop writes at once, whatever the size
         if self._on_connected is not None:
             self._on_connected(self)
 

@@ -74,6 +74,7 @@ class ServedLane:
         self._sessions: dict[int, LaneSession] = {}
         self._openings: dict[int, asyncio.Task[None]] = {}
         self._clock = asyncio.get_running_loop().time
+        self._sending_since: float | None = None
 
     async def run(self) -> None:
         """Serve until the client ends the stream or this is cancelled; then no session is left.
@@ -124,21 +125,23 @@ class ServedLane:
     async def _write(self) -> None:
         while True:
             for reply in await self._replies.take():
-                try:
-                    async with asyncio.timeout(self._limits.step_s):
-                        await self._stream.send(reply.data)
-                except TimeoutError:
-                    raise SessionExpiredError(
-                        f"nobody has taken a reply for {self._limits.step_s:g} seconds"
-                    ) from None
+                self._sending_since = self._clock()
+                await self._stream.send(reply.data)
+                self._sending_since = None
                 self._inflight.remove(reply.num_inflight)
 
     async def _watch(self) -> None:
-        """End sessions that wait for their next step, or last, longer than the server allows."""
+        """End what lasts longer than the server allows.
+
+        Sessions that wait for their next step, or altogether; or the stream, when nobody takes a
+        reply: a timeout of each would cost more than the sending.
+        """
         limits = self._limits
         while True:
             await asyncio.sleep(min(limits.step_s, limits.session_s) / _CHECKS_PER_TIMEOUT)
             now = self._clock()
+            if self._sending_since is not None and now - self._sending_since > limits.step_s:
+                raise SessionExpiredError(f"nobody has taken a reply for {limits.step_s:g} seconds")
             for session in list(self._sessions.values()):
                 if session.is_idle and now - session.idle_since > limits.step_s:
                     self.fail(session, _expired("waited for its next step", limits.step_s))

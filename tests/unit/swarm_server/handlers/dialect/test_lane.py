@@ -13,12 +13,14 @@ from swarm_protocol.dialect import (
     StepExtras,
     encode_cancel,
     encode_close,
+    encode_open,
     encode_opened,
     hash_prefixes,
 )
 from swarm_protocol.dialect.openings import Opened
 from swarm_protocol.errors import PeerRefusedError
-from swarm_protocol.identifiers import BlockRange
+from swarm_protocol.identifiers import BlockRange, PeerId
+from swarm_server.errors import SessionExpiredError
 from swarm_server.handlers.dialect import LaneLimits
 from tests.unit.swarm_server.engine.serving.running_sums import tokens
 from tests.unit.swarm_server.handlers.dialect.lane_bench import LaneBench, lane_server, opening
@@ -383,6 +385,33 @@ async def test_a_session_that_takes_too_long_is_ended(limits: LaneLimits, text: 
         assert failure.code == "session_expired"
         assert text in failure.message
         await server.assert_all_is_free()
+
+
+async def test_a_stream_whose_replies_nobody_takes_is_ended() -> None:
+    """After the time that a step may take; its sessions end with it."""
+    limits = LaneLimits(16, 24, step_s=0.05, session_s=10.0)
+    async with lane_server(limits=limits) as server:
+        stream = Clogged(encode_open([opening(1)]))
+
+        with pytest.raises(SessionExpiredError, match=r"taken a reply for 0\.05 seconds"):
+            await server.handler.serve(stream)
+
+        await server.assert_all_is_free()
+
+
+class Clogged:
+    """A served stream whose caller sends one frame, and then neither sends nor reads."""
+
+    caller = PeerId("caller")
+
+    def __init__(self, frame: bytes) -> None:
+        self._frames = [frame]
+
+    async def receive(self) -> bytes | None:
+        return self._frames.pop() if self._frames else await asyncio.Future()
+
+    async def send(self, _frame: bytes) -> None:
+        await asyncio.Future()
 
 
 async def test_equal_prefixes_of_one_caller_are_computed_once(server: LaneBench) -> None:
