@@ -8,7 +8,7 @@ from swarm_server.engine import ComputeThread, Span
 from swarm_server.engine.batch import SpanRunner
 from swarm_server.engine.cuda import make_gpu_runner
 from swarm_server.engine.eager_runner import EagerRunner
-from swarm_server.engine.measuring import MEASURED_TOKENS, SpanSpeed, measure_speed
+from swarm_server.engine.measuring import LEAST_TOKENS, SpanSpeed, measure_speed
 from swarm_server.engine.page_storage import PageStorage
 from swarm_server.engine.reference_parts import reference_parts
 from swarm_server.engine.serving import Engine, EngineLimits, PagedSpan
@@ -28,13 +28,12 @@ class ReadySpan:
     paged: PagedSpan
     memory: KVMemory
     speed: SpanSpeed
-    num_blocks: int
 
 
 def prepare_span(span: Span, settings: ServerSettings) -> ReadySpan:
     """Reserve KV memory for a span and measure it; for the compute thread."""
     layout = KVLayout(span.windows, settings.page_size)
-    num_tokens = max(settings.kv_tokens, MEASURED_TOKENS)
+    num_tokens = max(settings.kv_tokens, LEAST_TOKENS)
     num_pages = layout.num_groups * -(-num_tokens // settings.page_size)
     storage = PageStorage(
         layout,
@@ -45,9 +44,9 @@ def prepare_span(span: Span, settings: ServerSettings) -> ReadySpan:
         device=span.device,
     )
     runner = _choose_runner(span, storage)
-    speed = measure_speed(span, runner, layout)
+    speed = measure_speed(span, runner, layout, num_tokens)
     paged = PagedSpan(runner, storage, span.shape.hidden_size, span.dtype)
-    return ReadySpan(paged, KVMemory(num_pages, layout), speed, len(span.blocks))
+    return ReadySpan(paged, KVMemory(num_pages, layout), speed)
 
 
 def build_engine(ready: ReadySpan, compute: ComputeThread, settings: ServerSettings) -> Engine:
@@ -55,7 +54,7 @@ def build_engine(ready: ReadySpan, compute: ComputeThread, settings: ServerSetti
     limits = EngineLimits(
         BatchLimits(
             max_batch_tokens=settings.max_batch_tokens,
-            chunk_tokens=choose_chunk(ready.speed, ready.num_blocks, settings),
+            chunk_tokens=choose_chunk(ready.speed, settings),
             max_rows=settings.max_batch_rows,
         ),
         page_wait_s=settings.page_wait_s,
@@ -78,7 +77,7 @@ def _choose_runner(span: Span, storage: PageStorage) -> SpanRunner:
     return eager
 
 
-def choose_chunk(speed: SpanSpeed, num_blocks: int, settings: ServerSettings) -> int:
+def choose_chunk(speed: SpanSpeed, settings: ServerSettings) -> int:
     """Return how many tokens of prompts go through the span in about `max_chunk_ms`."""
-    num_tokens = int(speed.prefill_rps / num_blocks * settings.max_chunk_ms / 1e3)
+    num_tokens = speed.chunk_within(settings.max_chunk_ms / 1e3)
     return min(settings.max_batch_tokens, max(_MIN_CHUNK_TOKENS, num_tokens))

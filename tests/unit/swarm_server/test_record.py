@@ -17,7 +17,7 @@ def test_a_record_holds_measured_rates_and_counts_keys_and_values_apart() -> Non
         BlockRange(2, 5),
         dtype=torch.bfloat16,
         public_name="ours",
-        speed=SpanSpeed(decode_rps=300.0, prefill_rps=100.0),
+        speed=SpanSpeed(decode_rps=300.0, prefill_rps=100.0, chunks=[(64, 1.0)]),
         slots_left=48,
         adapters=("mine", "organization/theirs"),
     )
