@@ -194,6 +194,10 @@ def open_session(lanes: Sequence[Lane], hidden_size: int, max_length: int) -> In
 class AllIsWell:
     """What a session asks of its swarm while it looks for nobody."""
 
+    def expected_s(self, _hop: Hop, _num_tokens: int) -> float | None:
+        """Return None: nobody knows."""
+        return None
+
     def is_leaving(self, _peer: PeerId) -> bool:
         """Return False."""
         return False

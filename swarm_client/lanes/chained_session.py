@@ -63,7 +63,7 @@ class ChainedHopSession:
 
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         """Wait for the outputs of a step, which is sent unless another server has done so."""
-        pushed = self._next_pushed(inputs, position)
+        pushed = self._next_pushed(inputs, position) if self._pushed else None
         if pushed is None:
             output = await self._session.wait_for(self._send(inputs, position))
         else:  # when it is late, we send the step; the server runs it once

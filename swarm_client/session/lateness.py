@@ -22,6 +22,9 @@ from swarm_protocol.errors import SwarmError
 Output = TypeVar("Output")
 Step = TypeVar("Step")
 Prepared = TypeVar("Prepared")
+_Waiting: TypeAlias = tuple[Step, float, int]
+"""A step under way: when it was sent, and how often its task had been cancelled before."""
+
 Prepare: TypeAlias = Callable[[Step], Coroutine[Any, Any, Prepared]]
 
 _BETWEEN_LOOKS_S: Final = 0.05
@@ -78,7 +81,7 @@ def patience(
 
 
 class LateWatch(Generic[Step, Prepared]):
-    """Watches the steps of a session.
+    """Watches the steps of a session, each in a task that waits for no other one.
 
     It looks at them twenty times a second: nearly all are over before, and a timer for each would
     take longer than all the rest.
@@ -105,7 +108,8 @@ class LateWatch(Generic[Step, Prepared]):
         self._prepare = prepare
         self._discard = discard
         self._loop = asyncio.get_running_loop()
-        self._waiting: set[_Waiting[Step, Prepared]] = set()
+        self._waiting: dict[asyncio.Task[Any], _Waiting[Step]] = {}
+        self._doubts: dict[asyncio.Task[Any], _Doubt[Prepared]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def first_of(
@@ -118,23 +122,25 @@ class LateWatch(Generic[Step, Prepared]):
             step: for the patience it deserves, and what is prepared.
             now: reading of the loop's clock.
         """
-        waiting: _Waiting[Step, Prepared] = _Waiting(step, asyncio.current_task(self._loop), now)
-        self._waiting.add(waiting)
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        self._waiting[task] = (step, now, task.cancelling())
         if self._timer is None:
             self._timer = self._loop.call_later(_BETWEEN_LOOKS_S, self._look)
         try:
             return await outputs
         except asyncio.CancelledError:
-            if waiting.prepared is None:
+            doubt = self._doubts.get(task)
+            if doubt is None or doubt.prepared is None:
                 raise
-            if not waiting.has_interrupted():
-                self._discard(waiting.prepared)
+            if not doubt.has_interrupted():
+                self._discard(doubt.prepared)
                 raise
-            return waiting.prepared
+            return doubt.prepared
         finally:
-            self._waiting.discard(waiting)
-            if waiting.preparation is not None:
-                await waiting.end()
+            del self._waiting[task]
+            if task in self._doubts:
+                await self._doubts.pop(task).end()
 
     def _look(self) -> None:
         self._timer = None
@@ -142,70 +148,69 @@ class LateWatch(Generic[Step, Prepared]):
             return
         self._timer = self._loop.call_later(_BETWEEN_LOOKS_S, self._look)
         now = self._loop.time()
-        for one in self._waiting:
-            age_s = now - one.sent_at
-            if one.preparation is not None or age_s < _NEVER_LATE_S:
+        for task, waiting in self._waiting.items():
+            step, sent_at, num_cancels = waiting
+            age_s = now - sent_at
+            if age_s < _NEVER_LATE_S or task in self._doubts:
                 continue
-            if age_s >= self._patience(one.step).doubt_s:
-                one.preparation = asyncio.create_task(self._replace(one))
+            if age_s >= self._patience(step).doubt_s:
+                doubt: _Doubt[Prepared] = _Doubt(task, num_cancels)
+                doubt.preparation = asyncio.create_task(self._replace(waiting, doubt))
+                self._doubts[task] = doubt
 
-    async def _replace(self, one: "_Waiting[Step, Prepared]") -> None:
+    async def _replace(self, waiting: "_Waiting[Step]", doubt: "_Doubt[Prepared]") -> None:
         """Wait until a doubtful step is late, prepare, then interrupt it.
 
         When that fails it is tried again: those that failed are known by then, and others may have
         come. Meanwhile the step is waited for, as long as a step may take.
         """
+        step, sent_at, _ = waiting
         for num_tries in count():
-            await self._until_late(one)
+            await self._until_late(step, sent_at)
             try:
-                prepared = await self._prepare(one.step)
+                prepared = await self._prepare(step)
             except SwarmError:
                 await asyncio.sleep(min(_RETRY_S * 2**num_tries, _MAX_RETRY_S))
             else:
-                one.interrupt(prepared)
+                doubt.interrupt(prepared)
                 return
 
-    async def _until_late(self, one: "_Waiting[Step, Prepared]") -> None:
+    async def _until_late(self, step: Step, sent_at: float) -> None:
         """Return when its server gives no sign of life, or patience is over."""
-        while await self._is_there(one.step):
-            left_s = one.sent_at + self._patience(one.step).late_s - self._loop.time()
+        while await self._is_there(step):
+            left_s = sent_at + self._patience(step).late_s - self._loop.time()
             if left_s <= 0:
                 return
             await asyncio.sleep(min(left_s, _BETWEEN_PINGS_S))
 
 
-class _Waiting(Generic[Step, Prepared]):
-    """A step under way, and what is prepared in its place.
+class _Doubt(Generic[Prepared]):
+    """What is prepared in the place of a step that may never end.
 
     Attributes:
-        preparation: None while the step is not doubtful.
+        preparation: under way.
         prepared: what is ready; None before.
     """
 
-    __slots__ = ("_num_cancels", "_task", "preparation", "prepared", "sent_at", "step")
+    preparation: asyncio.Task[None]
 
-    def __init__(self, step: Step, task: "asyncio.Task[Any] | None", sent_at: float) -> None:
-        self.step = step
-        self.sent_at = sent_at
-        self.preparation: asyncio.Task[None] | None = None
+    def __init__(self, task: asyncio.Task[Any], num_cancels: int) -> None:
+        """Doubt the step that a task waits for, which had been cancelled so often before it."""
         self.prepared: Prepared | None = None
         self._task = task
-        self._num_cancels = 0 if task is None else task.cancelling()
+        self._num_cancels = num_cancels
 
     def interrupt(self, prepared: Prepared) -> None:
         """End the step: this is ready."""
-        assert self._task is not None
         self.prepared = prepared
         self._task.cancel()
 
     def has_interrupted(self) -> bool:
         """Tell whether nobody but us has cancelled the step, and take that back."""
-        assert self._task is not None
         return self._task.uncancel() <= self._num_cancels
 
     async def end(self) -> None:
         """End the preparation, ready or not."""
-        assert self.preparation is not None
         self.preparation.cancel()
         await asyncio.wait([self.preparation])
         if not self.preparation.cancelled():

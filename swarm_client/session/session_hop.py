@@ -1,6 +1,8 @@
 """What one hop of a session holds, and how long it took. Pure; time is an argument."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -9,6 +11,9 @@ from swarm_client.session.history import History
 from swarm_client.session.hop_session import HopOutput, HopSession, StepInputs
 from swarm_client.session.timings import HopTiming
 from swarm_protocol.identifiers import BlockRange
+
+_Times: TypeAlias = tuple[float, float | None, float | None]
+"""Milliseconds from sending to the reply, thereof waiting at the server, and in its blocks."""
 
 
 @dataclass(slots=True, eq=False)
@@ -19,6 +24,7 @@ class SessionHop:
         blocks: those that its server runs.
         latencies: of the hop in all sessions.
         is_usable: the session holds what `history` says; otherwise it must be replaced.
+        times: of what it has run of the latest step; for `timing`.
     """
 
     session: HopSession
@@ -26,9 +32,7 @@ class SessionHop:
     blocks: BlockRange = field(init=False)
     history: History = field(default_factory=History)
     is_usable: bool = True
-    took_ms: float = 0.0
-    queue_ms: float | None = None
-    compute_ms: float | None = None
+    times: list[_Times] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.blocks = self.session.hop.blocks
@@ -45,22 +49,17 @@ class SessionHop:
     ) -> None:
         """Its server has run a step, or a chunk of it."""
         self.history.append(inputs)
-        self.took_ms += took_s * 1e3
         _, queue_ms, compute_ms = output
-        server_s = None
-        if queue_ms is not None:
-            self.queue_ms = (self.queue_ms or 0.0) + queue_ms
-        if compute_ms is not None:
-            self.compute_ms = (self.compute_ms or 0.0) + compute_ms
-            server_s = (compute_ms + (queue_ms or 0.0)) / 1e3
+        self.times.append((took_s * 1e3, queue_ms, compute_ms))
+        server_s = None if compute_ms is None else (compute_ms + (queue_ms or 0.0)) / 1e3
         self.latencies.record(inputs.size, took_s, server_s=server_s, now=now)
 
     def timing(self) -> HopTiming:
-        """Return the times since `begin_step`."""
-        return HopTiming(
-            self.session.hop.peer, self.blocks, self.took_ms, self.queue_ms, self.compute_ms
-        )
+        """Return the sums of `times`, of which there are some."""
+        took_ms, queue_ms, compute_ms = map(_sum_of_known, zip(*self.times, strict=True))
+        return HopTiming(self.session.hop.peer, self.blocks, took_ms or 0.0, queue_ms, compute_ms)
 
-    def begin_step(self) -> None:
-        """Times count from here."""
-        self.took_ms, self.queue_ms, self.compute_ms = 0.0, None, None
+
+def _sum_of_known(times_ms: Iterable[float | None]) -> float | None:
+    known = [time_ms for time_ms in times_ms if time_ms is not None]
+    return sum(known) if known else None

@@ -168,7 +168,7 @@ class SessionHops:
         self._step = None
         self._before, self._inputs_before = self._hops, self._inputs
         for hop in self._hops.values():
-            hop.begin_step()
+            hop.times.clear()
 
     def take_step(self, inputs: StepInputs) -> StepInputs:
         """All hops are where the session is, with as many rows; return what is sent next.
@@ -249,4 +249,4 @@ class SessionHops:
 
     def timings(self) -> StepTimings:
         """Return the times of the latest step, at the hops where it has been."""
-        return StepTimings(tuple([hop.timing() for hop in self if hop.took_ms]))
+        return StepTimings(tuple([hop.timing() for hop in self if hop.times]))
