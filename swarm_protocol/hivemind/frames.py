@@ -52,11 +52,15 @@ class FrameEnd(Protocol):
             OSError: the connection is gone.
         """
 
-    async def wait_left(self) -> None:
-        """Drop what comes, until the peer has left."""
-
     def close(self) -> None:
         """Close the connection. Idempotent."""
+
+
+class ServedEnd(FrameEnd, Protocol):
+    """The end of a caller's connection, read ahead: how else would one notice that they left."""
+
+    async def wait_left(self) -> None:
+        """Wait until the caller has left; to be called once."""
 
 
 class StreamEnd:
@@ -80,11 +84,34 @@ class StreamEnd:
         self._writer.writelines((HEADER.pack(marker, len(payload)), payload))
         await self._writer.drain()
 
-    async def wait_left(self) -> None:
-        await self._reader.read()
-
     def close(self) -> None:
         self._writer.close()
+
+
+class ServedStreamEnd(StreamEnd):
+    """A `ServedEnd` of the same kind. Frames come while somebody is in `wait_left`."""
+
+    def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
+        super().__init__(reader, writer)
+        self._frames: asyncio.Queue[tuple[int, bytes] | MalformedMessageError] = asyncio.Queue(
+            _PREFETCHED_FRAMES
+        )
+
+    async def read(self) -> tuple[int, bytes] | None:
+        frame = await self._frames.get()
+        if isinstance(frame, MalformedMessageError):
+            raise frame
+        return frame
+
+    async def wait_left(self) -> None:
+        try:
+            while (frame := await super().read()) is not None:
+                await self._frames.put(frame)
+        except MalformedMessageError as error:
+            await self._frames.put(error)
+            await self._reader.read()
+        except (IncompleteReadError, OSError):
+            return
 
 
 def parse_header(header: bytes | memoryview) -> tuple[int, int]:
@@ -136,28 +163,22 @@ class HivemindCallStream:
 
 
 class HivemindServedStream:
-    """The serving side of one streaming call (`ServedStream`).
+    """The serving side of one streaming call (`ServedStream`)."""
 
-    A reader task fetches frames ahead of the handler, because reading is the only way to notice
-    that the caller went away.
-    """
-
-    def __init__(self, caller: PeerId, end: FrameEnd) -> None:
+    def __init__(self, caller: PeerId, end: ServedEnd) -> None:
         self._caller = caller
         self._end = end
-        self._frames: asyncio.Queue[bytes | MalformedMessageError | None] = asyncio.Queue(
-            _PREFETCHED_FRAMES
-        )
 
     @property
     def caller(self) -> PeerId:
         return self._caller
 
     async def receive(self) -> bytes | None:
-        frame = await self._frames.get()
-        if isinstance(frame, MalformedMessageError):
-            raise frame
-        return frame
+        try:
+            frame = await self._end.read()
+        except (IncompleteReadError, OSError):
+            return None
+        return frame[1] if frame is not None and frame[0] == MESSAGE else None
 
     async def send(self, frame: bytes) -> None:
         try:
@@ -171,17 +192,9 @@ class HivemindServedStream:
             payload: bytes = RPCError(message=text).SerializeToString()
             await self._end.write(payload, _END_OR_ERROR)
 
-    async def read_until_caller_leaves(self) -> None:
-        """Queue frames as they come; returns when the connection closed."""
-        try:
-            while (frame := await self._end.read()) is not None:
-                marker, payload = frame
-                await self._frames.put(payload if marker == MESSAGE else None)
-        except MalformedMessageError as error:
-            await self._frames.put(error)
-            await self._end.wait_left()
-        except (IncompleteReadError, OSError):
-            return
+    async def wait_left(self) -> None:
+        """Wait until the caller is gone."""
+        await self._end.wait_left()
 
 
 def _error_text(payload: bytes) -> str:

@@ -30,9 +30,10 @@ from swarm_protocol.errors import (
 from swarm_protocol.hivemind.daemon import Daemon, DaemonArguments
 from swarm_protocol.hivemind.failed_calls import as_peer_error
 from swarm_protocol.hivemind.frames import (
-    FrameEnd,
     HivemindCallStream,
     HivemindServedStream,
+    ServedEnd,
+    ServedStreamEnd,
     StreamEnd,
 )
 from swarm_protocol.hivemind.guarded_calls import heed, while_running
@@ -187,12 +188,12 @@ class HivemindNode:
         await self._p2p._client.add_unary_handler(method, answer)
 
     async def serve_stream(self, method: str, handler: StreamHandler) -> None:
-        async def answer(caller: PeerId, end: FrameEnd) -> None:
+        async def answer(caller: PeerId, end: ServedEnd) -> None:
             await _serve(HivemindServedStream(caller, end), handler)
             end.close()
 
         async def answer_daemon(info: StreamInfo, reader: StreamReader, out: StreamWriter) -> None:
-            await answer(PeerId(info.peer_id.to_base58()), StreamEnd(reader, out))
+            await answer(PeerId(info.peer_id.to_base58()), ServedStreamEnd(reader, out))
 
         await self._p2p.add_binary_stream_handler(method, answer_daemon)
         self._shortcuts.serve(method, answer)
@@ -252,18 +253,18 @@ async def _serve(stream: HivemindServedStream, handler: StreamHandler) -> None:
     """Run the handler until it ends or the caller leaves, whichever comes first."""
     task = asyncio.ensure_future(handler(stream))
     task.add_done_callback(heed)
-    pump = asyncio.ensure_future(stream.read_until_caller_leaves())
+    leaving = asyncio.ensure_future(stream.wait_left())
     try:
-        await asyncio.wait({task, pump}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             task.result()
     except Exception as error:
         log.info("stream_handler_failed", peer=stream.caller, error=type(error).__name__)
         await stream.send_error(str(error))
     finally:
-        pump.cancel()
+        leaving.cancel()
         task.cancel()
-        await asyncio.wait({task, pump})
+        await asyncio.wait({task, leaving})
 
 
 def _records(entries: Mapping[object, object]) -> dict[str, FoundRecord]:

@@ -18,7 +18,7 @@ _DROPPED_BYTES: Final = 64 * 1024
 
 
 class SocketEnd(asyncio.BufferedProtocol):
-    """A `FrameEnd`, and the protocol of its transport; of use once that is connected."""
+    """A `FrameEnd`, also a served one, and the protocol of its transport: of use once connected."""
 
     def __init__(self, on_connected: "Callable[[SocketEnd], None] | None" = None) -> None:
         self._on_connected = on_connected
@@ -45,7 +45,7 @@ class SocketEnd(asyncio.BufferedProtocol):
             await self._arrival.wait()
         frame = self._frames.popleft()
         was_full = self._num_waiting_bytes > STREAM_BUFFER_BYTES
-        self._num_waiting_bytes -= len(frame[1])
+        self._num_waiting_bytes -= HEADER.size + len(frame[1])
         if was_full and self._num_waiting_bytes <= STREAM_BUFFER_BYTES:
             self._connected.resume_reading()
         return frame
@@ -88,7 +88,7 @@ class SocketEnd(asyncio.BufferedProtocol):
         try:
             for frame in self._incoming.received(num_bytes):
                 self._frames.append(frame)
-                self._num_waiting_bytes += len(frame[1])
+                self._num_waiting_bytes += HEADER.size + len(frame[1])
         except MalformedMessageError as error:
             self._end(error)
         if self._frames:

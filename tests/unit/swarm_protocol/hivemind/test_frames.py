@@ -16,6 +16,8 @@ from swarm_protocol.hivemind.frames import (
     FrameEnd,
     HivemindCallStream,
     HivemindServedStream,
+    ServedEnd,
+    ServedStreamEnd,
     StreamEnd,
 )
 from swarm_protocol.hivemind.socket_end import SocketEnd
@@ -25,13 +27,18 @@ from swarm_protocol.node import MAX_FRAME_BYTES
 PEER = PeerId("peer")
 
 Connect = Callable[[socket.socket], Awaitable[FrameEnd]]
+Serve = Callable[[socket.socket], Awaitable[ServedEnd]]
 
 
 async def connect_stream(near_end: socket.socket) -> FrameEnd:
     return StreamEnd(*await asyncio.open_unix_connection(sock=near_end))
 
 
-async def connect_socket(near_end: socket.socket) -> FrameEnd:
+async def serve_stream(near_end: socket.socket) -> ServedEnd:
+    return ServedStreamEnd(*await asyncio.open_unix_connection(sock=near_end))
+
+
+async def connect_socket(near_end: socket.socket) -> ServedEnd:
     loop = asyncio.get_running_loop()
     _, end = await loop.create_unix_connection(SocketEnd, sock=near_end)
     return end
@@ -47,6 +54,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 def connect(request: pytest.FixtureRequest) -> Connect:
     """Return what makes one end of a connection out of a socket."""
     make: Connect = request.param
+    return make
+
+
+@pytest.fixture(params=[serve_stream, connect_socket])
+def serve(request: pytest.FixtureRequest) -> Serve:
+    """Return what makes the served end of a connection out of a socket."""
+    make: Serve = request.param
     return make
 
 
@@ -149,32 +163,30 @@ async def test_frame_over_the_limit_is_refused(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("end", ["010000000000000000", "0100000000000000060a04626f6f6d"])
-async def test_the_end_marker_of_a_caller_is_the_end_of_its_input(
-    connect: Connect, end: str
-) -> None:
+async def test_the_end_marker_of_a_caller_is_the_end_of_its_input(serve: Serve, end: str) -> None:
     """Empty, as it is normally, or not; from a server it would be an error."""
     near_end, far_end = socket.socketpair()
-    connection = await connect(near_end)
+    connection = await serve(near_end)
     stream = HivemindServedStream(PEER, connection)
     far_end.sendall(bytes.fromhex("00000000000000000161" + end))
     far_end.close()
 
-    await stream.read_until_caller_leaves()
+    await stream.wait_left()
 
     assert [await stream.receive() for _ in range(2)] == [b"a", None]
     connection.close()
     await _closed()
 
 
-async def test_what_follows_no_frame_is_dropped_until_the_caller_leaves(connect: Connect) -> None:
+async def test_what_follows_no_frame_is_dropped_until_the_caller_leaves(serve: Serve) -> None:
     """The handler is told once; a flood of the rest takes no memory."""
     near_end, far_end = socket.socketpair()
-    connection = await connect(near_end)
+    connection = await serve(near_end)
     stream = HivemindServedStream(PEER, connection)
     far_end.sendall(bytes.fromhex("02" + "00" * 8) + bytes(100_000))
     far_end.close()
 
-    await stream.read_until_caller_leaves()
+    await stream.wait_left()
 
     with pytest.raises(MalformedMessageError, match="is refused"):
         await stream.receive()
@@ -182,10 +194,10 @@ async def test_what_follows_no_frame_is_dropped_until_the_caller_leaves(connect:
     await _closed()
 
 
-async def test_a_handlers_error_is_a_frame_with_the_end_marker(connect: Connect) -> None:
+async def test_a_handlers_error_is_a_frame_with_the_end_marker(serve: Serve) -> None:
     """Error "boom" of PETALS_PROTOCOL §0.4, as a server sends it."""
     near_end, far_end = socket.socketpair()
-    connection = await connect(near_end)
+    connection = await serve(near_end)
     await HivemindServedStream(PEER, connection).send_error("boom")
 
     assert far_end.recv(4096).hex() == "0100000000000000060a04626f6f6d"
@@ -208,6 +220,25 @@ async def test_who_writes_waits_until_the_peer_reads(connect: Connect) -> None:
     await writing
     for end in (near, far):
         end.close()
+    await _closed()
+
+
+async def test_a_flood_of_empty_frames_is_not_read_before_somebody_takes_them() -> None:
+    """They have a length, too; the rest stays with the writer."""
+    near_end, far_end = socket.socketpair()
+    far_end.setblocking(False)
+    near = await connect_socket(near_end)
+    sending = asyncio.get_running_loop().sock_sendall(far_end, bytes(9 * 300_000))
+    flooding = asyncio.ensure_future(sending)
+
+    for _ in range(500):  # turns of the loop; each could read 64 KiB
+        await asyncio.sleep(0)
+
+    assert not flooding.done()
+    assert [await near.read() for _ in range(300_000)] == [(0, b"")] * 300_000
+    await flooding
+    near.close()
+    far_end.close()
     await _closed()
 
 
