@@ -26,7 +26,8 @@ LONE_BUCKETS: Final = tuple(
     Bucket(num_rows) for num_rows in (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, MAX_LONE_ROWS)
 )
 TILED_BUCKETS: Final = tuple(
-    _with_tiles(num_rows) for num_rows in (16, 32, 64, 96, 128, 192, 256, 320, 384, 448)
+    _with_tiles(num_rows)
+    for num_rows in (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024)
 )
 """Still larger steps keep a GPU busy while the CPU starts one kernel after the other."""
 
