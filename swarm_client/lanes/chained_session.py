@@ -100,7 +100,8 @@ class ChainedHopSession:
         """Return the step that the server before sends, if it is this one."""
         while self._pushed:
             pushed = self._pushed.popleft()
-            if pushed[1:4] == (position, inputs.num_rows, inputs.num_tokens):
+            size = (pushed.num_rows, pushed.num_tokens)
+            if pushed.position == position and size == (inputs.num_rows, inputs.num_tokens):
                 return pushed
         return None
 

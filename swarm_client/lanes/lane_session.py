@@ -148,7 +148,8 @@ class LaneHopSession:
         """Send a step that is expected."""
         hidden, prompts, hypo_ids = inputs.hidden, inputs.prompts, inputs.hypo_ids
         flags = WANTS_PUSH if wants_push else 0
-        entry = StepEntry(self.session_id, *step[:4], flags)
+        number, position, num_rows, num_tokens, _ = step
+        entry = StepEntry(self.session_id, number, position, num_rows, num_tokens, flags)
         dtype = self._lane.dtype
         if hidden.dtype != dtype:
             hidden = hidden.to(dtype)

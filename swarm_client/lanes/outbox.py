@@ -141,10 +141,11 @@ class _Queue:
             taken.append(step)
             self._inflight[session_id] = size
         self._num_inflight += most - room
-        if len(taken) == len(self.waiting):
+        if len(taken) == len(self.waiting):  # as nearly always
             self.waiting.clear()
-        for step in taken if self.waiting else ():
-            del self.waiting[step.entry.session_id]
+        else:
+            for step in taken:
+                del self.waiting[step.entry.session_id]
         return taken
 
     def answered(self, session_ids: Collection[int]) -> int:
