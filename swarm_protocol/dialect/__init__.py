@@ -31,7 +31,7 @@ from swarm_protocol.dialect.openings import (
     encode_opened,
 )
 from swarm_protocol.dialect.prefix_hashes import hash_prefixes
-from swarm_protocol.dialect.rows import StepExtras, join_rows, split_rows
+from swarm_protocol.dialect.rows import StepExtras, split_rows
 from swarm_protocol.dialect.steps import (
     IS_COPY,
     WANTS_PUSH,
@@ -83,6 +83,5 @@ __all__ = [
     "encode_pushed",
     "encode_steps",
     "hash_prefixes",
-    "join_rows",
     "split_rows",
 ]

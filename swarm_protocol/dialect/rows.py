@@ -64,24 +64,6 @@ def split_rows(entries: Sequence[RowsEntry], hidden: Tensor) -> Sequence[Tensor]
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def join_rows(parts: Sequence[Tensor]) -> Tensor:
-    """Return each part's `[num_rows, num_tokens, hidden_size]` as one `[num_tokens, hidden_size]`.
-
-    A view, if the parts lie side by side in memory, as outputs of one batch and steps of one
-    frame do; else a copy.
-    """
-    first = parts[0]
-    hidden_size = first.shape[2]
-    if len(parts) == 1:
-        return first.reshape(-1, hidden_size)
-    if num_bytes := _bytes_side_by_side(parts):
-        size = (num_bytes // (hidden_size * first.itemsize), hidden_size)
-        return first.as_strided(size, (hidden_size, 1))
-    if len({part.shape[1] for part in parts}) == 1:  # as when all decode
-        return torch.cat(tuple(parts)).view(-1, hidden_size)
-    return torch.cat([part.reshape(-1, hidden_size) for part in parts])
-
-
 def encode_rows(
     hidden: Tensor, extras: Mapping[int, StepExtras]
 ) -> list[bytes | bytearray | memoryview]:
@@ -195,20 +177,6 @@ def _checked_dtype(code: int) -> torch.dtype:
     if dtype is None:
         raise MalformedMessageError(f"unknown code {code} of a dtype")
     return dtype
-
-
-def _bytes_side_by_side(parts: Sequence[Tensor]) -> int:
-    """Return the size of the memory that the parts fill together, in their order; 0 if they don't.
-
-    Parts of several allocations do not count, even where those happen to adjoin.
-    """
-    start = end = parts[0].data_ptr()
-    for part in parts:
-        if part.data_ptr() != end or not part.is_contiguous():
-            return 0
-        end += part.nbytes
-    memory = parts[0].untyped_storage()
-    return end - start if end <= memory.data_ptr() + memory.nbytes() else 0
 
 
 def _raw_bytes(tensor: Tensor) -> memoryview:

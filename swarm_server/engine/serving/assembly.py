@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from swarm_protocol.dialect import join_rows
+from swarm_protocol.rows import Rows, join_rows
 from swarm_server.engine.batch import AdapterRange, PromptedSegment, RaggedBatch
 from swarm_server.engine.segments import Segment
 from swarm_server.engine.serving.inputs import InputChunk
@@ -26,14 +26,14 @@ class Piece(NamedTuple):
 
 def assemble(pieces: Sequence[Piece], dtype: torch.dtype) -> RaggedBatch:
     """Return the batch of pieces, those of one adapter side by side; on the CPU, in `dtype`."""
-    parts, segments, end = list[Tensor](), list[Segment](), 0
+    parts, segments, end = list[Rows](), list[Segment](), 0
     adapters, prompts = list[AdapterRange](), list[PromptedSegment]()
     for chunks, tables, adapter in pieces:
         start = end
         for chunk in chunks:
             if chunk.prompts is not None:
                 prompts += _prompted(chunk, len(segments), len(tables))
-            parts.append(chunk.hidden if chunk.rows is None else chunk.hidden_rows())
+            parts.append(chunk.inputs if chunk.order is None else chunk.ordered())
             position, num_tokens = chunk.position, chunk.end - chunk.position
             for row_tables in tables:
                 segments.append(Segment(end, end + num_tokens, position, row_tables))
@@ -43,34 +43,23 @@ def assemble(pieces: Sequence[Piece], dtype: torch.dtype) -> RaggedBatch:
     return RaggedBatch(join_rows(parts).to(dtype), segments, adapters, prompts)
 
 
-def split_outputs(outputs: Tensor, pieces: Sequence[Piece]) -> Sequence[Tensor | None]:
-    """Return the outputs of each piece's last chunk, [num_rows, num_tokens, hidden_size].
+def split_outputs(outputs: Tensor, pieces: Sequence[Piece]) -> Sequence[Rows | None]:
+    """Return the outputs of each piece's last chunk.
 
     None stands for outputs that are not finite; they spoil nobody else's.
     """
-    num_tokens, hidden_size = outputs.shape
-    split: Sequence[Tensor]
-    if num_tokens == len(pieces):  # one row decodes in each: in one operation
-        split = outputs.view(num_tokens, 1, 1, hidden_size).unbind()
-    else:
-        split = [
-            outputs[place.start : place.stop].view(len(piece.tables), -1, hidden_size)
-            for piece, place in zip(pieces, _places(pieces), strict=True)
-        ]
+    split, start = list[Rows](), 0
+    for chunks, tables, _ in pieces:
+        num_rows = len(tables)
+        for chunk in chunks[:-1]:
+            start += num_rows * chunk.inputs.num_tokens
+        num_tokens = chunks[-1].inputs.num_tokens
+        split.append(Rows(outputs, start, num_rows, num_tokens))
+        start += num_rows * num_tokens
     is_half = outputs.dtype == torch.float16  # in which a sum of many numbers overflows
     if math.isfinite(outputs.sum(dtype=torch.float32 if is_half else None).item()):
         return split
-    return [own if own.isfinite().all() else None for own in split]
-
-
-def _places(pieces: Sequence[Piece]) -> Iterator[range]:
-    """Yield where in their batch the last chunk of each piece is."""
-    end = 0
-    for piece in pieces:
-        start = end
-        for chunk in piece.chunks:
-            start, end = end, end + len(piece.tables) * (chunk.end - chunk.position)
-        yield range(start, end)
+    return [own if own.hidden.isfinite().all() else None for own in split]
 
 
 def _prompted(chunk: InputChunk, segment_index: int, num_rows: int) -> Iterator[PromptedSegment]:

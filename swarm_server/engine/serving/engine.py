@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Final
 
 from swarm_protocol.logs import get_logger
+from swarm_protocol.rows import Rows
 from swarm_server.engine.compute_thread import ComputeThread
 from swarm_server.engine.serving.batch_maker import BatchMaker, ReadyDecodes
 from swarm_server.engine.serving.batch_runs import BatchRuns
@@ -106,7 +107,8 @@ class Engine:
         """Let a session compute a chunk that it has checked; for `EngineSession`."""
         now = session.stepped_at = self._clock()
         if chunk.end == chunk.position:
-            nothing = StepResult(chunk.hidden.to("cpu", self._span.dtype), 0.0, 0.0, 0)
+            rows = Rows.of(chunk.inputs.hidden.to("cpu", self._span.dtype))
+            nothing = StepResult(rows, 0.0, 0.0, 0)
             asyncio.get_running_loop().call_soon(on_done, nothing)
             return
         pages, request = session.pages, session.request

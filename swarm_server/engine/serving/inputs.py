@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-import torch
 from torch import Tensor
+
+from swarm_protocol.rows import Rows, copy_tokens
 
 _MAX_SMALL: Final = 32
 """So many small chunks in a row are joined to one."""
@@ -12,31 +13,31 @@ _MAX_SMALL: Final = 32
 _SMALL_TOKENS: Final = 16
 
 _MAX_HELD_BYTES: Final = 4 * 1024 * 1024
-"""Small chunks are parts of frames, and keep those in memory: of one session, at most so much."""
+"""Small chunks are parts of frames, and keep those in memory: of one session about so much."""
 
 
 class InputChunk:
     """Hidden states of consecutive tokens that begin at `position`. Never overwritten.
 
-    `hidden` is [any number, num_tokens, hidden_size]; row i of the session is `hidden[rows[i]]`, or
-    `hidden[i]` without `rows`. `prompts` [num_blocks, as hidden or 1, num_prompt_tokens,
-    hidden_size] belong to the first tokens. `end` is the position after the last one.
+    Row i of the session is row `order[i]` of `inputs`, or row i without `order`. `prompts`
+    [num_blocks, as inputs or 1, num_prompt_tokens, hidden_size] belong to the first tokens. `end`
+    is the position after the last one.
     """
 
-    __slots__ = ("end", "hidden", "position", "prompts", "rows")
+    __slots__ = ("end", "inputs", "order", "position", "prompts")
 
     def __init__(
         self,
         position: int,
-        hidden: Tensor,
+        inputs: Rows,
         prompts: Tensor | None = None,
-        rows: tuple[int, ...] | None = None,
+        order: tuple[int, ...] | None = None,
     ) -> None:
         self.position = position
-        self.end = position + hidden.shape[1]
-        self.hidden = hidden
+        self.end = position + inputs.num_tokens
+        self.inputs = inputs
         self.prompts = prompts
-        self.rows = rows
+        self.order = order
 
     def cut(self, start: int, end: int) -> "InputChunk":
         """Return what falls into positions [start, end), which it overlaps."""
@@ -46,17 +47,19 @@ class InputChunk:
         prompts = None if self.prompts is None else self.prompts[:, :, first:last]
         if prompts is not None and prompts.shape[2] == 0:
             prompts = None
-        return InputChunk(self.position + first, self.hidden[:, first:last], prompts, self.rows)
+        return InputChunk(self.position + first, self.inputs.cut(first, last), prompts, self.order)
 
     def reorder(self, rows: Sequence[int]) -> "InputChunk":
         """Return the chunk with other rows; its tensors stay as they are."""
-        old = range(self.hidden.shape[0]) if self.rows is None else self.rows
+        old = range(self.inputs.num_rows) if self.order is None else self.order
         new = tuple(old[row] for row in rows)
-        return InputChunk(self.position, self.hidden, self.prompts, new)
+        return InputChunk(self.position, self.inputs, self.prompts, new)
 
-    def hidden_rows(self) -> Tensor:
-        """Return [num_rows, num_tokens, hidden_size] in the order of the session's rows."""
-        return self.hidden if self.rows is None else self.hidden[list(self.rows)]
+    def ordered(self) -> Rows:
+        """Return the inputs in the order of the session's rows."""
+        if self.order is None:
+            return self.inputs
+        return Rows.of(self.inputs.hidden[list(self.order)])
 
     def prompts_of(self, row: int) -> Tensor | None:
         """Return the prompts of a row of the session, [num_blocks, P, hidden_size]."""
@@ -64,16 +67,16 @@ class InputChunk:
             return None
         if self.prompts.shape[1] == 1:
             return self.prompts[:, 0]
-        return self.prompts[:, row if self.rows is None else self.rows[row]]
+        return self.prompts[:, row if self.order is None else self.order[row]]
 
     def compact(self) -> "InputChunk":
         """Return the chunk in memory of its own, if it is part of something larger."""
-        hidden, prompts = self.hidden, self.prompts
+        inputs, hidden, prompts = self.inputs, self.inputs.hidden, self.prompts
         if hidden.untyped_storage().nbytes() > hidden.nbytes:
-            hidden = hidden.clone()
+            inputs = Rows.of(hidden.clone())
         if prompts is not None and prompts.untyped_storage().nbytes() > prompts.nbytes:
             prompts = prompts.clone()
-        return InputChunk(self.position, hidden, prompts, self.rows)
+        return InputChunk(self.position, inputs, prompts, self.order)
 
 
 def cut_chunks(chunks: Sequence[InputChunk], start: int, end: int) -> Iterator[InputChunk]:
@@ -107,7 +110,7 @@ class KeptInputs:
             return False
         self.chunks.append(chunk)
         self._num_small += 1
-        self._held_bytes += chunk.hidden.untyped_storage().nbytes()
+        self._held_bytes += chunk.inputs.memory.untyped_storage().nbytes()
         return self._num_small >= _MAX_SMALL or self._held_bytes > _MAX_HELD_BYTES
 
     def truncate(self, position: int) -> None:
@@ -133,6 +136,6 @@ class KeptInputs:
         if self._num_small == 0:
             return
         small = self.chunks[-self._num_small :]
-        joined = torch.cat([chunk.hidden_rows() for chunk in small], 1)
+        joined = copy_tokens([chunk.ordered() for chunk in small])
         self.chunks[-self._num_small :] = [InputChunk(small[0].position, joined)]
         self._num_small = self._held_bytes = 0

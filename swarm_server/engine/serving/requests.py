@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
+from swarm_protocol.rows import Rows
+from swarm_server.errors import InvalidStepError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,14 @@ class SessionRequest:
 class StepTensors(Protocol):
     """What one step does to a session.
 
-    `hidden` is [batch, num_tokens, hidden_size]. `prompts` [num_blocks, batch or 1,
+    `rows` are the hidden states of its tokens. `prompts` [num_blocks, num_rows or 1,
     num_prompt_tokens, hidden_size] are added to the first tokens of the chunk before each block;
-    `hypo_ids` int64 [batch] says which row each row continues. Tensors may be on any device and
-    of any float dtype, and stay as they are.
+    `hypo_ids` int64 [num_rows] says which row each row continues. Tensors may be on any device
+    and of any float dtype, and stay as they are.
     """
 
     @property
-    def hidden(self) -> Tensor:
+    def rows(self) -> Rows:
         """Of the tokens."""
 
     @property
@@ -52,25 +54,42 @@ class StepTensors(Protocol):
 
 
 class Step(NamedTuple):
-    """`StepTensors` and nothing else."""
+    """`StepTensors` of a tensor `hidden`, [num_rows, num_tokens, hidden_size], and nothing else."""
 
     hidden: Tensor
     prompts: Tensor | None = None
     hypo_ids: Tensor | None = None
 
+    @property
+    def rows(self) -> Rows:
+        """Of the tokens.
+
+        Raises:
+            InvalidStepError: `hidden` has another number of dimensions.
+        """
+        if self.hidden.dim() != 3:
+            expected = "[num_rows, num_tokens, hidden_size]"
+            raise InvalidStepError.shape("hidden states", expected, self.hidden.shape)
+        return Rows.of(self.hidden)
+
 
 class StepResult(NamedTuple):
     """What a step has given.
 
-    `hidden` is [num_rows, num_tokens, hidden_size] in the span's dtype, on the CPU. `compute_ms` is
-    the time of the batches that the step was part of, `queue_ms` the rest of its time in the
-    engine; `num_batch_rows` counts the rows of the last batch, its own included.
+    `rows` are the outputs, in the span's dtype, on the CPU. `compute_ms` is the time of the batches
+    that the step was part of, `queue_ms` the rest of its time in the engine; `num_batch_rows`
+    counts the rows of the last batch, its own included.
     """
 
-    hidden: Tensor
+    rows: Rows
     queue_ms: float
     compute_ms: float
     num_batch_rows: int
+
+    @property
+    def hidden(self) -> Tensor:
+        """The outputs as a view, [num_rows, num_tokens, hidden_size]."""
+        return self.rows.hidden
 
 
 StepListener: TypeAlias = Callable[[StepResult | BaseException], None]

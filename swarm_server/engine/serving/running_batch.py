@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from swarm_protocol.identifiers import BlockRange
+from swarm_protocol.rows import Rows
 from swarm_server.engine.batch import Begun, RaggedBatch, SpanRunner
 from swarm_server.engine.serving.assembly import Piece, assemble, split_outputs
 from swarm_server.engine.serving.session import EngineSession
 from swarm_server.kv import PageCopy
 
-Outputs: TypeAlias = Sequence[Tensor | None]
+Outputs: TypeAlias = Sequence[Rows | None]
 """Of each session of a batch, see `split_outputs`."""
 
 

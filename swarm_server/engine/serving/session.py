@@ -6,8 +6,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import Protocol
 
-from torch import Tensor
-
+from swarm_protocol.rows import Rows
 from swarm_server.engine.serving.assembly import Piece
 from swarm_server.engine.serving.inputs import InputChunk, KeptInputs, cut_chunks
 from swarm_server.engine.serving.requests import (
@@ -87,7 +86,7 @@ class EngineSession:
     def begin_step(self, step: StepTensors, *, position: int, on_done: StepListener) -> None:
         """Make a step from `position` on; what the session had beyond it is forgotten.
 
-        Rows are those of `step.hidden`; with `hypo_ids` their number may change. A step without
+        Its rows are the session's; with `hypo_ids` their number may change. A step without
         tokens is done at once. Its tensors must not change: they are kept to compute it anew.
 
         Args:
@@ -106,14 +105,15 @@ class EngineSession:
             raise StepUnfinishedError
         if not 0 <= position <= self.position:
             raise InvalidPositionError(position, self.position)
-        self._rules.check(step, position=position, num_rows=self.pages.num_rows)
+        rows = step.rows
+        self._rules.check(step, rows, position=position, num_rows=self.pages.num_rows)
         if position < self.position:
             self._roll_back(position)
         if step.hypo_ids is not None:
             self._reorder(step.hypo_ids.tolist())
         if step.prompts is not None:
             self.pages.forget_prefix()
-        self._queue.enqueue(self, InputChunk(position, step.hidden, step.prompts), on_done)
+        self._queue.enqueue(self, InputChunk(position, rows, step.prompts), on_done)
 
     def match_prefix(self, hashes: Sequence[bytes]) -> int:
         """Begin with tokens that the prefix cache has; return their number, the new position.
@@ -157,7 +157,7 @@ class EngineSession:
             chunks = tuple(cut_chunks((*self._inputs.chunks, chunk), start, start + work.num_taken))
         return Piece(chunks, self.pages.tables, self.request.adapter)
 
-    def take(self, outputs: Tensor, took_s: float) -> bool:
+    def take(self, outputs: Rows, took_s: float) -> bool:
         """Take outputs of what a batch has taken; tell whether the step is done with it."""
         work = self.work
         assert work is not None

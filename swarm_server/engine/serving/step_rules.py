@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from swarm_protocol.rows import Rows
 from swarm_server.engine.serving.requests import SessionRequest, StepTensors
 from swarm_server.errors import InvalidStepError, MaxLengthExceededError
 
@@ -16,25 +17,24 @@ class StepRules:
     request: SessionRequest
     hidden_size: int
 
-    def check(self, step: StepTensors, *, position: int, num_rows: int) -> None:
-        """Return when a step fits a session that has so many rows now.
+    def check(self, step: StepTensors, rows: Rows, *, position: int, num_rows: int) -> None:
+        """Return when a step of these rows fits a session that has so many now.
 
         Raises:
             MaxLengthExceededError: it ends beyond what the session has asked for.
             InvalidStepError: a tensor has another shape, or names rows that there are not.
         """
-        shape = step.hidden.shape
-        if len(shape) != 3 or shape[2] != self.hidden_size:
-            expected = f"[batch, num_tokens, {self.hidden_size}]"
-            raise InvalidStepError.shape("hidden states", expected, shape)
-        new_rows, num_tokens, _ = shape
+        memory, _, new_rows, num_tokens = rows
+        if memory.shape[1] != self.hidden_size:
+            expected = f"[num_rows, num_tokens, {self.hidden_size}]"
+            raise InvalidStepError.shape("hidden states", expected, rows.hidden.shape)
         if position + num_tokens > self.request.max_length:
             raise MaxLengthExceededError(position, num_tokens, self.request.max_length)
         if step.hypo_ids is not None:
             self._check_hypo_ids(step.hypo_ids, new_rows, num_rows)
         elif new_rows != num_rows:
             expected = f"[{num_rows}, num_tokens, {self.hidden_size}]"
-            raise InvalidStepError.shape("hidden states", expected, shape)
+            raise InvalidStepError.shape("hidden states", expected, rows.hidden.shape)
         if step.prompts is not None:
             self._check_prompts(step.prompts, new_rows, num_tokens)
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import torch
-from torch import Tensor
 
+from swarm_protocol.rows import Rows
 from swarm_server.engine.serving.inputs import InputChunk
 from swarm_server.engine.serving.requests import StepListener, StepResult
 from swarm_server.scheduler import Ticket
@@ -27,8 +27,8 @@ class Work(Ticket):
     submitted_at: float
     blocked_at: float | None = field(default=None, init=False)
     compute_s: float = field(default=0.0, init=False)
-    outputs: Tensor | None = field(default=None, init=False)
-    """[num_rows, num_tokens, hidden_size], as far as computed."""
+    outputs: Rows | None = field(default=None, init=False)
+    """Of the chunk, as far as computed."""
 
     @property
     def start(self) -> int:
@@ -46,22 +46,23 @@ class Work(Ticket):
         """Whether a batch takes the chunk and nothing else."""
         return self.num_taken == self.num_left == self.chunk.end - self.chunk.position
 
-    def add_outputs(self, hidden: Tensor, took_s: float) -> None:
+    def add_outputs(self, outputs: Rows, took_s: float) -> None:
         """Take outputs of what a batch has taken; of several chunks, those of the last.
 
-        They are [num_rows, num_tokens, hidden_size]. Those of tokens before `chunk` are dropped.
+        Those of tokens before `chunk` are dropped.
         """
         self.compute_s += took_s
         if self.is_taken_whole:  # the common case
-            self.outputs = hidden
+            self.outputs = outputs
             return
         end = self.start + self.num_taken - self.chunk.position
         if end <= 0:
             return
+        hidden = outputs.hidden
         if self.outputs is None:
-            shape = (self.num_rows, self.chunk.hidden.shape[1], hidden.shape[2])
-            self.outputs = torch.empty(shape, dtype=hidden.dtype)
-        self.outputs[:, end - hidden.shape[1] : end] = hidden
+            shape = (self.num_rows, self.chunk.inputs.num_tokens, hidden.shape[2])
+            self.outputs = Rows.of(torch.empty(shape, dtype=hidden.dtype))
+        self.outputs.hidden[:, end - outputs.num_tokens : end] = hidden
 
     def result(self, finished_at: float, num_batch_rows: int) -> StepResult:
         """Return what the caller gets; all is computed."""

@@ -10,11 +10,11 @@ from swarm_protocol.dialect import (
     StepEntry,
     StepsFrame,
     decode_request,
-    split_rows,
 )
 from swarm_protocol.dialect.decoding import Request
 from swarm_protocol.errors import MalformedMessageError
 from swarm_protocol.node import ServedStream
+from swarm_protocol.rows import Rows
 from swarm_server.errors import StepTooLargeError
 from swarm_server.handlers.dialect.lane_step import LaneStep
 from swarm_server.handlers.opening import ServedModel
@@ -62,10 +62,12 @@ class Arrivals:
 def steps_of(frame: StepsFrame | PushedFrame) -> list[LaneStep]:
     """Return the step of each entry, in their order."""
     entries: Sequence[StepEntry | PushedEntry] = frame.entries
-    steps = [
-        LaneStep(entry, entry.num_rows * (entry.num_tokens or 1), hidden)
-        for entry, hidden in zip(entries, split_rows(entries, frame.hidden), strict=True)
-    ]
+    steps, hidden, start = list[LaneStep](), frame.hidden, 0
+    for entry in entries:
+        num_rows, num_tokens = entry.num_rows, entry.num_tokens
+        rows = Rows(hidden, start, num_rows, num_tokens)
+        steps.append(LaneStep(entry, num_rows * (num_tokens or 1), rows))
+        start += num_rows * num_tokens
     for index, extras in frame.extras.items():
         steps[index] = steps[index]._replace(prompts=extras.prompts, hypo_ids=extras.hypo_ids)
     return steps

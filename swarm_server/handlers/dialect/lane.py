@@ -105,7 +105,7 @@ class ServedLane:
         is_copy = (
             target is not None
             and bool(step.entry.flags & WANTS_PUSH)
-            and self._services.pushes.push(target, step, result.hidden)
+            and self._services.pushes.push(target, step, result.rows)
         )
         self._replies.add_output(session.opening.session_id, step, result, is_copy=is_copy)
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from swarm_protocol.dialect import PushedEntry, StepEntry
+from swarm_protocol.rows import Rows
 
 
 class LaneStep(NamedTuple):
@@ -16,7 +17,7 @@ class LaneStep(NamedTuple):
 
     entry: StepEntry | PushedEntry
     size: int
-    hidden: Tensor
+    rows: Rows
     prompts: Tensor | None = None
     hypo_ids: Tensor | None = None
 

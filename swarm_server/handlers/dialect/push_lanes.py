@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from torch import Tensor
-
 from swarm_protocol.dialect import (
     VERSION,
     HelloReply,
@@ -21,12 +19,12 @@ from swarm_protocol.dialect import (
     PushTarget,
     StepExtras,
     encode_pushed,
-    join_rows,
 )
 from swarm_protocol.dialect.methods import HELLO, STEPS
 from swarm_protocol.identifiers import PeerId
 from swarm_protocol.logs import get_logger
 from swarm_protocol.node import CallStream, Node
+from swarm_protocol.rows import Rows, join_rows
 from swarm_server.handlers.dialect.filling import fill_frames
 from swarm_server.handlers.dialect.lane_step import LaneStep
 
@@ -38,7 +36,7 @@ _TIMEOUT_S: Final = 30.0
 _IDLE_S: Final = 300.0
 
 
-_Push: TypeAlias = tuple[bytes, LaneStep, Tensor]
+_Push: TypeAlias = tuple[bytes, LaneStep, Rows]
 """Token of a session of the next server, the step, and its outputs."""
 
 
@@ -51,13 +49,13 @@ class PushLanes:
         self._lanes: dict[PeerId, _PushLane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def push(self, target: PushTarget, step: LaneStep, outputs: Tensor) -> bool:
+    def push(self, target: PushTarget, step: LaneStep, outputs: Rows) -> bool:
         """Send outputs on with all others of this moment; False when there is no room for them.
 
         Args:
             target: the session that goes on with them.
             step: whose outputs they are; its hypo_ids go with them, deep prompts do not.
-            outputs: [num_rows, num_tokens, hidden_size], on the CPU.
+            outputs: on the CPU.
         """
         lane = self._lanes.get(target.peer) or self._start(target.peer)
         return lane is not None and lane.add(target.token, step, outputs)
@@ -102,7 +100,7 @@ class _PushLane:
         self._num_tokens = 0
         self._is_there = asyncio.Event()
 
-    def add(self, token: bytes, step: LaneStep, outputs: Tensor) -> bool:
+    def add(self, token: bytes, step: LaneStep, outputs: Rows) -> bool:
         """Let outputs wait; False when too much does already."""
         if self._num_tokens + step.size > _MAX_WAITING_TOKENS:
             return False

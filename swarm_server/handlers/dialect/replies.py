@@ -14,8 +14,8 @@ from swarm_protocol.dialect import (
     encode_failed,
     encode_opened,
     encode_outputs,
-    join_rows,
 )
+from swarm_protocol.rows import join_rows
 from swarm_server.engine.serving.requests import StepResult
 from swarm_server.handlers.dialect.filling import fill_frames
 from swarm_server.handlers.dialect.inflight import InflightTokens
@@ -100,5 +100,5 @@ def _encode(outputs: Sequence[_Output]) -> bytes:
         )
         for session_id, step, result, is_copy in outputs
     ]
-    hidden = join_rows([result.hidden for _, _, result, _ in outputs])
+    hidden = join_rows([result.rows for _, _, result, _ in outputs])
     return encode_outputs(OutputsFrame(entries, hidden))

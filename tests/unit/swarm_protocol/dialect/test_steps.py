@@ -19,7 +19,6 @@ from swarm_protocol.dialect import (
     encode_outputs,
     encode_pushed,
     encode_steps,
-    join_rows,
     split_rows,
 )
 from swarm_protocol.dialect.frame import FrameKind, build_frame, parse_frame
@@ -105,40 +104,6 @@ def test_steps_without_tokens_have_rows_and_no_values() -> None:
     (rows,) = split_rows([StepEntry(1, 1, 0, 2, 0)], torch.empty(0, 4))
 
     assert rows.shape == (2, 0, 4)
-
-
-@pytest.mark.parametrize("sizes", [[1], [1, 1, 1], [2, 2], [1, 1, 3], [1, 0, 2], [0, 0]])
-def test_rows_are_joined_in_order(sizes: list[int]) -> None:
-    """All tokens of the first part, row by row, then those of the next."""
-    parts = [torch.rand(2, size, 3) for size in sizes]
-
-    joined = join_rows(parts)
-
-    assert joined.shape == (2 * sum(sizes), 3)
-    assert joined.tolist() == [token for part in parts for row in part for token in row.tolist()]
-
-
-def test_rows_that_lie_side_by_side_are_joined_without_a_copy() -> None:
-    """What was split is joined to the same memory."""
-    rows = split_rows(ENTRIES, HIDDEN)
-
-    assert join_rows(rows).data_ptr() == HIDDEN.data_ptr()
-    assert torch.equal(join_rows(rows), HIDDEN)
-
-
-@pytest.mark.parametrize("order", [[1, 0, 2], [0, 2], [0, 1, 1], [2, 1, 0]])
-def test_rows_in_another_order_are_joined_as_they_come(order: list[int]) -> None:
-    """Nothing is taken from memory that is no part's."""
-    rows = HIDDEN[:3].view(3, 1, 1, 4).unbind()
-
-    assert torch.equal(join_rows([rows[index] for index in order]), HIDDEN[order])
-
-
-def test_rows_that_are_strided_are_joined_as_they_are() -> None:
-    """Every second value, say."""
-    rows = [HIDDEN[None, index : index + 1, ::2] for index in range(7)]
-
-    assert torch.equal(join_rows(rows), HIDDEN[:, ::2])
 
 
 def test_received_hidden_states_may_be_written_to() -> None:

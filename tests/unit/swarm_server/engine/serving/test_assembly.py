@@ -3,13 +3,14 @@
 import pytest
 import torch
 
+from swarm_protocol.rows import Rows
 from swarm_server.engine.serving.assembly import Piece, assemble, split_outputs
 from swarm_server.engine.serving.inputs import InputChunk
 
 
 def piece(*positions: int, num_rows: int = 1, adapter: str | None = None) -> Piece:
     """Return a piece of chunks of two tokens that begin at these positions."""
-    chunks = [InputChunk(at, torch.full((num_rows, 2, 3), float(at))) for at in positions]
+    chunks = [InputChunk(at, Rows.of(torch.full((num_rows, 2, 3), float(at)))) for at in positions]
     return Piece(chunks, [[[row]] for row in range(num_rows)], adapter)
 
 
@@ -34,7 +35,7 @@ def test_outputs_are_those_of_the_last_chunk() -> None:
 
     split = split_outputs(torch.arange(8.0).view(8, 1).expand(8, 3).contiguous(), pieces)
 
-    firsts = [None if outputs is None else outputs[:, :, 0].tolist() for outputs in split]
+    firsts = [None if outputs is None else outputs.hidden[:, :, 0].tolist() for outputs in split]
     assert firsts == [[[2, 3]], [[4, 5], [6, 7]]]
 
 
@@ -56,7 +57,7 @@ def test_outputs_that_are_not_finite_spoil_no_others() -> None:
 
     split = split_outputs(outputs, pieces)
 
-    assert [None if each is None else tuple(each.shape) for each in split] == [
+    assert [None if each is None else tuple(each.hidden.shape) for each in split] == [
         (1, 2, 3),
         None,
         (1, 2, 3),
@@ -66,13 +67,13 @@ def test_outputs_that_are_not_finite_spoil_no_others() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_decodes_are_split_and_looked_at_like_others(dtype: torch.dtype) -> None:
     """One token of each session; large ones are finite all the same."""
-    pieces = [Piece([InputChunk(3, torch.ones(1, 1, 3))], [[[0]]], None) for _ in range(3)]
+    pieces = [Piece([InputChunk(3, Rows.of(torch.ones(1, 1, 3)))], [[[0]]], None) for _ in range(3)]
     outputs = torch.full((3, 3), 6e4, dtype=dtype)
     outputs[1, 2] = torch.nan
 
     split = split_outputs(outputs, pieces)
 
-    assert [None if each is None else tuple(each.shape) for each in split] == [
+    assert [None if each is None else tuple(each.hidden.shape) for each in split] == [
         (1, 1, 3),
         None,
         (1, 1, 3),
