@@ -6,6 +6,7 @@ Source: PETALS_PROTOCOL §0.4. hivemind's own reader believes any length; this o
 """
 
 import asyncio
+import socket
 from asyncio import IncompleteReadError, StreamReader, StreamWriter
 from contextlib import suppress
 from struct import Struct
@@ -29,6 +30,7 @@ STREAM_BUFFER_BYTES: Final = 1024 * 1024
 """For readers of streams: a prefill chunk arrives in few wake-ups."""
 
 _END_OR_ERROR: Final = 1
+_SEND_BUFFER_BYTES: Final = 1024 * 1024  # the system grants what it allows
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _PREFETCHED_FRAMES: Final = 4
 
@@ -69,6 +71,7 @@ class StreamEnd:
     def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        write_at_once(writer.transport)
 
     async def read(self) -> tuple[int, bytes] | None:
         try:
@@ -112,6 +115,18 @@ class ServedStreamEnd(StreamEnd):
             await self._reader.read()
         except (IncompleteReadError, OSError):
             return
+
+
+def write_at_once(transport: asyncio.WriteTransport) -> None:
+    """Let frames leave when they are written, and whole.
+
+    Else uvloop collects small ones until it has done all else that is due. And what does not fit
+    the usual buffer of 208 KiB, such as a frame of 32 sessions, would wait until the reader has
+    woken up, and then for a turn of our own loop.
+    """
+    transport.set_write_buffer_limits(0)
+    end = transport.get_extra_info("socket")
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
 
 def parse_header(header: bytes | memoryview) -> tuple[int, int]:

@@ -31,10 +31,6 @@ log = get_logger(__name__)
 
 _MAX_OPENING_BYTES: Final = 512
 _OPENING_TIMEOUT_S: Final = 5.0
-_SEND_BUFFER_BYTES: Final = 1024 * 1024
-"""As much of it as the system grants. A frame of 32 sessions does not fit the usual 208 KiB: the
-rest of it would wait until the reader has woken up, and then until our own loop turns."""
-
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid; SO_PEERCRED of unix(7)
 
 StreamAnswer = Callable[[PeerId, SocketEnd], Awaitable[None]]
@@ -73,7 +69,6 @@ class Shortcuts:
         connection.setblocking(False)
         try:
             connection.connect(_address(peer))
-            _enlarge_send_buffer(connection)
             if not _is_own_user(connection):
                 raise PermissionError
             loop = asyncio.get_running_loop()
@@ -126,7 +121,6 @@ class Shortcuts:
             with socket.socket(fileno=os.dup(end.fileno())) as connection:
                 if not _is_own_user(connection):
                     return
-                _enlarge_send_buffer(connection)
             async with asyncio.timeout(_OPENING_TIMEOUT_S):
                 opening = await end.read()
             method, caller = _parse_opening(opening)
@@ -147,10 +141,6 @@ def _is_own_user(end: socket.socket) -> bool:
     credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, user_id, _ = _CREDENTIALS.unpack(credentials)
     return bool(user_id == os.getuid())
-
-
-def _enlarge_send_buffer(end: socket.socket) -> None:
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
 
 def _parse_opening(frame: tuple[int, bytes] | None) -> tuple[str, PeerId]:

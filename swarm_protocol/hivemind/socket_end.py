@@ -11,7 +11,12 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from swarm_protocol.errors import MalformedMessageError
-from swarm_protocol.hivemind.frames import HEADER, MESSAGE, STREAM_BUFFER_BYTES
+from swarm_protocol.hivemind.frames import (
+    HEADER,
+    MESSAGE,
+    STREAM_BUFFER_BYTES,
+    write_at_once,
+)
 from swarm_protocol.hivemind.incoming_frames import IncomingFrames
 
 _DROPPED_BYTES: Final = 64 * 1024
@@ -74,7 +79,7 @@ class SocketEnd(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has no such base
-        self._transport.set_write_buffer_limits(0)  # then uvloop writes at once, whatever the size
+        write_at_once(self._transport)
         if self._on_connected is not None:
             self._on_connected(self)
 
