@@ -15,7 +15,7 @@ class InflightTokens:
     @property
     def is_full(self) -> bool:
         """Whether nothing more should be taken in."""
-        return not self._has_room.is_set()
+        return self.num_tokens >= self._limit
 
     def add(self, num_tokens: int) -> None:
         """Count tokens that have arrived."""

@@ -86,7 +86,8 @@ class LaneSession:
         """
         self._computed, self._release = computed, release
         cached_tokens = computed.match_prefix(prefix_hashes)
-        self._run_next()
+        if self._waiting:
+            self._run_next(computed)
         return cached_tokens
 
     def take(self, step: LaneStep) -> None:
@@ -97,8 +98,8 @@ class LaneSession:
         self._last_number = number
         self._inflight.add(step.size)
         self._waiting.append(step)
-        if self._running is None:
-            self._run_next()
+        if self._running is None and self._computed is not None:
+            self._run_next(self._computed)
 
     def take_pushed(self, step: LaneStep) -> None:
         """Take a step of the server before us, unless it comes late, too early, or amid a flood.
@@ -127,13 +128,11 @@ class LaneSession:
             self._inflight.remove(step.size)
         self._waiting.clear()
 
-    def _run_next(self) -> None:
-        if self._computed is None or not self._waiting:
-            return
-        assert self._running is None
+    def _run_next(self, computed: ComputedSession) -> None:
+        """Let the first of the waiting steps run; none does."""
         step = self._waiting.popleft()
         try:
-            self._computed.begin_step(step, position=step.entry.position, on_done=self._finished)
+            computed.begin_step(step, position=step.entry.position, on_done=self._finished)
         except SwarmError as error:
             self._inflight.remove(step.size)
             self._owner.fail(self, error)
@@ -144,6 +143,7 @@ class LaneSession:
         """Hear how the running step has ended; in `close`, that it never will."""
         step, self._running = self._running, None
         assert step is not None
+        assert self._computed is not None
         if self.is_closed:
             self._inflight.remove(step.size)
         elif not isinstance(outcome, StepResult):
@@ -154,7 +154,8 @@ class LaneSession:
                 self._owner.deliver(self, step, outcome)
             else:
                 self._inflight.remove(step.size)
-            self._run_next()
+            if self._waiting:
+                self._run_next(self._computed)
 
 
 def _do_nothing() -> None:
