@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -93,8 +94,13 @@ async def wire(connect: Connect) -> AsyncIterator[Wire]:
 
 async def _closed() -> None:
     """Let transports that were closed do so."""
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await _turns(2)
+
+
+async def _turns(number: int) -> None:
+    """Let the event loop turn so often."""
+    for _ in range(number):
+        await asyncio.sleep(0)
 
 
 async def test_empty_message_is_nine_zero_bytes(wire: Wire) -> None:
@@ -231,14 +237,32 @@ async def test_a_flood_of_empty_frames_is_not_read_before_somebody_takes_them() 
     sending = asyncio.get_running_loop().sock_sendall(far_end, bytes(9 * 300_000))
     flooding = asyncio.ensure_future(sending)
 
-    for _ in range(500):  # turns of the loop; each could read 64 KiB
-        await asyncio.sleep(0)
+    await _turns(500)  # each could read 64 KiB
 
     assert not flooding.done()
     assert [await near.read() for _ in range(300_000)] == [(0, b"")] * 300_000
     await flooding
     near.close()
     far_end.close()
+    await _closed()
+
+
+async def test_what_has_come_can_be_read_after_closing(connect: Connect) -> None:
+    """Though it was so much that reading had paused."""
+    near_end, far_end = socket.socketpair()
+    near, far = await connect(near_end), await connect(far_end)
+    writing = asyncio.ensure_future(_write_all(far, [b"x" * 600_000] * 4))
+    await _turns(200)
+
+    near.close()
+    await _closed()
+
+    with suppress(OSError, asyncio.IncompleteReadError):
+        while (frame := await near.read()) is not None:
+            assert frame == (0, b"x" * 600_000)
+    with suppress(OSError):
+        await writing
+    far.close()
     await _closed()
 
 
