@@ -195,7 +195,6 @@ class Lane:
             raise PeerMisbehavedError(
                 self.peer, f"its hidden states are {hidden.shape[1]} values of {hidden.dtype}"
             )
-        self._outbox.answered([entry.session_id for entry in entries])
         are_all_finite = is_finite(hidden)
         for entry, rows in zip(entries, _own_rows(entries, hidden), strict=True):
             session = self._sessions.get(entry.session_id)
@@ -205,14 +204,20 @@ class Lane:
                 session.take_output(entry, rows)
             else:
                 session.fail(PeerMisbehavedError(self.peer, "its hidden states are not finite"))
-        self._has_mail.set()  # there is room for steps that waited
+        self._make_room([entry.session_id for entry in entries])
+
+    def _make_room(self, session_ids: Sequence[int]) -> None:
+        """Steps of these sessions are over, and others that waited may leave."""
+        self._outbox.answered(session_ids)
+        if self._outbox.has_waiting:
+            self._has_mail.set()
 
     def _end(self, failure: Failure) -> None:
         if failure.session_id == NO_SESSION:
             if failure.code == DRAINING_CODE:
                 self._on_leaving(self.peer)
             return
-        self._outbox.cancel(failure.session_id)
+        self._make_room([failure.session_id])
         session = self._sessions.get(failure.session_id)
         if session is not None:
             session.fail(session_failure(self.peer, failure))
@@ -220,10 +225,11 @@ class Lane:
 
 def _own_rows(entries: Sequence[OutputEntry], hidden: Tensor) -> Sequence[Tensor]:
     """Return `split_rows`, but none of them keeps the memory of all."""
+    first = entries[0]
     if len(entries) == 1:
-        return split_rows(entries, hidden)
+        return [hidden.view(first.num_rows, first.num_tokens, -1)]
     if len({(entry.num_rows, entry.num_tokens) for entry in entries}) == 1:  # as when all decode
-        shape = (len(entries), entries[0].num_rows, entries[0].num_tokens, -1)
+        shape = (len(entries), first.num_rows, first.num_tokens, -1)
         return torch.unbind_copy(hidden.view(shape))  # type: ignore[return-value, func-returns-value]  # stub
     return [rows.clone() for rows in split_rows(entries, hidden)]
 

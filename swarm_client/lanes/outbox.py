@@ -86,6 +86,11 @@ class Outbox:
         """
         return self._decodes.answered(session_ids) + self._prefills.answered(session_ids)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there are steps that have not left."""
+        return bool(self._decodes.waiting or self._prefills.waiting)
+
     def cancel(self, session_id: int) -> None:
         """Nobody waits for the session's step any more; the server hears of it if need be."""
         if self.answered((session_id,)):

@@ -388,3 +388,23 @@ async def test_closing_lanes_fails_their_sessions_and_leaves_no_stream() -> None
         (failure,) = await failures_of(task)
         assert isinstance(failure, PeerUnreachableError)
         assert not client.server.node.pipes
+
+
+async def test_a_session_that_fails_makes_room_for_a_step_that_waits() -> None:
+    """Though no answer comes that would."""
+    async with lane_client() as client:
+        client.server.says(max_frame_tokens=4, max_inflight_tokens=8)  # half of them for prefills
+        client.server.refused = ["not_served"]
+        refused, waiting = await client.sessions(2)
+        client.server.transform = lambda frame: (
+            None if frame.entries[0].session_id == refused.session_id else frame
+        )
+
+        first, second = await asyncio.gather(
+            step(refused, hidden_states(4)),
+            step(waiting, hidden_states(4)),
+            return_exceptions=True,
+        )
+
+        assert isinstance(first, PeerRefusedError)
+        assert isinstance(second, HopOutput)

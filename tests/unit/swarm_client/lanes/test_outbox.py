@@ -53,9 +53,11 @@ def test_steps_wait_while_as_many_tokens_are_under_way_as_the_server_takes() -> 
         outbox.add(step_of(session_id, num_tokens=4))
 
     assert sent_ids(outbox) == [1, 2]
+    assert outbox.has_waiting
     assert not outbox.next_mail()
     assert outbox.answered([1]) == 4
     assert sent_ids(outbox) == [3]
+    assert not outbox.has_waiting
 
 
 def test_prefills_under_way_leave_room_for_decode_steps() -> None:
