@@ -2,7 +2,7 @@
 
     submit ──> tickets ──> plan ──> pages ──> compute thread ──> outputs ──> listeners
                   ^                                                 │
-                  └── slices that are left, preempted sessions <────┘
+                  └── rests of prompts, preempted sessions <────────┘
 
 One batch runs at a time; on a GPU the next may be made meanwhile, of other sessions. Everything
 but the computing itself happens on the event loop, so pages and sessions need no locks: what a
