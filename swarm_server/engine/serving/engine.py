@@ -267,7 +267,8 @@ class Engine:
         session = self._untidy.pop(next(iter(self._untidy)))
         if self._untidy:
             asyncio.get_running_loop().call_soon(self._tidy)
-        session.tidy()
+        if not session.is_closed:
+            session.tidy()
 
     def _free(self, session: EngineSession) -> None:
         session.pages.release()

@@ -322,6 +322,27 @@ async def test_a_long_generation_lets_go_of_the_frames_that_brought_it(bench: Be
     assert await run_step(session, tokens(1)) == [41]
 
 
+async def test_outputs_do_not_wait_for_inputs_to_be_copied(bench: Bench) -> None:
+    """Whoever hears of the step that is one too many to keep finds all of its frames there."""
+    session, frame, heard = bench.open(), np.ones((9, 1, HIDDEN_SIZE), np.float32), asyncio.Event()
+    first, was_kept = weakref.ref(frame), list[bool]()
+    await run_step(session, torch.from_numpy(frame)[:1])
+    del frame
+    for _ in range(30):
+        await run_step(session, tokens(1))
+    bench.span.batches.clear()
+
+    def listen(_outcome: StepResult | BaseException) -> None:
+        was_kept.append(first() is not None)
+        heard.set()
+
+    session.begin_step(Step(tokens(1)), position=31, on_done=listen)
+    await heard.wait()
+    await bench.settle()
+
+    assert (was_kept, first()) == ([True], None)
+
+
 async def test_a_listener_that_fails_disturbs_no_other(bench: Bench) -> None:
     """The results of the same batch arrive."""
     broken, other = bench.open(), bench.open()
