@@ -180,8 +180,7 @@ def _checked_dtype(code: int) -> torch.dtype:
 
 
 def _raw_bytes(tensor: Tensor) -> memoryview:
-    flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
-    return flat.numpy().data
+    return tensor.detach().contiguous().view(torch.uint8).numpy().reshape(-1).data
 
 
 def _tensor(data: memoryview, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
