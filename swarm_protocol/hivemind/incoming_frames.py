@@ -5,7 +5,7 @@ from typing import Final
 
 from swarm_protocol.hivemind.frames import HEADER, parse_header
 
-_SPARE_BYTES: Final = 64 * 1024
+_SPARE_BYTES: Final = 16 * 1024
 """A read that fills all the room it was given is followed by another one, often in vain."""
 
 _MOST_KEPT_BYTES: Final = 1024 * 1024

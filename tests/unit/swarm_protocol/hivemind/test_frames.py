@@ -237,7 +237,7 @@ async def test_a_flood_of_empty_frames_is_not_read_before_somebody_takes_them() 
     sending = asyncio.get_running_loop().sock_sendall(far_end, bytes(9 * 300_000))
     flooding = asyncio.ensure_future(sending)
 
-    await _turns(500)  # each could read 64 KiB
+    await _turns(500)  # each could read 16 KiB
 
     assert not flooding.done()
     assert [await near.read() for _ in range(300_000)] == [(0, b"")] * 300_000
