@@ -33,6 +33,7 @@ from swarm_protocol.dialect import (
     OutputEntry,
     OutputsFrame,
     decode_reply,
+    good_frame_tokens,
     split_rows,
 )
 from swarm_protocol.errors import (
@@ -80,6 +81,7 @@ class Lane:
         frame_tokens = MAX_FRAME_BYTES // 2 // (hello.dtype.itemsize * hello.hidden_size)
         self._outbox = Outbox(
             max_frame_tokens=min(hello.max_frame_tokens, frame_tokens),
+            good_frame_tokens=good_frame_tokens(hello.hidden_size),
             max_inflight_tokens=hello.max_inflight_tokens,
         )
         self.max_step_tokens = self._outbox.max_step_tokens

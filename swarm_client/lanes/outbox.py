@@ -53,16 +53,20 @@ class Outbox:
         max_step_tokens: over all rows of one step.
     """
 
-    def __init__(self, *, max_frame_tokens: int, max_inflight_tokens: int) -> None:
+    def __init__(
+        self, *, max_frame_tokens: int, good_frame_tokens: int, max_inflight_tokens: int
+    ) -> None:
         """Begin empty.
 
         Args:
             max_frame_tokens: over all rows of one frame.
+            good_frame_tokens: of prompts; with more, a frame has only one of them.
             max_inflight_tokens: of steps that were sent and not answered, >= 2. Half of them are
                 for decode steps and half for prefills, so neither waits for the other.
         """
         self.max_step_tokens = min(max_frame_tokens, max_inflight_tokens // 2)
         self._max_frame_tokens = max_frame_tokens
+        self._good_frame_tokens = good_frame_tokens
         self._decodes = _Queue(max_inflight_tokens // 2)
         self._prefills = _Queue(max_inflight_tokens // 2)
         self._openings: dict[int, Opening] = {}
@@ -103,10 +107,10 @@ class Outbox:
 
     def next_mail(self) -> Mail:
         """Take out what may leave now; empty when nothing may."""
-        steps = self._decodes.take(self._max_frame_tokens)
+        steps = self._decodes.take(self._max_frame_tokens, self._max_frame_tokens)
         if self._prefills.waiting:
             room = self._max_frame_tokens - sum([step.size for step in steps])
-            steps += self._prefills.take(room)
+            steps += self._prefills.take(room, self._good_frame_tokens)
         mail = Mail(
             tuple(self._cancelled),
             tuple(self._closed),
@@ -134,13 +138,16 @@ class _Queue:
         self._inflight: dict[int, int] = {}
         self._num_inflight = 0
 
-    def take(self, max_tokens: int) -> list[LaneStep]:
-        """Return the first waiting steps that fit; they are under way from now on."""
+    def take(self, max_tokens: int, good_tokens: int) -> list[LaneStep]:
+        """Return the first waiting steps that fit; they are under way from now on.
+
+        A step that is not the first must also leave them within `good_tokens`.
+        """
         room = most = min(max_tokens, self._max_inflight_tokens - self._num_inflight)
         taken: list[LaneStep] = []
         for session_id, step in self.waiting.items():
             size = step.size
-            if size > room:
+            if size > room or (taken and most - room + size > good_tokens):
                 break
             room -= size
             taken.append(step)

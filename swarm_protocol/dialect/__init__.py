@@ -31,7 +31,7 @@ from swarm_protocol.dialect.openings import (
     encode_opened,
 )
 from swarm_protocol.dialect.prefix_hashes import hash_prefixes
-from swarm_protocol.dialect.rows import StepExtras, split_rows
+from swarm_protocol.dialect.rows import StepExtras, good_frame_tokens, split_rows
 from swarm_protocol.dialect.steps import (
     IS_COPY,
     WANTS_PUSH,
@@ -82,6 +82,7 @@ __all__ = [
     "encode_outputs",
     "encode_pushed",
     "encode_steps",
+    "good_frame_tokens",
     "hash_prefixes",
     "split_rows",
 ]

@@ -23,6 +23,7 @@ _DTYPES: Final = {1: torch.float32, 2: torch.bfloat16, 3: torch.float16}
 _DTYPE_CODES: Final = {dtype: code for code, dtype in _DTYPES.items()}
 _MAX_HYPO_ID: Final = 0xFFFF
 _MAX_PROMPT_SIZE: Final = 2**20
+_GOOD_FRAME_BYTES: Final = 2**22
 
 
 class RowsEntry(Protocol):
@@ -48,6 +49,15 @@ class StepExtras:
 
     hypo_ids: Tensor | None = None
     prompts: Tensor | None = None
+
+
+def good_frame_tokens(hidden_size: int) -> int:
+    """Return how many tokens of prompts go best into one frame, if they are not of one step.
+
+    Those of many sessions could fill a much larger one; but what has come first is computed while
+    the rest is on its way, here and at the servers behind.
+    """
+    return max(1, _GOOD_FRAME_BYTES // (hidden_size * torch.float32.itemsize))
 
 
 def split_rows(entries: Sequence[RowsEntry], hidden: Tensor) -> Sequence[Tensor]:

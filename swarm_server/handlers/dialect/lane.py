@@ -22,6 +22,7 @@ from swarm_protocol.dialect import (
     Opening,
     PushedFrame,
     StepsFrame,
+    good_frame_tokens,
 )
 from swarm_protocol.dialect.decoding import Request
 from swarm_protocol.errors import SwarmError
@@ -70,7 +71,10 @@ class ServedLane:
         self._limits = services.limits
         self._arrivals = Arrivals(stream, services.model, services.limits.max_frame_tokens)
         self._inflight = InflightTokens(services.limits.max_inflight_tokens)
-        self._replies = Replies(self._inflight, max_frame_tokens=services.limits.max_frame_tokens)
+        frame_tokens = min(
+            services.limits.max_frame_tokens, good_frame_tokens(services.model.hidden_size)
+        )
+        self._replies = Replies(self._inflight, frame_tokens=frame_tokens)
         self._sessions: dict[int, LaneSession] = {}
         self._openings: dict[int, asyncio.Task[None]] = {}
         self._clock = asyncio.get_running_loop().time

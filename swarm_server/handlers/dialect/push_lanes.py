@@ -19,6 +19,7 @@ from swarm_protocol.dialect import (
     PushTarget,
     StepExtras,
     encode_pushed,
+    good_frame_tokens,
 )
 from swarm_protocol.dialect.methods import HELLO, STEPS
 from swarm_protocol.identifiers import PeerId
@@ -83,7 +84,7 @@ class PushLanes:
                 hello = HelloReply.parse(await self._node.call(peer, HELLO, request.to_wire()))
                 stream = await self._node.open_stream(peer, STEPS)
             try:
-                await lane.run(stream, hello.max_frame_tokens)
+                await lane.run(stream, hello)
             finally:
                 stream.close()
         except Exception as error:  # whatever it is: the client sends its own copies
@@ -109,21 +110,23 @@ class _PushLane:
         self._is_there.set()
         return True
 
-    async def run(self, stream: CallStream, max_frame_tokens: int) -> None:
+    async def run(self, stream: CallStream, hello: HelloReply) -> None:
         """Send what waits and what comes, until nothing has come for long.
 
         Raises:
             TimeoutError: nothing to send, or nobody takes it.
             PeerError: the connection broke.
         """
+        max_tokens = hello.max_frame_tokens
+        good_tokens = min(max_tokens, good_frame_tokens(hello.hidden_size))
         while True:
             async with asyncio.timeout(_IDLE_S):
                 await self._is_there.wait()
             self._is_there.clear()
             pushes, self._waiting, self._num_tokens = self._waiting, [], 0
             sizes = [step.size for _, step, _ in pushes]
-            for run in fill_frames(sizes, max_frame_tokens):
-                if sum(sizes[run]) <= max_frame_tokens:  # else it would be cut off
+            for run in fill_frames(sizes, good_tokens):
+                if sum(sizes[run]) <= max_tokens:  # else it would be cut off
                     async with asyncio.timeout(_TIMEOUT_S):
                         await stream.send(_encode(pushes[run]))
 

@@ -40,9 +40,9 @@ _Output: TypeAlias = tuple[int, LaneStep, StepResult, bool]
 class Replies:
     """Holds what has not been sent. The tokens of steps are counted already; all else is here."""
 
-    def __init__(self, inflight: InflightTokens, *, max_frame_tokens: int) -> None:
+    def __init__(self, inflight: InflightTokens, *, frame_tokens: int) -> None:
         self._inflight = inflight
-        self._max_frame_tokens = max_frame_tokens
+        self._frame_tokens = frame_tokens
         self._opened: list[Opened] = []
         self._failures: list[Failure] = []
         self._outputs: list[_Output] = []
@@ -82,7 +82,7 @@ class Replies:
         if opened:
             yield Reply(encode_opened(opened), len(opened))
         sizes = [step.size for _, step, _, _ in outputs]
-        for run in fill_frames(sizes, self._max_frame_tokens):
+        for run in fill_frames(sizes, self._frame_tokens):
             yield Reply(_encode(outputs[run]), sum(sizes[run]))
         if failures:
             yield Reply(encode_failed(failures), len(failures))
