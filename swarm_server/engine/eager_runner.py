@@ -9,7 +9,7 @@ from torch import Tensor
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.batch import Begun, RaggedBatch
 from swarm_server.engine.block_context import BlockContext
-from swarm_server.engine.kernels import load_decode_kernel
+from swarm_server.engine.kernels import load_attention_kernel
 from swarm_server.engine.page_storage import PageStorage
 from swarm_server.engine.paged_attention import PagedAttention
 from swarm_server.engine.positions import BatchPositions
@@ -26,12 +26,12 @@ class EagerRunner:
         Args:
             span: whose blocks run.
             storage: of its pages.
-            has_kernel: whether decode rows may go through the C kernel, where it can be built.
+            has_kernel: whether attention may go through the C kernel, where it can be built.
         """
         self._span = span
         self._storage = storage
         self._kernel = None
-        kernel = load_decode_kernel() if has_kernel and span.device == "cpu" else None
+        kernel = load_attention_kernel() if has_kernel and span.device == "cpu" else None
         if kernel is not None and span.dtype in kernel.dtypes:
             self._kernel = kernel
 

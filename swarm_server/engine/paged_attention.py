@@ -1,12 +1,12 @@
-"""Attention of a ragged batch over pages: in C for decode rows where it can, else in torch.
+"""Attention of a ragged batch over pages: in C where it can, else in torch.
 
-batch       A A A A A A A A A A A A         B   C C
-segments    long chunk: torch, gathered     the kernel, each row by itself
+In C keys and values are read where they lie, and a token's outputs are the same bits in a chunk and
+in a step of its own: what a lost server had computed is the same when it is computed anew. torch
+gathers them, one segment after the other.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -14,23 +14,16 @@ from torch import Tensor
 from swarm_server.engine.block_context import BlockAttention, Scoring
 from swarm_server.engine.chunk_masks import ChunkMasks
 from swarm_server.engine.kernels import (
-    DecodeAttention,
-    DecodeHeads,
-    DecodeKernel,
-    DecodeRows,
+    AttentionHeads,
+    AttentionKernel,
+    KernelAttention,
+    PagedSegments,
     row_operations,
 )
 from swarm_server.engine.page_storage import PageStorage
 from swarm_server.engine.positions import PositionTables
 from swarm_server.engine.segments import Segment
 from swarm_server.engine.torch_attention import attend_chunk
-
-_MAX_DECODE_TOKENS: Final = 8
-"""Segments of at most so many tokens are cheaper row by row than gathered."""
-
-_MAX_SCORES: Final = 128 * 256
-"""Segments of so many tokens x keys hardly cost more row by row, and come out to the last bit as
-their tokens do one by one: what a lost server had computed is the same when it is computed anew."""
 
 
 class PagedAttention:
@@ -45,7 +38,7 @@ class PagedAttention:
         segments: Sequence[Segment],
         storage: PageStorage,
         tables: PositionTables,
-        kernel: DecodeKernel | None,
+        kernel: AttentionKernel | None,
     ) -> None:
         """Take a batch.
 
@@ -53,7 +46,7 @@ class PagedAttention:
             segments: of the batch.
             storage: has the pages that they name.
             tables: of the span.
-            kernel: for decode rows, None where it cannot be used.
+            kernel: None where it cannot be used.
         """
         self._segments = segments
         self._storage = storage
@@ -95,25 +88,18 @@ class _Group:
         tables: Sequence[Sequence[int]],
         page_size: int,
         positions: PositionTables,
-        kernel: DecodeKernel | None,
+        kernel: AttentionKernel | None,
     ) -> None:
-        self._num_tokens = segments[-1].end
         slots = [
             table[position // page_size] * page_size + position % page_size
             for segment, table in zip(segments, tables, strict=True)
             for position in range(segment.position, segment.length)
         ]
         self._slots = torch.tensor(slots, device=positions.device)
-        decodes, chunks = [], []
-        for segment, table in zip(segments, tables, strict=True):
-            if kernel is not None and _goes_by_row(segment):
-                decodes.append((segment, table))
-            else:
-                chunks.append(_Chunk(segment, table, page_size, positions))
-        self._chunks = chunks
-        self._decodes = None
-        if kernel is not None and decodes:
-            self._decodes = _Decodes(decodes, kernel, positions)
+        if kernel is not None:
+            self._segments: _InC | _InTorch = _InC(segments, tables, kernel, positions)
+        else:
+            self._segments = _InTorch(segments, tables, page_size, positions)
 
     def store(self, pages: Tensor, keys_values: Tensor) -> None:
         """Put the keys and values of all tokens where they belong."""
@@ -126,23 +112,31 @@ class _Group:
 
     def attend(self, pages: Tensor, queries: Tensor, scoring: Scoring) -> Tensor:
         """Return the outputs of all tokens."""
-        if self._decodes is not None and not self._chunks:
-            return self._decodes.attend(pages, queries, scoring)
-        outputs = queries.new_empty(self._num_tokens, queries.shape[1] * queries.shape[2])
+        return self._segments.attend(pages, queries, scoring)
+
+
+class _InTorch:
+    """All segments of a batch, one after the other."""
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        tables: Sequence[Sequence[int]],
+        page_size: int,
+        positions: PositionTables,
+    ) -> None:
+        self._chunks = [
+            _Chunk(segment, table, page_size, positions)
+            for segment, table in zip(segments, tables, strict=True)
+        ]
+
+    def attend(self, pages: Tensor, queries: Tensor, scoring: Scoring) -> Tensor:
+        """Return the outputs of all tokens."""
+        outputs = queries.new_empty(len(queries), queries.shape[1] * queries.shape[2])
         for chunk in self._chunks:
             own = queries[chunk.start : chunk.end]
             outputs[chunk.start : chunk.end] = chunk.attend(pages, own, scoring)
-        if self._decodes is not None:
-            rows = self._decodes.rows
-            outputs[rows] = self._decodes.attend(pages, queries[rows], scoring)
         return outputs
-
-
-def _goes_by_row(segment: Segment) -> bool:
-    return (
-        segment.num_tokens <= _MAX_DECODE_TOKENS
-        or segment.num_tokens * segment.length <= _MAX_SCORES
-    )
 
 
 class _Chunk:
@@ -156,8 +150,8 @@ class _Chunk:
         self._page_size = page_size
         self._table = torch.tensor(table, device=positions.device)
         self._masks = ChunkMasks(segment.position, segment.num_tokens, positions)
-        # As decode steps are in C: a token that is computed anew, in a chunk with others after a
-        # server was lost, comes out as it did alone but for the order of sums.
+        # On a CPU in float32, as in C: servers with and without a compiler differ but for the order
+        # of sums.
         self._is_exact = positions.device == "cpu"
 
     def attend(self, pages: Tensor, queries: Tensor, scoring: Scoring) -> Tensor:
@@ -176,53 +170,46 @@ class _Chunk:
         return outputs.to(pages.dtype)
 
 
-class _Decodes:
-    """All short segments of a batch, row by row in the kernel.
-
-    `rows`: int64 [num_rows], which tokens of the batch they are.
-    """
+class _InC:
+    """All segments of a batch, at once."""
 
     def __init__(
         self,
-        decodes: Sequence[tuple[Segment, Sequence[int]]],
-        kernel: DecodeKernel,
+        segments: Sequence[Segment],
+        tables: Sequence[Sequence[int]],
+        kernel: AttentionKernel,
         positions: PositionTables,
     ) -> None:
         self._kernel = kernel
         self._positions = positions
-        self._prepared: dict[Scoring, DecodeAttention] = {}
-        rows, tables, lengths = list[int](), list[list[int]](), list[int]()
-        width = max(len(table) for _, table in decodes)
-        for segment, table in decodes:
-            padded = [*table, *[0] * (width - len(table))]
-            rows.extend(range(segment.start, segment.end))
-            tables.extend([padded] * segment.num_tokens)
-            lengths.extend(range(segment.position + 1, segment.length + 1))
-        self.rows = torch.tensor(rows)
-        self._tables = torch.tensor(tables, dtype=torch.int32)
-        self._lengths = torch.tensor(lengths, dtype=torch.int32)
-        self._max_length = max(lengths)
+        self._prepared: dict[Scoring, KernelAttention] = {}
+        width = max(len(table) for table in tables)
+        padded = [[*table, *[0] * (width - len(table))] for table in tables]
+        starts = [0, *[segment.end for segment in segments]]
+        firsts = [segment.position for segment in segments]
+        self._segments = PagedSegments(
+            torch.tensor(padded, dtype=torch.int32),
+            torch.tensor(starts, dtype=torch.int32),
+            torch.tensor(firsts, dtype=torch.int32),
+            max(segment.length for segment in segments),
+        )
 
     def attend(self, pages: Tensor, queries: Tensor, scoring: Scoring) -> Tensor:
-        """Return the outputs of the rows."""
+        """Return the outputs of all tokens."""
         prepared = self._prepared.get(scoring)
         if prepared is None:
             heads = self._heads(scoring, queries.shape[1], pages.shape[2] // 2, pages.shape[3])
-            prepared = self._kernel.prepare(self._decode_rows(scoring.window), heads)
+            prepared = self._kernel.prepare(self._segments, heads)
             self._prepared[scoring] = prepared
         return prepared.attend(queries, pages)
 
-    def _decode_rows(self, window: int | None) -> DecodeRows:
-        if window is None:
-            first_keys = torch.zeros_like(self._lengths)
-        else:
-            first_keys = (self._lengths - window).clamp_(min=0)
-        return DecodeRows(self._tables, first_keys, self._lengths, self._max_length)
-
     def _heads(
         self, scoring: Scoring, num_heads: int, num_kv_heads: int, head_dim: int
-    ) -> DecodeHeads:
+    ) -> AttentionHeads:
         biases = None
         if scoring.alibi is not None:
-            biases = self._positions.alibi(scoring.alibi, self._max_length).squeeze(1).float()
-        return DecodeHeads(num_heads, num_kv_heads, head_dim, scoring.scale, biases)
+            length = self._segments.max_length
+            biases = self._positions.alibi(scoring.alibi, length).squeeze(1).float()
+        return AttentionHeads(
+            num_heads, num_kv_heads, head_dim, scoring.scale, scoring.window, biases
+        )

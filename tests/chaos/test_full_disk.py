@@ -36,7 +36,7 @@ def test_a_server_that_can_keep_nothing_serves_without_its_faster_ways(full_disk
     with Program("serve", DEMO_MODEL, "--new-swarm", "--threads", "1") as server:
         server.wait_for('"ready": true', timeout_s=40)
 
-        assert "decode_kernel_unavailable" in server.output
+        assert "attention_kernel_unavailable" in server.output
 
 
 def test_a_key_that_cannot_be_kept_is_one_sentence(full_disk: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from swarm_kernels.product_choice import chosen_product
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine import Span
-from swarm_server.engine.kernels import load_decode_kernel
+from swarm_server.engine.kernels import load_attention_kernel
 from tests.unit.swarm_server.engine.paged_sequences import PagedSpan, Part, run_in_chunks
 from tests.unit.swarm_server.llama_models import ReferenceLlama, load_all, save_llama
 
@@ -70,7 +70,8 @@ def test_outputs_do_not_depend_on_the_cut(
 
     outputs = run_in_chunks(span, hidden, sizes)
 
-    torch.testing.assert_close(outputs, reference.run(hidden), atol=TOLERANCE, rtol=0)
+    # Outputs go up to 17; float32 has 6e-8 of that for each of the roundings of three blocks.
+    torch.testing.assert_close(outputs, reference.run(hidden), atol=TOLERANCE, rtol=1e-5)
 
 
 def test_bfloat16_stays_near_float32(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_bfloat16_stays_near_float32(tmp_path: Path) -> None:
 
 def test_a_bfloat16_chunk_comes_out_as_its_tokens_do_alone(tmp_path: Path) -> None:
     """To the last bit: a server that replaces a lost one computes the same keys and values."""
-    if load_decode_kernel() is None or chosen_product() is None:
+    if load_attention_kernel() is None or chosen_product() is None:
         pytest.skip("no C compiler here, or oneDNN's products are faster")
     save_llama(tmp_path)
     span = load_all(tmp_path, torch.bfloat16)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from swarm_server.engine.alibi import Alibi
 from swarm_server.engine.block_context import Scoring
-from swarm_server.engine.kernels import load_decode_kernel
+from swarm_server.engine.kernels import load_attention_kernel
 from swarm_server.engine.page_storage import PageStorage
 from swarm_server.engine.paged_attention import PagedAttention
 from swarm_server.engine.positions import PositionTables
@@ -72,7 +72,7 @@ class Example:
 
     def attend(self, *, has_kernel: bool) -> Tensor:
         tables = PositionTables(self.shape.head_dim, dtype=self.shape.dtype)
-        kernel = load_decode_kernel() if has_kernel else None
+        kernel = load_attention_kernel() if has_kernel else None
         attention = PagedAttention(self.segments, self.storage, tables, kernel)
         return attention.of_block(0).attend(self.queries, self.keys_values, self.shape.scoring)
 
