@@ -15,6 +15,7 @@
  * but `struct attention_batch` and `attend`.
  */
 #include <float.h>
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -36,10 +37,11 @@
 #define MAX_ROWS 4
 #endif
 
-#define BLOCK 64      /* keys; a multiple of FEW_VECTORS vectors */
-#define TILE_ROWS 64  /* queries of one head that share a block of keys, about */
-#define VECTORS 2     /* that many rows go through together, */
+#define BLOCK 64 /* keys; with their values they fit a first cache */
+#define TILE_ROWS 128 /* queries that share a block, about; with their outputs in a second cache */
+#define VECTORS 2 /* that many rows go through together, */
 #define FEW_VECTORS 4 /* and that one or two do: a lone sum waits for its own last addition */
+#define SHARES 4 /* pieces of work for each thread, at least, where there are as many */
 
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef float loose_floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -71,9 +73,7 @@ static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static inline int64_t round_up(int64_t count, int64_t unit) {
-    return (count + unit - 1) / unit * unit;
-}
+static inline int64_t round_up(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
 
 static inline floats load(const float *from) { floats v; memcpy(&v,from,sizeof v); return v; }
 
@@ -86,20 +86,19 @@ static inline float widen(uint16_t value) {
     return exact;
 }
 
+static inline floats widen_vector(const char *from, int is_wide, int64_t at) {
+    if (is_wide) return load((const float *)from + at);
+    const halves values = *(const loose_halves *)((const uint16_t *)from + at);
+    return (floats)(__builtin_convertvector(values, words) << 16);
+}
+
 /* Values of a head as float32, times a factor. */
 static inline void widen_values(const char *from, int is_wide, float factor, int64_t count,
                                 float *to) {
     int64_t i = 0;
-    if (is_wide) {
-        for (; i <= count - LANES; i += LANES) store(to + i, load((const float *)from + i) * factor);
-        for (; i < count; i++) to[i] = ((const float *)from)[i] * factor;
-    } else {
-        for (; i <= count - LANES; i += LANES) {
-            const halves values = *(const loose_halves *)((const uint16_t *)from + i);
-            store(to + i, (floats)(__builtin_convertvector(values, words) << 16) * factor);
-        }
-        for (; i < count; i++) to[i] = widen(((const uint16_t *)from)[i]) * factor;
-    }
+    for (; i <= count - LANES; i += LANES) store(to + i, widen_vector(from, is_wide, i) * factor);
+    for (; i < count; i++)
+        to[i] = (is_wide ? ((const float *)from)[i] : widen(((const uint16_t *)from)[i])) * factor;
 }
 
 /* The other way: to nearest, ties to even, as torch rounds. */
@@ -209,14 +208,13 @@ static void gather_keys(const char *const *slots, int64_t offset, int64_t head_d
     }
 }
 
+/* sums [num_rows, width] += left [num_rows, count] x right [count, width], in order of count. */
 struct product {
-    const float *left; /* [num_rows, count] */
-    int64_t left_stride;
-    const float *right; /* [count, width] */
-    int64_t right_stride;
-    int64_t count;
-    float *sums; /* [num_rows, width], to which the products are added, in order */
+    const float *left, *right;
+    int64_t left_stride, right_stride, count;
+    float *sums;
     int64_t sums_stride;
+    int are_sums_new; /* they begin with zero, whatever is there */
 };
 
 /* The last two are constants wherever this is inlined. */
@@ -224,41 +222,35 @@ static inline __attribute__((always_inline)) void add_vectors(const struct produ
                                                               int64_t at, const int num_rows,
                                                               const int num_vectors) {
     const int64_t left_stride = product->left_stride, right_stride = product->right_stride;
-    const int64_t count = product->count;
+    const int64_t count = product->count, sums_stride = product->sums_stride;
     const float *left = product->left, *right = product->right + at;
+    float *to = product->sums + at;
     floats sums[MAX_ROWS][FEW_VECTORS];
     for (int r = 0; r < num_rows; r++)
         for (int v = 0; v < num_vectors; v++)
-            sums[r][v] = load(product->sums + r * product->sums_stride + at + v * LANES);
+            sums[r][v] = product->are_sums_new ? (floats){0} : load(to + r * sums_stride + v * LANES);
     for (int64_t i = 0; i < count; i++, right += right_stride) {
         floats values[FEW_VECTORS];
         for (int v = 0; v < num_vectors; v++) values[v] = load(right + v * LANES);
         for (int r = 0; r < num_rows; r++)
-            for (int v = 0; v < num_vectors; v++)
-                sums[r][v] += values[v] * left[r * left_stride + i];
+            for (int v = 0; v < num_vectors; v++) sums[r][v] += values[v] * left[r * left_stride + i];
     }
     for (int r = 0; r < num_rows; r++)
-        for (int v = 0; v < num_vectors; v++)
-            store(product->sums + r * product->sums_stride + at + v * LANES, sums[r][v]);
+        for (int v = 0; v < num_vectors; v++) store(to + r * sums_stride + v * LANES, sums[r][v]);
 }
 
 /* `width` is a multiple of LANES. */
 static void add_product(const struct product *product, int64_t num_rows, int64_t width) {
 #define ROWS(NUM_ROWS)                                                                             \
     case NUM_ROWS:                                                                                 \
-        for (int64_t at = 0; at < width;) {                                                        \
-            if (NUM_ROWS <= 2 && width - at >= FEW_VECTORS * LANES) {                              \
+        if (NUM_ROWS <= 2)                                                                         \
+            for (; width - at >= FEW_VECTORS * LANES; at += FEW_VECTORS * LANES)                   \
                 add_vectors(product, at, NUM_ROWS, FEW_VECTORS);                                   \
-                at += FEW_VECTORS * LANES;                                                         \
-            } else if (width - at >= VECTORS * LANES) {                                            \
-                add_vectors(product, at, NUM_ROWS, VECTORS);                                       \
-                at += VECTORS * LANES;                                                             \
-            } else {                                                                               \
-                add_vectors(product, at, NUM_ROWS, 1);                                             \
-                at += LANES;                                                                       \
-            }                                                                                      \
-        }                                                                                          \
+        for (; width - at >= VECTORS * LANES; at += VECTORS * LANES)                               \
+            add_vectors(product, at, NUM_ROWS, VECTORS);                                           \
+        if (at < width) add_vectors(product, at, NUM_ROWS, 1);                                     \
         break;
+    int64_t at = 0;
     switch (num_rows) {
         ROWS(1) ROWS(2) ROWS(3) ROWS(4)
 #if MAX_ROWS > 4
@@ -267,21 +259,31 @@ static void add_product(const struct product *product, int64_t num_rows, int64_t
     }
 }
 
-/* The rows of a tile that belong to one key head: `group` of them for each token. */
+/* A few tokens of a segment, which go over its keys together. */
+struct tile {
+    const int32_t *table;
+    int64_t token, num_tokens; /* of the batch */
+    int64_t position;          /* of the first */
+};
+
+/* The rows of a tile that belong to one key head: as many for each token as heads look at it. */
 struct head {
-    int64_t first_head; /* that looks at these keys */
+    int64_t first_head; /* of those */
+    int64_t group;      /* how many they are */
+    int64_t width;      /* head_dim in whole vectors */
     float *queries;     /* [num_rows, width], scaled */
     float *sums;        /* [num_rows, width] */
     floats *totals;     /* [num_rows] of weights so far, a part in each lane */
     float *highest;     /* [num_rows] of scores so far */
 };
 
-/* A few tokens of a segment, which go over its keys together. */
-struct tile {
-    const int32_t *table;
-    int64_t token; /* of the batch, the first of the tile */
-    int64_t num_tokens;
-    int64_t position;
+/* Keys and values of one key head, at positions [start, start + BLOCK). */
+struct block {
+    int64_t start;
+    const float *keys;   /* [head_dim, BLOCK] */
+    const float *values; /* [BLOCK, width]; NULL where a lone row takes them from the slots */
+    const char *const *slots;
+    int64_t values_offset; /* in a slot, in bytes */
 };
 
 /* Which keys of a block a row sees: [low, high). */
@@ -289,10 +291,10 @@ struct sight {
     int64_t low, high;
 };
 
-static inline struct sight sight_of(const struct attention_batch *batch, const struct tile *tile,
-                                    int64_t token, int64_t start) {
-    const int64_t end = tile->position + token + 1;
-    return (struct sight){most(end - batch->window - start, 0), least(end - start, BLOCK)};
+static inline struct sight sight_of(const struct attention_batch *batch, int64_t position,
+                                    int64_t start) {
+    const int64_t end = position + 1 - start;
+    return (struct sight){most(end - batch->window, 0), least(end, BLOCK)};
 }
 
 static inline float highest_of(floats values) {
@@ -302,16 +304,25 @@ static inline float highest_of(floats values) {
     return values[0];
 }
 
+static inline float sum_of(floats values) {
+    for (int i = 1; i < LANES; i *= 2)
+        values = (floats)LOWER((words)values, (words)values)
+                 + (floats)UPPER((words)values, (words)values);
+    return values[0];
+}
+
 /* The scores of one row become weights; what it has summed up so far shrinks by as much. */
-static inline void soften(const struct head *head, int64_t row, struct sight sight, int64_t width,
-                          int64_t head_width, float *scores) {
+static inline void soften(const struct head *head, int64_t row, struct sight sight,
+                          float *scores) {
     floats lanes, highest = (floats){0} + head->highest[row];
     for (int i = 0; i < LANES; i++) lanes[i] = (float)i;
+    const int64_t width = round_up(sight.high);
     for (int64_t at = 0; at < width; at += LANES) {
         floats values = load(scores + at);
         if (sight.low > at || sight.high < at + LANES) {
-            const ints seen = (lanes >= (float)(sight.low - at)) & (lanes < (float)(sight.high - at));
-            values = choose(seen, values, (floats){0} - FLT_MAX);
+            const ints seen =
+                (lanes >= (float)(sight.low - at)) & (lanes < (float)(sight.high - at));
+            values = choose(seen, values, (floats){0} - INFINITY);
             store(scores + at, values);
         }
         highest = higher(values, highest);
@@ -319,74 +330,100 @@ static inline void soften(const struct head *head, int64_t row, struct sight sig
     const float now = highest_of(highest);
     if (now > head->highest[row]) {
         const floats factor = exp_of_negative((floats){0} + (head->highest[row] - now));
+        float *sums = head->sums + row * head->width;
+        for (int64_t at = 0; at < head->width; at += LANES) store(sums + at, load(sums + at) * factor);
         head->totals[row] *= factor;
-        for (int64_t at = 0; at < head_width; at += LANES) {
-            float *sums = head->sums + row * head_width + at;
-            store(sums, load(sums) * factor);
-        }
         head->highest[row] = now;
     }
     for (int64_t at = 0; at < width; at += LANES) {
-        floats weights = exp_of_negative(load(scores + at) - now);
-        if (sight.low > at || sight.high < at + LANES) {
-            const ints seen = (lanes >= (float)(sight.low - at)) & (lanes < (float)(sight.high - at));
-            weights = choose(seen, weights, (floats){0});
-        }
+        const floats weights = exp_of_negative(load(scores + at) - now);
         head->totals[row] += weights;
         store(scores + at, weights);
     }
 }
 
-/* Rows [first, first + num_rows) of a head look at a block that begins at position `start`. */
+/* The values of a lone row, where they lie; `head_dim` is a multiple of FEW_VECTORS vectors. */
+static inline __attribute__((always_inline)) void add_slots(const struct block *block,
+                                                            const int is_wide, int64_t head_dim,
+                                                            struct sight sight,
+                                                            const float *weights, float *to) {
+    for (int64_t at = 0; at < head_dim; at += FEW_VECTORS * LANES) {
+        floats sums[FEW_VECTORS];
+        for (int v = 0; v < FEW_VECTORS; v++) sums[v] = load(to + at + v * LANES);
+        for (int64_t i = sight.low; i < sight.high; i++) {
+            const char *values = block->slots[i] + block->values_offset;
+            for (int v = 0; v < FEW_VECTORS; v++)
+                sums[v] += widen_vector(values, is_wide, at + v * LANES) * weights[i];
+        }
+        for (int v = 0; v < FEW_VECTORS; v++) store(to + at + v * LANES, sums[v]);
+    }
+}
+
+/* Rows from `first` on take in the values of keys [sight.low, sight.high), if there are any. */
+static void add_values(const struct attention_batch *batch, const struct head *head,
+                       const struct block *block, int64_t first, int64_t num_rows,
+                       struct sight sight, const float *weights) {
+    float *sums = head->sums + first * head->width;
+    if (sight.low >= sight.high) return;
+    if (!block->values && batch->is_wide) {
+        add_slots(block, 1, batch->head_dim, sight, weights, sums);
+    } else if (!block->values) {
+        add_slots(block, 0, batch->head_dim, sight, weights, sums);
+    } else {
+        const struct product product = {
+            .left = weights + sight.low,
+            .left_stride = BLOCK,
+            .right = block->values + sight.low * head->width,
+            .right_stride = head->width,
+            .count = sight.high - sight.low,
+            .sums = sums,
+            .sums_stride = head->width,
+        };
+        add_product(&product, num_rows, head->width);
+    }
+}
+
+/* Rows [first, first + num_rows) of a head, at most MAX_ROWS, look at a block. */
 static void look(const struct attention_batch *batch, const struct tile *tile,
-                 const struct head *head, int64_t first, int64_t num_rows, int64_t start,
-                 const float *keys, const float *values, int64_t head_width) {
-    const int64_t group = batch->num_heads / batch->num_kv_heads, last = first + num_rows - 1;
-    const struct sight before = sight_of(batch, tile, first / group, start);
-    const struct sight after = sight_of(batch, tile, last / group, start);
+                 const struct head *head, const struct block *block, int64_t first,
+                 int64_t num_rows) {
+#define SIGHT(ROW) sight_of(batch, tile->position + (ROW) / head->group, block->start)
+    const struct sight before = SIGHT(first), after = SIGHT(first + num_rows - 1);
     if (after.high <= 0 || before.low >= BLOCK) return;
-    const int64_t width = round_up(after.high, LANES);
     float scores[MAX_ROWS * BLOCK] __attribute__((aligned(64)));
-    memset(scores, 0, sizeof *scores * (size_t)(num_rows * BLOCK));
     const struct product product = {
-        head->queries + first * head_width, head_width, keys, BLOCK, batch->head_dim, scores, BLOCK,
+        .left = head->queries + first * head->width,
+        .left_stride = head->width,
+        .right = block->keys,
+        .right_stride = BLOCK,
+        .count = batch->head_dim,
+        .sums = scores,
+        .sums_stride = BLOCK,
+        .are_sums_new = 1,
     };
-    add_product(&product, num_rows, width);
-    /* All of these rows see [low, high); some see keys before or after, and look alone there. */
-    const int64_t low = after.low, high = before.high;
+    add_product(&product, num_rows, round_up(after.high));
     for (int64_t r = 0; r < num_rows; r++) {
-        const int64_t row = first + r;
-        const struct sight sight = sight_of(batch, tile, row / group, start);
+        const struct sight sight = SIGHT(first + r);
+        const int64_t query_head = head->first_head + (first + r) % head->group;
         if (sight.low >= sight.high) continue;
         if (batch->biases) {
-            const int64_t query_head = head->first_head + row % group;
-            const float *biases = batch->biases + query_head * batch->biases_stride + start;
+            const float *biases = batch->biases + query_head * batch->biases_stride + block->start;
             for (int64_t i = sight.low; i < sight.high; i++) scores[r * BLOCK + i] += biases[i];
         }
-        soften(head, row, sight, width, head_width, scores + r * BLOCK);
-        const int64_t end = low < high ? least(low, sight.high) : sight.high;
-        if (sight.low < end) {
-            const struct product early = {
-                scores + r * BLOCK + sight.low, BLOCK, values + sight.low * head_width, head_width,
-                end - sight.low, head->sums + row * head_width, head_width,
-            };
-            add_product(&early, 1, head_width);
-        }
+        soften(head, first + r, sight, scores + r * BLOCK);
     }
-    if (low >= high) return;
-    const struct product common = {
-        scores + low, BLOCK, values + low * head_width, head_width, high - low,
-        head->sums + first * head_width, head_width,
-    };
-    add_product(&common, num_rows, head_width);
+    /* All of these rows see `common`; some see keys before or after, and look alone there. */
+    const struct sight common = {after.low, most(before.high, after.low)};
     for (int64_t r = 0; r < num_rows; r++) {
-        const struct sight sight = sight_of(batch, tile, (first + r) / group, start);
-        if (sight.high <= high) continue;
-        const struct product late = {
-            scores + r * BLOCK + high, BLOCK, values + high * head_width, head_width,
-            sight.high - high, head->sums + (first + r) * head_width, head_width,
-        };
-        add_product(&late, 1, head_width);
+        const struct sight sight = SIGHT(first + r);
+        const struct sight early = {sight.low, least(sight.high, common.low)};
+        add_values(batch, head, block, first + r, 1, early, scores + r * BLOCK);
+    }
+    add_values(batch, head, block, first, num_rows, common, scores);
+    for (int64_t r = 0; r < num_rows; r++) {
+        const struct sight sight = SIGHT(first + r);
+        const struct sight late = {most(sight.low, common.high), sight.high};
+        add_values(batch, head, block, first + r, 1, late, scores + r * BLOCK);
     }
 }
 
@@ -416,39 +453,20 @@ static inline void prefetch(const char *const *slots, struct sight sight, int64_
             __builtin_prefetch(slots[i] + offset + at, 0, 2);
 }
 
-/* The tokens of a tile, in key heads [first_kv, first_kv + num_kv). */
-static void attend_tile(const struct attention_batch *batch, const struct tile *tile,
-                        const char *pages, const char *queries, char *outputs, int64_t first_kv,
-                        int64_t num_kv) {
-    const int64_t group = batch->num_heads / batch->num_kv_heads, head_dim = batch->head_dim;
-    const int64_t num_rows = tile->num_tokens * group, is_wide = batch->is_wide;
-    const int64_t width = round_up(head_dim, LANES);
-    const int64_t head_bytes = head_dim * (is_wide ? 4 : 2);
-    float all_queries[num_kv * num_rows * width] __attribute__((aligned(64)));
-    float all_sums[num_kv * num_rows * width] __attribute__((aligned(64)));
-    floats totals[num_kv * num_rows];
-    float highest[num_kv * num_rows];
+/* One block of keys after the other; see attend_heads. */
+static void look_at_all(const struct attention_batch *batch, const struct tile *tile,
+                        const struct head *heads, int64_t first_kv, int64_t num_kv,
+                        const char *pages) {
+    const int64_t head_dim = batch->head_dim, width = heads->width;
+    const int64_t num_rows = tile->num_tokens * heads->group;
+    const int64_t head_bytes = head_dim * (batch->is_wide ? 4 : 2);
+    const int64_t values_offset = batch->num_kv_heads * head_bytes;
+    const int is_lone = num_rows == 1 && head_dim % (FEW_VECTORS * LANES) == 0;
+    const int64_t first_key = most(tile->position + 1 - batch->window, 0);
+    const int64_t end = tile->position + tile->num_tokens;
     float keys[(head_dim + 1) * BLOCK] __attribute__((aligned(64)));
     float values[BLOCK * width] __attribute__((aligned(64)));
-    struct head heads[num_kv];
-    memset(all_sums, 0, sizeof all_sums);
     if (head_dim < width) memset(values, 0, sizeof values);
-    for (int64_t kv = 0; kv < num_kv; kv++) {
-        const int64_t at = kv * num_rows;
-        heads[kv] = (struct head){(first_kv + kv) * group, all_queries + at * width,
-                                  all_sums + at * width, totals + at, highest + at};
-        for (int64_t row = 0; row < num_rows; row++) {
-            const int64_t token = tile->token + row / group;
-            const int64_t head = heads[kv].first_head + row % group;
-            const char *query =
-                queries + token * batch->query_stride * (is_wide ? 4 : 2) + head * head_bytes;
-            widen_values(query, (int)is_wide, batch->scale, head_dim, heads[kv].queries + row * width);
-            heads[kv].totals[row] = (floats){0};
-            heads[kv].highest[row] = -FLT_MAX;
-        }
-    }
-    const int64_t end = tile->position + tile->num_tokens;
-    const int64_t first_key = most(tile->position + 1 - batch->window, 0);
     const char *slots[BLOCK], *next_slots[BLOCK];
     int64_t start = first_key / BLOCK * BLOCK;
     struct sight sight = {first_key - start, least(end - start, BLOCK)}, next = {0, 0};
@@ -457,59 +475,89 @@ static void attend_tile(const struct attention_batch *batch, const struct tile *
         next.high = most(least(end - start - BLOCK, BLOCK), 0);
         find_slots(batch, tile, pages, start + BLOCK, next, next_slots);
         for (int64_t kv = 0; kv < num_kv; kv++) {
-            const int64_t key_offset = (first_kv + kv) * head_bytes;
-            const int64_t value_offset = key_offset + batch->num_kv_heads * head_bytes;
-            const int is_last = kv + 1 == num_kv;
-            const int64_t offset = is_last ? first_kv * head_bytes : key_offset + head_bytes;
-            prefetch(is_last ? next_slots : slots, is_last ? next : sight, offset, head_bytes);
-            prefetch(is_last ? next_slots : slots, is_last ? next : sight,
-                     offset + batch->num_kv_heads * head_bytes, head_bytes);
-            for (int64_t i = 0; i < round_up(sight.high, LANES); i += LANES)
-                gather_keys(slots + i, key_offset, head_dim, (int)is_wide, keys + i);
-            for (int64_t i = sight.low; i < sight.high; i++)
-                widen_values(slots[i] + value_offset, (int)is_wide, 1.0f, head_dim,
+            const int64_t offset = (first_kv + kv) * head_bytes;
+            const struct block block = {start, keys, is_lone ? 0 : values, slots,
+                                        offset + values_offset};
+            if (kv + 1 < num_kv) {
+                prefetch(slots, sight, offset + head_bytes, head_bytes);
+                prefetch(slots, sight, offset + head_bytes + values_offset, head_bytes);
+            } else {
+                prefetch(next_slots, next, first_kv * head_bytes, head_bytes);
+                prefetch(next_slots, next, first_kv * head_bytes + values_offset, head_bytes);
+            }
+            for (int64_t i = 0; i < sight.high; i += LANES)
+                gather_keys(slots + i, offset, head_dim, batch->is_wide, keys + i);
+            for (int64_t i = sight.low; !is_lone && i < sight.high; i++)
+                widen_values(slots[i] + offset + values_offset, batch->is_wide, 1.0f, head_dim,
                              values + i * width);
             for (int64_t row = 0; row < num_rows; row += MAX_ROWS)
-                look(batch, tile, &heads[kv], row, least(num_rows - row, MAX_ROWS), start, keys,
-                     values, width);
+                look(batch, tile, &heads[kv], &block, row, least(num_rows - row, MAX_ROWS));
         }
         memcpy(slots, next_slots, sizeof slots);
         sight = next;
     }
-    for (int64_t kv = 0; kv < num_kv; kv++)
-        for (int64_t row = 0; row < num_rows; row++) {
-            const int64_t token = tile->token + row / group;
-            const int64_t head = heads[kv].first_head + row % group;
-            const float *sums = heads[kv].sums + row * width;
-            char *output = outputs + (token * batch->num_heads + head) * head_bytes;
-            float total = 0.0f;
-            for (int i = 0; i < LANES; i++) total += heads[kv].totals[row][i];
-            narrow_values(sums, (int)is_wide, 1.0f / total, head_dim, output);
-        }
 }
 
+/* The tokens of a tile, in key heads [first_kv, first_kv + num_kv). */
+static void attend_heads(const struct attention_batch *batch, const struct tile *tile,
+                         int64_t first_kv, int64_t num_kv, const char *pages, const char *queries,
+                         char *outputs) {
+    const int64_t group = batch->num_heads / batch->num_kv_heads, head_dim = batch->head_dim;
+    const int64_t num_rows = tile->num_tokens * group, width = round_up(head_dim);
+    const int64_t value_bytes = batch->is_wide ? 4 : 2;
+    float all_queries[num_kv * num_rows * width] __attribute__((aligned(64)));
+    float all_sums[num_kv * num_rows * width] __attribute__((aligned(64)));
+    floats totals[num_kv * num_rows];
+    float highest[num_kv * num_rows];
+    struct head heads[num_kv];
+    memset(all_sums, 0, sizeof all_sums);
+#define PLACE(TOKEN_STRIDE)                                                                        \
+    (((tile->token + row / group) * (TOKEN_STRIDE)                                                 \
+      + (heads[kv].first_head + row % group) * head_dim) * value_bytes)
+    for (int64_t kv = 0; kv < num_kv; kv++) {
+        const int64_t at = kv * num_rows;
+        heads[kv] = (struct head){(first_kv + kv) * group, group, width, all_queries + at * width,
+                                  all_sums + at * width, totals + at, highest + at};
+        for (int64_t row = 0; row < num_rows; row++) {
+            widen_values(queries + PLACE(batch->query_stride), batch->is_wide, batch->scale,
+                         head_dim, heads[kv].queries + row * width);
+            totals[at + row] = (floats){0};
+            highest[at + row] = -FLT_MAX;
+        }
+    }
+    look_at_all(batch, tile, heads, first_kv, num_kv, pages);
+    for (int64_t kv = 0; kv < num_kv; kv++)
+        for (int64_t row = 0; row < num_rows; row++)
+            narrow_values(heads[kv].sums + row * width, batch->is_wide,
+                          1.0f / sum_of(heads[kv].totals[row]), head_dim,
+                          outputs + PLACE(batch->num_heads * head_dim));
+}
+
+/* `pages` [num_pages, page_size, 2 * num_kv_heads, head_dim], keys before values. */
 void attend(const struct attention_batch *batch, const void *pages, const void *queries,
             void *outputs) {
-    const int64_t group = batch->num_heads / batch->num_kv_heads;
+    const int64_t group = batch->num_heads / batch->num_kv_heads, kv = batch->num_kv_heads;
     const int64_t most_tokens = most(TILE_ROWS / group, 1);
-    const int64_t num_tokens = batch->starts[batch->num_segments];
-    struct tile tiles[num_tokens];
+    const int32_t *starts = batch->starts;
+    struct tile tiles[batch->num_segments + starts[batch->num_segments] / most_tokens];
     int64_t num_tiles = 0;
-    for (int64_t segment = 0; segment < batch->num_segments; segment++)
-        for (int64_t token = batch->starts[segment]; token < batch->starts[segment + 1];
-             token += most_tokens)
+    for (int64_t s = 0; s < batch->num_segments; s++)
+        for (int64_t token = starts[s]; token < starts[s + 1]; token += most_tokens)
             tiles[num_tiles++] = (struct tile){
-                .table = batch->tables + segment * batch->table_width,
+                .table = batch->tables + s * batch->table_width,
                 .token = token,
-                .num_tokens = least(batch->starts[segment + 1] - token, most_tokens),
-                .position = batch->positions[segment] + token - batch->starts[segment],
+                .num_tokens = least(starts[s + 1] - token, most_tokens),
+                .position = batch->positions[s] + token - starts[s],
             };
-    const int64_t tile_rows = most(num_tokens / most(num_tiles, 1), 1) * group;
-    const int64_t num_kv = most(least(TILE_ROWS / tile_rows, batch->num_kv_heads), 1);
-    const int64_t num_parts = (batch->num_kv_heads + num_kv - 1) / num_kv;
+    const int64_t wanted = batch->num_threads > 1 ? batch->num_threads * SHARES : 1;
+    const int64_t num_shares = least(kv, (wanted + num_tiles - 1) / most(num_tiles, 1));
 #pragma omp parallel for schedule(dynamic) collapse(2) num_threads(batch->num_threads)
     for (int64_t t = 0; t < num_tiles; t++)
-        for (int64_t part = 0; part < num_parts; part++)
-            attend_tile(batch, &tiles[t], pages, queries, outputs, part * num_kv,
-                        least(batch->num_kv_heads - part * num_kv, num_kv));
+        for (int64_t share = 0; share < num_shares; share++) {
+            const int64_t fitting = most(TILE_ROWS / (tiles[t].num_tokens * group), 1);
+            const int64_t end = kv * (share + 1) / num_shares;
+            for (int64_t first = kv * share / num_shares; first < end; first += fitting)
+                attend_heads(batch, &tiles[t], first, least(end - first, fitting), pages, queries,
+                             outputs);
+        }
 }
