@@ -359,12 +359,11 @@ static inline __attribute__((always_inline)) void add_slots(const struct block *
     }
 }
 
-/* Rows from `first` on take in the values of keys [sight.low, sight.high), if there are any. */
+/* Rows from `first` on take in the values of the keys that all of them see. */
 static void add_values(const struct attention_batch *batch, const struct head *head,
                        const struct block *block, int64_t first, int64_t num_rows,
                        struct sight sight, const float *weights) {
     float *sums = head->sums + first * head->width;
-    if (sight.low >= sight.high) return;
     if (!block->values && batch->is_wide) {
         add_slots(block, 1, batch->head_dim, sight, weights, sums);
     } else if (!block->values) {
@@ -387,8 +386,10 @@ static void add_values(const struct attention_batch *batch, const struct head *h
 static void look(const struct attention_batch *batch, const struct tile *tile,
                  const struct head *head, const struct block *block, int64_t first,
                  int64_t num_rows) {
-#define SIGHT(ROW) sight_of(batch, tile->position + (ROW) / head->group, block->start)
-    const struct sight before = SIGHT(first), after = SIGHT(first + num_rows - 1);
+    struct sight sights[MAX_ROWS];
+    for (int64_t r = 0; r < num_rows; r++)
+        sights[r] = sight_of(batch, tile->position + (first + r) / head->group, block->start);
+    const struct sight before = sights[0], after = sights[num_rows - 1];
     if (after.high <= 0 || before.low >= BLOCK) return;
     float scores[MAX_ROWS * BLOCK] __attribute__((aligned(64)));
     const struct product product = {
@@ -403,27 +404,28 @@ static void look(const struct attention_batch *batch, const struct tile *tile,
     };
     add_product(&product, num_rows, round_up(after.high));
     for (int64_t r = 0; r < num_rows; r++) {
-        const struct sight sight = SIGHT(first + r);
-        const int64_t query_head = head->first_head + (first + r) % head->group;
-        if (sight.low >= sight.high) continue;
+        if (sights[r].low >= sights[r].high) continue;
         if (batch->biases) {
+            const int64_t query_head = head->first_head + (first + r) % head->group;
             const float *biases = batch->biases + query_head * batch->biases_stride + block->start;
-            for (int64_t i = sight.low; i < sight.high; i++) scores[r * BLOCK + i] += biases[i];
+            for (int64_t i = sights[r].low; i < sights[r].high; i++)
+                scores[r * BLOCK + i] += biases[i];
         }
-        soften(head, first + r, sight, scores + r * BLOCK);
+        soften(head, first + r, sights[r], scores + r * BLOCK);
     }
     /* All of these rows see `common`; some see keys before or after, and look alone there. */
     const struct sight common = {after.low, most(before.high, after.low)};
     for (int64_t r = 0; r < num_rows; r++) {
-        const struct sight sight = SIGHT(first + r);
-        const struct sight early = {sight.low, least(sight.high, common.low)};
-        add_values(batch, head, block, first + r, 1, early, scores + r * BLOCK);
+        const struct sight early = {sights[r].low, least(sights[r].high, common.low)};
+        if (early.low < early.high)
+            add_values(batch, head, block, first + r, 1, early, scores + r * BLOCK);
     }
-    add_values(batch, head, block, first, num_rows, common, scores);
+    if (common.low < common.high)
+        add_values(batch, head, block, first, num_rows, common, scores);
     for (int64_t r = 0; r < num_rows; r++) {
-        const struct sight sight = SIGHT(first + r);
-        const struct sight late = {most(sight.low, common.high), sight.high};
-        add_values(batch, head, block, first + r, 1, late, scores + r * BLOCK);
+        const struct sight late = {most(sights[r].low, common.high), sights[r].high};
+        if (late.low < late.high)
+            add_values(batch, head, block, first + r, 1, late, scores + r * BLOCK);
     }
 }
 
