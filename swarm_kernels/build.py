@@ -42,7 +42,9 @@ def build_library(source: Path, cache: Path | None = None, *, keeps_order: bool 
     if compiler is None:
         raise BuildError("no C compiler (cc, gcc or clang) on the path")
     flags = _FLAGS if keeps_order else (*_FLAGS, *_ANY_ORDER)
-    key = hashlib.sha256(source.read_bytes() + repr((compiler, flags, _processor())).encode())
+    read = [source, *sorted(source.parent.glob("*.h"))]  # it may include those beside it
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in read))
+    key.update(repr((compiler, flags, _processor())).encode())
     cache = cache or Path.home() / ".cache" / "swarmgate" / "kernels"
     library = cache / f"{source.stem}-{key.hexdigest()[:24]}.so"
     try:
