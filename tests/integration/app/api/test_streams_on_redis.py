@@ -81,10 +81,10 @@ async def test_another_worker_goes_on_with_a_conversation(server: RedisServer) -
 async def test_a_redis_that_loses_everything_gets_a_running_stream_again(
     server: RedisServer,
 ) -> None:
-    """Its caller notices nothing, and may come back for it at any worker."""
+    """Its caller notices nothing, and may come back for it, also when its worker has gone."""
     engine, heard, again = holding(5), Heard(), Heard()
-    async with worker(engine, server) as one, worker(ScriptedEngine(TEXT), server) as two:
-        async with RequestCaller(one, CHAT, BODY) as caller:
+    async with worker(ScriptedEngine(TEXT), server) as two:
+        async with worker(engine, server) as one, RequestCaller(one, CHAT, BODY) as caller:
             await heard.listen(caller, until="Hello")
             server.kill()
             server.restart()
