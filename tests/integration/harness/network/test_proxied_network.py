@@ -58,9 +58,10 @@ async def test_calls_between_nodes_take_both_delays(network: EmulatedNetwork) ->
         await round_trip_ms(calling, echoing)
         network.shape(there, here, LinkTerms(delay_s=0.08))
         network.shape(here, there, LinkTerms(delay_s=0.02))
-        took_ms = await round_trip_ms(calling, echoing)
+        times_ms = [await round_trip_ms(calling, echoing) for _ in range(4)]
 
-    assert 100 <= took_ms < 130
+    assert min(times_ms) >= 100
+    assert min(times_ms) < 130  # this machine may have others to serve, but not each time
 
 
 async def test_cut_in_one_direction_is_silence_and_heals(network: EmulatedNetwork) -> None:
