@@ -14,14 +14,13 @@ class SessionPages:
     """Rows of a session and their pages; the first `num_fixed` tokens are never given up.
 
     Those come from the prefix cache: nobody here could compute them again. `length` counts the
-    tokens of each row that are in pages; for `num_fitting` more there is room in the last ones,
-    which nobody else holds. `tables` has, for each row, the pages of each layout group; they are
-    there for reading, until the next call.
+    tokens of each row that are in pages. `tables` has, for each row, the pages of each layout
+    group; they are there for reading, until the next call.
     """
 
     num_rows: int
     length: int
-    num_fitting: int
+    _num_fitting: int  # tokens for which last pages have room that nobody else holds
     tables: Sequence[Sequence[Sequence[int]]]
 
     def __init__(self, memory: KVMemory, num_rows: int) -> None:
@@ -40,7 +39,7 @@ class SessionPages:
 
     def num_needed(self, num_tokens: int) -> int:
         """Return how many pages `append` takes at most."""
-        if num_tokens <= self.num_fitting:
+        if num_tokens <= self._num_fitting:
             return 0
         return sum(row.num_needed(num_tokens) for row in self._rows)
 
@@ -58,8 +57,8 @@ class SessionPages:
         Raises:
             PagesExhaustedError: too few pages are available; nothing has changed.
         """
-        if num_tokens <= self.num_fitting:
-            self.num_fitting -= num_tokens
+        if num_tokens <= self._num_fitting:
+            self._num_fitting -= num_tokens
             self.length += num_tokens
             for table in self._all_tables:
                 table.length += num_tokens
@@ -67,7 +66,7 @@ class SessionPages:
         self._memory.require(self.num_needed(num_tokens))
         copies = [copy for row in self._rows for copy in row.append(num_tokens)]
         self.length += num_tokens
-        self.num_fitting = -self.length % self._page_size
+        self._num_fitting = -self.length % self._page_size
         return copies
 
     def truncate(self, length: int) -> None:
@@ -132,10 +131,10 @@ class SessionPages:
         self._rows, self.num_rows, self.length = rows, len(rows), rows[0].length
         self._all_tables = [table for row in rows for table in row.tables]
         self.tables = [[table.pages for table in row.tables] for row in rows]
-        self.num_fitting = 0
+        self._num_fitting = 0
 
     def _truncate_rows(self, length: int) -> None:
         for row in self._rows:
             row.truncate(length)
         self.length = length
-        self.num_fitting = 0
+        self._num_fitting = 0

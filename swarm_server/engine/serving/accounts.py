@@ -38,12 +38,8 @@ class SessionAccounts:
 
     def num_needed(self, tickets: Sequence[Ticket]) -> int:
         """Return how many pages the tokens taken of these take, at most."""
-        num_needed, sessions = 0, self._sessions
-        for ticket in tickets:
-            pages = sessions[ticket.session_id].pages
-            if ticket.num_taken > pages.num_fitting:
-                num_needed += pages.num_needed(ticket.num_taken)
-        return num_needed
+        sessions = self._sessions
+        return sum([sessions[each.session_id].pages.num_needed(each.num_taken) for each in tickets])
 
     def holdings(self) -> Sequence[Holding]:
         """Return what sessions would give back; those in a batch must keep it."""
