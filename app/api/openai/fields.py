@@ -13,7 +13,7 @@ from pydantic import (
     field_validator,
 )
 
-from app.api.openai.prompt_fields import ChatPromptFields
+from app.api.openai.prompt_fields import PROMPT_ORDERS, ChatPromptFields
 from app.api.openai.structured import (
     MAX_CALLS,
     StructuredFields,
@@ -31,6 +31,7 @@ MAX_PROMPTS: Final = 128
 _TEXT_TYPES: Final = ("text", "refusal")
 # Field -> the values that change nothing.
 _UNSUPPORTED: Final[HarmlessValues] = {
+    **PROMPT_ORDERS,
     "echo": (False,),
     "suffix": ("",),
     "functions": ([],),
@@ -42,13 +43,10 @@ _UNSUPPORTED: Final[HarmlessValues] = {
     "min_tokens": (0,),
     "bad_words": ([],),
     "allowed_token_ids": ([],),
-    "truncate_prompt_tokens": (),
     "use_beam_search": (False,),
     "length_penalty": (1,),
     "typical_p": (1,),
     "no_repeat_ngram_size": (0,),
-    "chat_template": (),
-    "documents": ([],),
     "include_reasoning": (True,),
     "return_token_ids": (False,),
     "return_tokens_as_token_ids": (False,),

@@ -5,12 +5,20 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, Field
 
+from app.api.unknown_fields import HarmlessValues
 from app.errors import BadRequestError, UnsupportedFieldError
 from app.inference.chat_templates import ChatStyle
 from app.inference.requests import PromptWishes
 
 _NO_EFFORT: Final = "none"
 _MAX_VARIABLES: Final = 32
+
+PROMPT_ORDERS: Final[HarmlessValues] = {
+    "chat_template": (),
+    "documents": ([],),
+    "truncate_prompt_tokens": (),
+}
+"""Fields that would make another prompt and are not offered."""
 
 EffortWord = Annotated[str, Field(min_length=1, max_length=40)]
 TemplateVariables = Annotated[dict[str, Any], Field(max_length=_MAX_VARIABLES)]

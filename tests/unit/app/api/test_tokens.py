@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from app.inference.chat_templates import ChatStyle
 from app.settings import Settings
 from app.settings.keys import KeySettings
 from tests.harness.scripted_engine import ScriptedEngine, http_client
@@ -50,6 +51,19 @@ async def test_tokens_become_text_again() -> None:
     assert answer.headers["x-swarmgate-ignored"] == "skip"
 
 
+async def test_wishes_that_a_tokenized_prompt_does_not_heed_are_named() -> None:
+    """A chat's by its template, as in the answer to the same chat; a text heeds none."""
+    wishes = {"chat_template_kwargs": {"enable_thinking": False, "mood": 1}, "mystery": 1}
+    engine = ScriptedEngine()
+    engine.demo.chat_style = ChatStyle(template_words=frozenset({"enable_thinking"}))
+    async with http_client(engine) as client:
+        chat = await client.post("/tokenize", json={**CHAT, **wishes})
+        text = await client.post("/tokenize", json={"model": "demo", "prompt": "Hi", **wishes})
+
+    assert chat.headers["x-swarmgate-ignored"] == "mystery, chat_template_kwargs.mood"
+    assert text.headers["x-swarmgate-ignored"] == "mystery, chat_template_kwargs"
+
+
 async def test_a_key_for_other_models_sees_no_prompts_of_this_one(tmp_path: Path) -> None:
     """Chat templates belong to the model."""
     settings = Settings(
@@ -75,6 +89,7 @@ async def test_a_key_for_other_models_sees_no_prompts_of_this_one(tmp_path: Path
         ("/tokenize", {**CHAT, "prompt": "Hi"}, 400),
         ("/tokenize", {"model": "other", "prompt": "Hi"}, 404),
         ("/tokenize", {"prompt": "Hi"}, 400),
+        ("/tokenize", {**CHAT, "chat_template": "{{ messages }}"}, 400),
         ("/detokenize", {"model": "demo", "tokens": [256]}, 400),
         ("/detokenize", {"model": "demo", "tokens": ["a"]}, 400),
         ("/v1/chat/completions/render", {**CHAT, "messages": []}, 400),
