@@ -67,7 +67,16 @@ class Echo:
         self._replies: asyncio.Queue[bytes] = asyncio.Queue()
         self._replied_at = 0.0
 
+    @property
+    def has_room(self) -> bool:
+        """Always."""
+        return True
+
     async def send(self, frame: bytes) -> None:
+        """Take a frame."""
+        self.send_now(frame)
+
+    def send_now(self, frame: bytes) -> None:
         """Answer steps, and let the neighbour answer them soon."""
         started_at = thread_time()
         if self._following is not None:

@@ -107,6 +107,13 @@ class MemoryCallStream:
     def __init__(self, pipe: _Pipe) -> None:
         self._pipe = pipe
 
+    @property
+    def has_room(self) -> bool:
+        return not self._pipe.is_broken.is_set() and not self._pipe.requests.full()
+
+    def send_now(self, frame: bytes) -> None:
+        self._pipe.requests.put_nowait(frame)
+
     async def send(self, frame: bytes) -> None:
         await self._pipe.put_request(frame)
 
@@ -141,6 +148,13 @@ class MemoryServedStream:
         if frame is not None and len(frame) > MAX_FRAME_BYTES:
             raise NodeError("a frame is over the limit")
         return frame
+
+    @property
+    def has_room(self) -> bool:
+        return not self._pipe.is_broken.is_set()
+
+    def send_now(self, frame: bytes) -> None:
+        self._pipe.replies.put_nowait(frame)
 
     async def send(self, frame: bytes) -> None:
         if self._pipe.is_broken.is_set():

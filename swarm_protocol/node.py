@@ -19,7 +19,21 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Our limit for one frame of a stream, in bytes; a larger one ends the stream."""
 
 
-class CallStream(Protocol):
+class Outlet(Protocol):
+    """Where a stream takes frames at once, for whoever must not wait; `send` is for all others."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `send_now` may be called: all before has left, and the connection is there."""
+
+    def send_now(self, frame: bytes) -> None:
+        """Send one frame if `has_room` has just said so; it leaves with this call if it can.
+
+        One that is lost with the connection is not told of: `send` or `receive` tell that.
+        """
+
+
+class CallStream(Outlet, Protocol):
     """The calling side of one streaming call. Frames arrive whole and in order."""
 
     async def send(self, frame: bytes) -> None:
@@ -45,7 +59,7 @@ class CallStream(Protocol):
         """Abandon the call at once. Idempotent; never raises."""
 
 
-class ServedStream(Protocol):
+class ServedStream(Outlet, Protocol):
     """The serving side of one streaming call."""
 
     @property

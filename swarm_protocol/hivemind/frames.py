@@ -54,6 +54,13 @@ class FrameEnd(Protocol):
             OSError: the connection is gone.
         """
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the connection is there, and nothing waits for its socket."""
+
+    def write_now(self, payload: bytes) -> None:
+        """Write one message; for whoever has seen that there is room."""
+
     def close(self) -> None:
         """Close the connection. Idempotent."""
 
@@ -86,6 +93,14 @@ class StreamEnd:
     async def write(self, payload: bytes, marker: int = MESSAGE) -> None:
         self._writer.writelines((HEADER.pack(marker, len(payload)), payload))
         await self._writer.drain()
+
+    @property
+    def has_room(self) -> bool:
+        transport = self._writer.transport
+        return not transport.is_closing() and transport.get_write_buffer_size() == 0
+
+    def write_now(self, payload: bytes) -> None:
+        self._writer.writelines((HEADER.pack(MESSAGE, len(payload)), payload))
 
     def close(self) -> None:
         self._writer.close()
@@ -149,6 +164,13 @@ class HivemindCallStream:
         self._peer = peer
         self._end = end
 
+    @property
+    def has_room(self) -> bool:
+        return self._end.has_room
+
+    def send_now(self, frame: bytes) -> None:
+        self._end.write_now(frame)
+
     async def send(self, frame: bytes) -> None:
         try:
             await self._end.write(frame)
@@ -194,6 +216,13 @@ class HivemindServedStream:
         except (IncompleteReadError, OSError):
             return None
         return frame[1] if frame is not None and frame[0] == MESSAGE else None
+
+    @property
+    def has_room(self) -> bool:
+        return self._end.has_room
+
+    def send_now(self, frame: bytes) -> None:
+        self._end.write_now(frame)
 
     async def send(self, frame: bytes) -> None:
         try:

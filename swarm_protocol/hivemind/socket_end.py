@@ -55,10 +55,17 @@ class SocketEnd(asyncio.BufferedProtocol):
             self._connected.resume_reading()
         return frame
 
+    @property
+    def has_room(self) -> bool:
+        return self._has_room.is_set() and not self._connected.is_closing()
+
+    def write_now(self, payload: bytes, marker: int = MESSAGE) -> None:
+        self._connected.writelines((HEADER.pack(marker, len(payload)), payload))
+
     async def write(self, payload: bytes, marker: int = MESSAGE) -> None:
         transport = self._connected
         if not transport.is_closing():
-            transport.writelines((HEADER.pack(marker, len(payload)), payload))
+            self.write_now(payload, marker)
             if not self._has_room.is_set():
                 await self._has_room.wait()
         if transport.is_closing():

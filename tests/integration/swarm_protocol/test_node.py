@@ -162,6 +162,27 @@ async def test_stream_carries_frames_both_ways_in_order(pair: Pair) -> None:
     stream.close()
 
 
+async def test_frames_sent_at_once_keep_their_place(pair: Pair) -> None:
+    """Among those that may wait for room, both ways."""
+    server, caller = pair
+
+    async def echo(stream: ServedStream) -> None:
+        while (frame := await stream.receive()) is not None:
+            assert stream.has_room
+            stream.send_now(frame)
+            await stream.send(frame)
+
+    await server.serve_stream("Test.echo_twice", echo)
+    stream = await caller.open_stream(server.peer_id, "Test.echo_twice")
+    assert stream.has_room
+    stream.send_now(b"a")
+    await stream.send(b"b")
+
+    assert [await stream.receive() for _ in range(4)] == [b"a", b"a", b"b", b"b"]
+    stream.close()
+    assert not stream.has_room
+
+
 async def test_failing_stream_handler_is_a_refusal_with_its_text(pair: Pair) -> None:
     """Stream errors travel as `str(error)`, after the replies that were sent before."""
     server, caller = pair

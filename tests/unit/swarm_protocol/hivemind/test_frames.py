@@ -229,6 +229,40 @@ async def test_who_writes_waits_until_the_peer_reads(connect: Connect) -> None:
     await _closed()
 
 
+async def test_a_message_written_now_has_left_with_the_call(connect: Connect) -> None:
+    """The loop need not turn."""
+    near_end, far_end = socket.socketpair()
+    near = await connect(near_end)
+    assert near.has_room
+
+    near.write_now(b"abc")
+
+    assert far_end.recv(4096).hex() == "00" * 8 + "03616263"
+    assert near.has_room
+    near.close()
+    await _closed()
+    far_end.close()
+
+
+async def test_there_is_no_room_while_something_waits_nor_without_a_connection(
+    connect: Connect,
+) -> None:
+    """What did not fit leaves when the peer reads."""
+    near_end, far_end = socket.socketpair()
+    near, far = await connect(near_end), await connect(far_end)
+
+    near.write_now(bytes(4_000_000))
+
+    assert not near.has_room
+    assert await far.read() == (0, bytes(4_000_000))
+    await near.write(b"")  # waits for room
+    assert near.has_room
+    near.close()
+    assert not near.has_room
+    far.close()
+    await _closed()
+
+
 async def test_a_flood_of_empty_frames_is_not_read_before_somebody_takes_them() -> None:
     """They have a length, too; the rest stays with the writer."""
     near_end, far_end = socket.socketpair()
