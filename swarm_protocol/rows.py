@@ -51,7 +51,9 @@ def join_rows(parts: Sequence[Rows]) -> Tensor:
 
     A view, if the parts lie side by side, as outputs of one batch and steps of one frame do.
     """
-    runs, (memory, start, _, _) = list[Tensor](), parts[0]
+    runs, (memory, start, num_rows, num_tokens) = list[Tensor](), parts[0]
+    if len(parts) == 1 and num_rows * num_tokens == len(memory):  # as of one session alone
+        return memory
     end = start
     for part_memory, part_start, num_rows, num_tokens in parts:
         if part_memory is not memory or part_start != end:

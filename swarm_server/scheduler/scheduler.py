@@ -77,6 +77,21 @@ class Scheduler:
             self._drop_ticket_of(session_id)
         return plan
 
+    def lone_decode(self) -> Ticket | None:
+        """Return the only ticket there is, if it is a decode that waits; `take_whole` takes it.
+
+        Then there is nothing for `next_batch` to choose from: its pages are all that matters.
+        """
+        if len(self._tickets) != 1:
+            return None
+        (ticket,) = self._tickets.values()
+        return None if ticket.is_prefill or ticket.num_taken else ticket
+
+    def take_whole(self, ticket: Ticket) -> None:
+        """Take a ticket without `next_batch`; call `finished` when it is computed."""
+        ticket.num_taken = ticket.num_left
+        self._passed_over.clear()
+
     def finished(self, ticket: Ticket) -> None:
         """Note that what was taken of a ticket is computed; one that is done is forgotten."""
         num_left = ticket.num_left = ticket.num_left - ticket.num_taken

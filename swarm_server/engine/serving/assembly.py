@@ -40,7 +40,10 @@ def assemble(pieces: Sequence[Piece], dtype: torch.dtype) -> RaggedBatch:
                 end += num_tokens
         if adapter is not None:
             _add_adapter(adapters, AdapterRange(start, end, adapter))
-    return RaggedBatch(join_rows(parts).to(dtype), segments, adapters, prompts)
+    hidden = join_rows(parts)
+    if hidden.dtype != dtype:
+        hidden = hidden.to(dtype)
+    return RaggedBatch(hidden, segments, adapters, prompts)
 
 
 def split_outputs(outputs: Tensor, pieces: Sequence[Piece]) -> Sequence[Rows | None]:

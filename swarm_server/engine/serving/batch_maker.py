@@ -50,6 +50,26 @@ class BatchMaker:
         assert oldest is not None
         return ReadyDecodes(sum([ticket.num_rows for ticket in waiting]), oldest.submitted_at)
 
+    def lone_decode(self) -> RunningBatch | None:
+        """Return a batch of the only step there is; None when `next_batch` must look into it.
+
+        Who decodes alone waits for each step: half of what a batch of many asks is asked in vain.
+        """
+        ticket = self._scheduler.lone_decode()
+        if ticket is None:
+            return None
+        session, num_tokens = self.sessions[ticket.session_id], ticket.num_left
+        pages, work = session.pages, session.work
+        assert work is ticket
+        assert pages.length == work.chunk.end - num_tokens
+        if pages.num_needed(num_tokens):
+            return None
+        self._scheduler.take_whole(work)
+        pages.append(num_tokens)
+        work.blocked_at, session.is_in_batch = None, True
+        num_rows = work.num_rows
+        return RunningBatch(work.blocks, (session,), (), num_rows, num_rows * num_tokens, 0)
+
     def next_batch(self, max_rows: int | None = None) -> RunningBatch | None:
         """Return what to compute next, with pages for it; None when nothing can be.
 

@@ -26,6 +26,7 @@ from swarm_server.engine.serving.limits import EngineCounters, EngineLimits
 from swarm_server.engine.serving.requests import SessionRequest, StepListener, StepResult
 from swarm_server.engine.serving.running_batch import Outputs, PagedSpan, RunningBatch
 from swarm_server.engine.serving.session import EngineSession
+from swarm_server.engine.serving.telling import Telling
 from swarm_server.engine.serving.work import MAX_DECODE_TOKENS, Work
 from swarm_server.errors import BatchFailedError, NotFiniteError
 from swarm_server.kv import KVMemory
@@ -74,6 +75,7 @@ class Engine:
         self._scheduler = Scheduler(limits.batch)
         self._batches = BatchMaker(self._scheduler, memory, limits, self.counters, clock)
         self._gathering = Gathering()
+        self._telling = Telling()
         self._session_ids = count()
         self._ticket_ids = count()
         self._timer: asyncio.TimerHandle | None = None
@@ -129,6 +131,10 @@ class Engine:
         self._gathering.came(session.session_id, now)
         self._wake()
 
+    def call_afterwards(self, callback: Callable[[], None]) -> None:
+        """Call back once all who are being told of outputs have heard; see `Telling`."""
+        self._telling.call_afterwards(callback)
+
     def leave(self, session: EngineSession) -> None:
         """Forget a session; for `EngineSession`."""
         self._scheduler.cancel(session.session_id)
@@ -162,9 +168,11 @@ class Engine:
         self._is_woken = False
         if not self._runs.has_room:
             return
-        batch = None
-        if waiting := self._scheduler.waiting():
-            ready, now = self._batches.ready_decodes(waiting), self._clock()
+        batch, now = None, self._clock()
+        if self._runs.is_idle and not self._gathering.expects_more(now):
+            batch = self._batches.lone_decode()  # as nearly always, where one session decodes
+        if batch is None and (waiting := self._scheduler.waiting()):
+            ready = self._batches.ready_decodes(waiting)
             if self._waits_for_more(ready, now):
                 return
             max_rows = None
@@ -214,16 +222,14 @@ class Engine:
         else:
             finished = self._take(batch, all_outputs, finished_at, took_s)
         self._gathering.batch_finished(took_s)
-        self._count(batch, took_s)
-        if self._runs.is_idle:
+        if has_work := self._runs.is_idle and self._scheduler.has_work:
             self._begin()
-        for work in finished:
-            try:
-                work.on_done(work.result(finished_at, batch.num_rows))
-            except Exception as error:  # of one listener; the others must hear of theirs
-                log.error("listener_failed", error=type(error).__name__, exc_info=error)
+        self._telling.tell(finished, finished_at, batch.num_rows)
+        self._count(batch, took_s)
         if not self._runs.is_idle:  # what waits may be made ready meanwhile
             self._wake()
+        elif not has_work:
+            self._set_timer()
 
     def _take(
         self, batch: RunningBatch, all_outputs: Outputs, finished_at: float, took_s: float

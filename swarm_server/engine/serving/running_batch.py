@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -36,11 +36,11 @@ class PagedSpan:
     dtype: torch.dtype
 
 
-@dataclass(frozen=True, slots=True)
-class RunningBatch:
+class RunningBatch(NamedTuple):
     """What its sessions have been granted of their steps; those of one adapter are side by side.
 
-    Tokens are counted over all rows. `copies` come before anything is computed.
+    Tokens are counted over all rows. `copies` come before anything is computed. A tuple, because
+    a lone session has one for each token.
     """
 
     blocks: BlockRange
@@ -53,11 +53,10 @@ class RunningBatch:
     def prepare(self, span: PagedSpan) -> Callable[[], Begun[Outputs]]:
         """Make ready to compute while another batch may run; what is returned starts it."""
         pieces = [session.piece() for session in self.sessions]
-        with torch.inference_mode():
-            batch = assemble(pieces, span.dtype)
-            if self.copies:
-                return partial(Begun, partial(self._copy_and_run, span, batch, pieces))
-            return partial(_start, span.runner.prepare(self.blocks, batch), pieces)
+        batch = assemble(pieces, span.dtype)
+        if self.copies:
+            return partial(Begun, partial(self._copy_and_run, span, batch, pieces))
+        return partial(_start, span.runner.prepare(self.blocks, batch), pieces)
 
     def _copy_and_run(
         self, span: PagedSpan, batch: RaggedBatch, pieces: Sequence[Piece]
@@ -71,7 +70,6 @@ def _start(start: Callable[[], Begun[Tensor]], pieces: Sequence[Piece]) -> Begun
     begun = start()
 
     def finish() -> Outputs:
-        with torch.inference_mode():
-            return split_outputs(begun.finish(), pieces)
+        return split_outputs(begun.finish(), pieces)
 
     return Begun(finish, begun.is_done)

@@ -35,6 +35,34 @@ def test_every_ready_decode_goes_into_the_batch() -> None:
     assert not scheduler.has_work
 
 
+def test_a_decode_is_lone_while_nothing_else_waits_or_runs() -> None:
+    """Taking it needs no plan; it is finished like all others."""
+    scheduler = make_scheduler()
+    scheduler.add(ticket(0))
+    lone = scheduler.lone_decode()
+    assert lone is not None
+
+    scheduler.take_whole(lone)
+
+    assert (lone.num_taken, scheduler.lone_decode()) == (1, None)
+    scheduler.finished(lone)
+    scheduler.check_integrity()
+    assert not scheduler.has_work
+
+
+def test_neither_a_prompt_nor_one_decode_of_several_is_lone() -> None:
+    """Those need a plan."""
+    scheduler = make_scheduler()
+    scheduler.add(ticket(0, 5))
+    assert scheduler.lone_decode() is None
+    run_batch(scheduler)
+
+    scheduler.add(ticket(1))
+    scheduler.add(ticket(2))
+
+    assert scheduler.lone_decode() is None
+
+
 def test_decodes_over_the_maximum_of_rows_go_first_next_time() -> None:
     """By age, so that everyone has a turn."""
     scheduler = make_scheduler()
