@@ -27,3 +27,6 @@ class SessionEngine(Protocol):
 
     def open(self, request: SessionRequest) -> ComputedSession:
         """Return a new session, which has been admitted."""
+
+    def call_afterwards(self, callback: Callable[[], None]) -> None:
+        """Call back once, when all who are being told of outputs in this moment have heard."""

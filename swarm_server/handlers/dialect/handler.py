@@ -33,7 +33,9 @@ class DialectHandler:
         pushes: PushLanes,
     ) -> None:
         opener = SessionOpener(model, engine, admission, limits)
-        self._services = LaneServices(model, limits, opener, pushes, by_token={})
+        self._services = LaneServices(
+            model, limits, opener, pushes, by_token={}, call_afterwards=engine.call_afterwards
+        )
         self._ends: set[asyncio.Timeout] = set()
         self._lanes: set[ServedLane] = set()
         self._is_draining = False

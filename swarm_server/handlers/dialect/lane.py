@@ -8,7 +8,7 @@ What one session does wrong ends that session; what no right client sends ends t
 """
 
 import asyncio
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,13 +53,17 @@ _CHECKS_PER_TIMEOUT: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class LaneServices:
-    """What all streams of a server share. `by_token` finds the sessions that pushes name."""
+    """What all streams of a server share.
+
+    `by_token` finds the sessions that pushes name; for `call_afterwards` see `SessionEngine`.
+    """
 
     model: ServedModel
     limits: LaneLimits
     opener: SessionOpener
     pushes: PushLanes
     by_token: MutableMapping[bytes, LaneSession]
+    call_afterwards: Callable[[Callable[[], None]], None]
 
 
 class ServedLane:
@@ -104,14 +108,18 @@ class ServedLane:
 
     def deliver(self, session: LaneSession, step: LaneStep, result: StepResult) -> None:
         """Send outputs to the next server, if the step wants that, and then to the client."""
+        services, opening = self._services, session.opening
         session.idle_since = self._clock()
-        target = session.opening.push_to
+        target = opening.push_to
         is_copy = (
             target is not None
             and bool(step.entry.flags & WANTS_PUSH)
-            and self._services.pushes.push(target, step, result.rows)
+            and services.pushes.push(target, step, result.rows)
         )
-        self._replies.add_output(session.opening.session_id, step, result, is_copy=is_copy)
+        if is_copy:
+            services.call_afterwards(services.pushes.send)
+        self._replies.add_output(opening.session_id, step, result, is_copy=is_copy)
+        services.call_afterwards(self._send)
 
     def fail(self, session: LaneSession, error: SwarmError) -> None:
         """End a session by an error."""
@@ -128,11 +136,19 @@ class ServedLane:
 
     async def _write(self) -> None:
         while True:
-            for reply in await self._replies.take():
+            await self._replies.wait()
+            while (reply := self._replies.next_frame()) is not None:
                 self._sending_since = self._clock()
                 await self._stream.send(reply.data)
                 self._sending_since = None
                 self._inflight.remove(reply.num_inflight)
+
+    def _send(self) -> None:
+        """Send at once what there is room for; `_write` sends the rest."""
+        while self._stream.has_room and (reply := self._replies.next_frame()) is not None:
+            self._stream.send_now(reply.data)
+            self._inflight.remove(reply.num_inflight)
+        self._replies.wake_if_any()
 
     async def _watch(self) -> None:
         """End what lasts longer than the server allows.

@@ -7,7 +7,7 @@ Best effort: the client sends what does not arrive. Nothing comes back on these 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from swarm_protocol.dialect import (
@@ -51,7 +51,7 @@ class PushLanes:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def push(self, target: PushTarget, step: LaneStep, outputs: Rows) -> bool:
-        """Send outputs on with all others of this moment; False when there is no room for them.
+        """Let outputs go on with all others until `send`; False when there is no room for them.
 
         Args:
             target: the session that goes on with them.
@@ -60,6 +60,11 @@ class PushLanes:
         """
         lane = self._lanes.get(target.peer) or self._start(target.peer)
         return lane is not None and lane.add(target.token, step, outputs)
+
+    def send(self) -> None:
+        """Send what waits, at once where a stream is open and has room."""
+        for lane in self._lanes.values():
+            lane.send()
 
     async def close(self) -> None:
         """Give up what is under way."""
@@ -71,7 +76,7 @@ class PushLanes:
     def _start(self, peer: PeerId) -> "_PushLane | None":
         if len(self._lanes) >= _MAX_LANES:
             return None
-        lane = self._lanes[peer] = _PushLane()
+        lane = self._lanes[peer] = _PushLane(asyncio.get_running_loop().time)
         task = asyncio.create_task(self._run(peer, lane))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -96,10 +101,14 @@ class PushLanes:
 class _PushLane:
     """What waits to be sent to one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._waiting: list[_Push] = []
         self._num_tokens = 0
         self._is_there = asyncio.Event()
+        self._stream: CallStream | None = None
+        self._max_tokens = self._good_tokens = 0  # of a frame
+        self._used_at = clock()
 
     def add(self, token: bytes, step: LaneStep, outputs: Rows) -> bool:
         """Let outputs wait; False when too much does already."""
@@ -107,28 +116,56 @@ class _PushLane:
             return False
         self._waiting.append((token, step, outputs))
         self._num_tokens += step.size
-        self._is_there.set()
         return True
 
+    def send(self) -> None:
+        """Send what there is room for; `run` sends the rest."""
+        if not self._waiting:
+            return
+        stream, self._used_at = self._stream, self._clock()
+        while stream is not None and stream.has_room and (frame := self._next_frame()) is not None:
+            stream.send_now(frame)
+        if self._waiting:
+            self._is_there.set()
+
     async def run(self, stream: CallStream, hello: HelloReply) -> None:
-        """Send what waits and what comes, until nothing has come for long.
+        """Send what finds no room at once, until nothing has come for long.
 
         Raises:
             TimeoutError: nothing to send, or nobody takes it.
             PeerError: the connection broke.
         """
-        max_tokens = hello.max_frame_tokens
-        good_tokens = min(max_tokens, good_frame_tokens(hello.hidden_size))
+        self._max_tokens = hello.max_frame_tokens
+        self._good_tokens = min(self._max_tokens, good_frame_tokens(hello.hidden_size))
+        self._stream = stream
         while True:
-            async with asyncio.timeout(_IDLE_S):
-                await self._is_there.wait()
-            self._is_there.clear()
-            pushes, self._waiting, self._num_tokens = self._waiting, [], 0
-            sizes = [step.size for _, step, _ in pushes]
-            for run in fill_frames(sizes, good_tokens):
-                if sum(sizes[run]) <= max_tokens:  # else it would be cut off
-                    async with asyncio.timeout(_TIMEOUT_S):
-                        await stream.send(_encode(pushes[run]))
+            while (frame := self._next_frame()) is not None:
+                async with asyncio.timeout(_TIMEOUT_S):
+                    await stream.send(frame)
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait until something finds no room; raises TimeoutError when nothing comes for long."""
+        while not self._is_there.is_set():
+            try:
+                async with asyncio.timeout_at(self._used_at + _IDLE_S):
+                    await self._is_there.wait()
+            except TimeoutError:
+                if self._clock() - self._used_at >= _IDLE_S:
+                    raise
+        self._is_there.clear()
+
+    def _next_frame(self) -> bytes | None:
+        """Take out what is sent next; None when all is."""
+        while self._waiting:
+            sizes = [step.size for _, step, _ in self._waiting]
+            run = next(fill_frames(sizes, self._good_tokens))
+            pushes, num_tokens = self._waiting[run], sum(sizes[run])
+            del self._waiting[run]
+            self._num_tokens -= num_tokens
+            if num_tokens <= self._max_tokens:  # else it would be cut off
+                return _encode(pushes)
+        return None
 
 
 def _encode(pushes: Sequence[_Push]) -> bytes:

@@ -1,9 +1,8 @@
 """What goes back on one stream: gathered while a frame is being sent, then sent together."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from swarm_protocol.dialect import (
     IS_COPY,
@@ -25,8 +24,7 @@ _MAX_U32: Final = 2**32 - 1
 _MAX_U16: Final = 2**16 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A frame to send; `num_inflight` is what it takes off the count of flow control."""
 
     data: bytes
@@ -38,7 +36,10 @@ _Output: TypeAlias = tuple[int, LaneStep, StepResult, bool]
 
 
 class Replies:
-    """Holds what has not been sent. The tokens of steps are counted already; all else is here."""
+    """Holds what has not been sent. The tokens of steps are counted already; all else is here.
+
+    Outputs wait for `wake_if_any`, all else wakes the writer at once.
+    """
 
     def __init__(self, inflight: InflightTokens, *, frame_tokens: int) -> None:
         self._inflight = inflight
@@ -59,7 +60,6 @@ class Replies:
     ) -> None:
         """Return the outputs of a step; a copy is what the next server has been sent, too."""
         self._outputs.append((session_id, step, result, is_copy))
-        self._is_there.set()
 
     def add_failure(self, failure: Failure) -> None:
         """Say that a session has ended."""
@@ -67,25 +67,31 @@ class Replies:
         self._failures.append(failure)
         self._is_there.set()
 
-    async def take(self) -> Iterator[Reply]:
-        """Wait for something to send; then yield all of it, outputs in as few frames as fit."""
+    def wake_if_any(self) -> None:
+        """Wake the writer, if there is anything to send."""
+        if self._outputs or self._opened or self._failures:
+            self._is_there.set()
+
+    async def wait(self) -> None:
+        """Wait until the writer is woken."""
         await self._is_there.wait()
         self._is_there.clear()
-        opened, self._opened = self._opened, []
-        outputs, self._outputs = self._outputs, []
-        failures, self._failures = self._failures, []
-        return self._frames(opened, outputs, failures)
 
-    def _frames(
-        self, opened: list[Opened], outputs: list[_Output], failures: list[Failure]
-    ) -> Iterator[Reply]:
-        if opened:
-            yield Reply(encode_opened(opened), len(opened))
-        sizes = [step.size for _, step, _, _ in outputs]
-        for run in fill_frames(sizes, self._frame_tokens):
-            yield Reply(_encode(outputs[run]), sum(sizes[run]))
-        if failures:
-            yield Reply(encode_failed(failures), len(failures))
+    def next_frame(self) -> Reply | None:
+        """Take out what is sent next; None when all is. Outputs are in as few frames as fit."""
+        if self._opened:
+            opened, self._opened = self._opened, []
+            return Reply(encode_opened(opened), len(opened))
+        if self._outputs:
+            sizes = [step.size for _, step, _, _ in self._outputs]
+            run = next(fill_frames(sizes, self._frame_tokens))
+            outputs = self._outputs[run]
+            del self._outputs[run]
+            return Reply(_encode(outputs), sum(sizes[run]))
+        if self._failures:
+            failures, self._failures = self._failures, []
+            return Reply(encode_failed(failures), len(failures))
+        return None
 
 
 def _encode(outputs: Sequence[_Output]) -> bytes:
