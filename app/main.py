@@ -18,7 +18,6 @@ from app.api.admin import keys as admin_keys
 from app.api.admin import models as admin_models
 from app.api.anthropic import messages
 from app.api.anthropic.errors import MESSAGES_PATH
-from app.api.meant_paths import meant_path
 from app.api.openai import models as openai_models
 from app.api.openai.chat import chat_endpoint
 from app.api.openai.completions import completions_endpoint
@@ -32,8 +31,8 @@ from app.api.responses import inputs, stored
 from app.api.responses.create import responses_endpoint
 from app.api.responses.retrieve import RetrieveResponse
 from app.api.streams import Streams
+from app.api.unrouted import unrouted_error
 from app.context import AppContext
-from app.errors import MethodNotAllowedError, RouteNotFoundError
 from app.gateway import GatewayFactory, open_gateway
 from app.journals.keeper import JournalKeeper
 from app.keys.keyring import Keyring, StoredKeys
@@ -187,8 +186,5 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     return error_response(request.scope, error)
 
 
-async def _answer_http_error(request: Request, error: Exception) -> Response:
-    is_method = isinstance(error, HTTPException) and error.status_code == 405
-    meant = meant_path(request.url.path)
-    own = MethodNotAllowedError() if is_method else RouteNotFoundError(meant)
-    return error_response(request.scope, own)
+async def _answer_http_error(request: Request, _error: Exception) -> Response:
+    return error_response(request.scope, unrouted_error(request.scope, request.app.routes))

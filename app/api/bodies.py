@@ -1,10 +1,12 @@
 """From bytes and pydantic's findings to values, and to one sentence when they do not fit."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.types import Receive
 
 from app.admission import CallerLeftError
@@ -12,6 +14,8 @@ from app.errors import BadRequestError
 
 _OF_FIELDS: Final = ("missing", "value_error")
 """Problems of a field, which need not be there."""
+
+_SUBJECTS: Final = re.compile(r"^(?:Input|String) should")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -60,12 +64,24 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         field = ".".join(_steps(values, problem["loc"], ends_missing=problem["type"] in _OF_FIELDS))
-        expected = problem["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
         where = f"{field}: " if field else ""
-        if problem["type"] == "missing":
-            raise BadRequestError(f"{where}expected a value, got nothing", field) from error
-        got = "" if problem["type"] == "value_error" else f", got {_shown(problem['input'])}"
-        raise BadRequestError(f"{where}{expected}{got}", field or None) from error
+        raise BadRequestError(f"{where}{_sentence(problem)}", field or None) from error
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    """Return what was expected and what came, in our words rather than pydantic's."""
+    bounds = problem.get("ctx", {})
+    match problem["type"]:
+        case "missing":
+            return "expected a value, got nothing"
+        case "value_error":
+            return problem["msg"].removeprefix("Value error, ")
+        case "too_short":
+            return f"expected at least {bounds['min_length']}, got {bounds['actual_length']}"
+        case "too_long":
+            return f"expected at most {bounds['max_length']}, got {bounds['actual_length']}"
+    expected = _SUBJECTS.sub("should", problem["msg"])
+    return f"{expected}, got {_shown(problem['input'])}"
 
 
 def _steps(

@@ -21,6 +21,7 @@ from app.errors.kinds import (
     ResponseNotFoundError,
     RouteNotFoundError,
     UnsupportedFieldError,
+    WebSocketExpectedError,
 )
 from app.errors.refusals import (
     BudgetExhaustedError,
@@ -72,5 +73,6 @@ __all__ = [
     "TooManyOpenError",
     "TooManyWaitingError",
     "UnsupportedFieldError",
+    "WebSocketExpectedError",
     "describe_error",
 ]

@@ -8,6 +8,7 @@ SwarmError
 ├── RouteNotFoundError        no such path here
 ├── ResponseNotFoundError     no such response is kept, or it is somebody else's
 ├── MethodNotAllowedError     the path exists, the method does not
+├── WebSocketExpectedError    the path is that of a WebSocket, the request is none
 ├── BodyTooLargeError         the body is over the limit
 ├── BodyTimeoutError          the body did not arrive in time
 ├── MessageTooLargeError      a WebSocket message is over the limit
@@ -18,7 +19,7 @@ SwarmError
 └── HandedOverError           it stops in the middle, and another one can go on
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from swarm_protocol.errors import SwarmError
@@ -88,8 +89,20 @@ class MethodNotAllowedError(SwarmError):
 
     code = "method_not_allowed"
 
+    def __init__(self, allowed: Iterable[str]) -> None:
+        names = ", ".join(allowed)
+        super().__init__(f"this path takes {names}")
+        self.headers = {"allow": names}
+
+
+class WebSocketExpectedError(SwarmError):
+    """The path is that of a WebSocket, the request is none."""
+
+    code = "websocket_expected"
+    headers: ClassVar[Mapping[str, str]] = {"upgrade": "websocket", "connection": "upgrade"}
+
     def __init__(self) -> None:
-        super().__init__("this path does not take this method")
+        super().__init__("this path is a WebSocket: open it with a WebSocket client, as ws://…")
 
 
 class BodyTooLargeError(SwarmError):

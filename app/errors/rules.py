@@ -90,6 +90,7 @@ RULES: Final[Mapping[str, Rule]] = {
     ),
     "journal_unreadable": Rule(409, "Begin anew: another version of the gateway has written it."),
     "method_not_allowed": Rule(405, "Use the method that the path is documented with."),
+    "websocket_expected": Rule(426, "Use a WebSocket client; or `POST /api/v1/generate`."),
     "body_timeout": Rule(408, "Send the body faster, or a smaller one."),
     "body_too_large": Rule(413, "Send a smaller body.", CLOSE_TOO_BIG),
     "message_too_large": Rule(413, "Send smaller messages.", CLOSE_TOO_BIG),

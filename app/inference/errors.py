@@ -37,7 +37,8 @@ class PromptTooLongError(SwarmError):
 
     def __init__(self, num_tokens: int, max_positions: int) -> None:
         super().__init__(
-            f"{num_tokens} tokens are more than the {max_positions} this model can hold"
+            f"{num_tokens} tokens are more than the {max_positions} this model can hold,"
+            " prompt and output together"
         )
         self.num_tokens = num_tokens
         self.max_positions = max_positions
