@@ -5,10 +5,12 @@ sessions ── open, submit, cancel, leave ──> Outbox ── all that waits
     ^                                                                                 │
     └───────────────── all answers of a frame at once ─────────── reader <────────────┘
 ```
-Sessions that are answered together step on together, so their next steps share a frame again.
+Sessions that are answered together step on together, so their next steps share a frame again. It
+leaves with the last of them; the writer sends what finds no room, and all that nobody expects.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 
@@ -86,6 +88,8 @@ class Lane:
         )
         self.max_step_tokens = self._outbox.max_step_tokens
         self._has_mail = asyncio.Event()
+        self._frames: deque[bytes] = deque()  # of mail that is being sent
+        self._due: set[int] = set()  # sessions that were answered and may step on
         self._sessions: dict[int, LaneHopSession] = {}
         self._ids = count(1)
         self._failure: PeerError | None = None
@@ -115,8 +119,14 @@ class Lane:
         self._has_mail.set()
 
     def submit(self, step: LaneStep) -> None:
-        """Send a step with all others of this turn of the event loop."""
+        """Send a step with all others of this turn of the event loop, at once if it is the last."""
         self._outbox.add(step)
+        due, session_id = self._due, step.entry.session_id
+        if session_id in due:
+            due.remove(session_id)
+            if not due:
+                self._send()
+                return
         self._has_mail.set()
 
     def cancel(self, session_id: int) -> None:
@@ -126,6 +136,7 @@ class Lane:
 
     def leave(self, session_id: int) -> None:
         """End a session."""
+        self._due.discard(session_id)
         if self._sessions.pop(session_id, None) is not None:
             self._outbox.close(session_id)
             self._has_mail.set()
@@ -165,9 +176,23 @@ class Lane:
         while True:
             await self._has_mail.wait()
             self._has_mail.clear()
-            while mail := self._outbox.next_mail():  # while one is sent, the next comes together
-                for frame in encode_mail(mail):
-                    await self._stream.send(frame)
+            while frame := self._next_frame():  # while one is sent, the next mail comes together
+                await self._stream.send(frame)
+
+    def _send(self) -> None:
+        """Send what there is room for; the writer sends the rest."""
+        stream = self._stream
+        while stream.has_room:
+            if (frame := self._next_frame()) is None:
+                return
+            stream.send_now(frame)
+        self._has_mail.set()
+
+    def _next_frame(self) -> bytes | None:
+        """Take out what is sent next; None when nothing may be."""
+        if not self._frames:
+            self._frames.extend(encode_mail(self._outbox.next_mail()))
+        return self._frames.popleft() if self._frames else None
 
     async def _read(self) -> None:
         while (data := await self._stream.receive()) is not None:
@@ -203,6 +228,7 @@ class Lane:
             if session is None:
                 continue
             if are_all_finite or is_finite(rows):
+                self._due.add(entry.session_id)
                 session.take_output(entry, rows)
             else:
                 session.fail(PeerMisbehavedError(self.peer, "its hidden states are not finite"))

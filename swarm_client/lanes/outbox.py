@@ -4,8 +4,7 @@ Whatever has come together since the last mail leaves in one. Steps wait while a
 under way as the server wants at most.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -33,17 +32,13 @@ class LaneStep(NamedTuple):
         return self.entry.num_rows * self.entry.num_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(NamedTuple):
     """What leaves together, in this order; the steps in one frame."""
 
-    cancelled: tuple[int, ...] = ()
-    closed: tuple[int, ...] = ()
-    openings: tuple[Opening, ...] = ()
-    steps: tuple[LaneStep, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.cancelled or self.closed or self.openings or self.steps)
+    cancelled: Sequence[int] = ()
+    closed: Sequence[int] = ()
+    openings: Sequence[Opening] = ()
+    steps: Sequence[LaneStep] = ()
 
 
 class Outbox:
@@ -111,16 +106,12 @@ class Outbox:
         if self._prefills.waiting:
             room = self._max_frame_tokens - sum([step.size for step in steps])
             steps += self._prefills.take(room, self._good_frame_tokens)
-        mail = Mail(
-            tuple(self._cancelled),
-            tuple(self._closed),
-            tuple(self._openings.values()),
-            tuple(steps),
-        )
-        self._cancelled.clear()
-        self._closed.clear()
-        self._openings.clear()
-        return mail
+        if not (self._cancelled or self._closed or self._openings):  # as nearly always
+            return Mail(steps=steps)
+        cancelled, self._cancelled = self._cancelled, []
+        closed, self._closed = self._closed, []
+        openings, self._openings = list(self._openings.values()), {}
+        return Mail(cancelled, closed, openings, steps)
 
     def check_integrity(self) -> None:
         """Assert what holds at any time."""

@@ -33,7 +33,7 @@ def test_all_that_has_come_together_leaves_in_one_mail() -> None:
 
     assert [opening.session_id for opening in mail.openings] == [1]
     assert [step.entry.session_id for step in mail.steps] == [1, 2, 3]
-    assert not outbox.next_mail()
+    assert not any(outbox.next_mail())
 
 
 def test_decode_steps_leave_before_prefills_that_came_earlier() -> None:
@@ -64,7 +64,7 @@ def test_steps_wait_while_as_many_tokens_are_under_way_as_the_server_takes() -> 
 
     assert sent_ids(outbox) == [1, 2]
     assert outbox.has_waiting
-    assert not outbox.next_mail()
+    assert not any(outbox.next_mail())
     assert outbox.answered([1]) == 4
     assert sent_ids(outbox) == [3]
     assert not outbox.has_waiting
@@ -92,8 +92,8 @@ def test_the_server_hears_of_a_cancelled_step_only_if_it_has_it() -> None:
     outbox.cancel(2)
 
     mail = outbox.next_mail()
-    assert mail.cancelled == (1,)
-    assert mail.steps == ()
+    assert mail.cancelled == [1]
+    assert not mail.steps
 
 
 def test_a_step_that_was_answered_before_it_has_left_stays() -> None:
@@ -103,7 +103,7 @@ def test_a_step_that_was_answered_before_it_has_left_stays() -> None:
 
     assert outbox.answered([1]) == 0
 
-    assert not outbox.next_mail()
+    assert not any(outbox.next_mail())
     outbox.check_integrity()
 
 
@@ -114,7 +114,7 @@ def test_a_session_that_was_never_announced_needs_no_end() -> None:
 
     outbox.close(1)
 
-    assert not outbox.next_mail()
+    assert not any(outbox.next_mail())
 
 
 @given(
