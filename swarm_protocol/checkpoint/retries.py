@@ -6,7 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from swarm_protocol.logs import get_logger
+
 T = TypeVar("T")
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +53,6 @@ class Retries:
                 wait_s = pause_s * self.jitter.uniform(0.5, 1.0)
                 if not may_pass(error) or now + wait_s > deadline:
                     raise
+                log.warning("attempt_failed", reason=type(error).__name__, wait_s=round(wait_s, 1))
             self.sleep(wait_s)
             pause_s = min(2 * pause_s, self.max_pause_s)

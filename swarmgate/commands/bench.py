@@ -31,7 +31,10 @@ def bench(
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a gateway's model again and again, and show how fast it answers."""
+    """Show how fast a gateway's model answers.
+
+    It is asked the same question again and again.
+    """
     gateway = GatewayClient(url, api_key)
     question = {
         "model": choose_model(gateway, model),

@@ -19,7 +19,10 @@ def chat(
     url: Url = "http://127.0.0.1:8000",
     api_key: ApiKey = None,
 ) -> None:
-    """Chat with a gateway's model, one line at a time. Ctrl-C stops an answer, Ctrl-D leaves."""
+    """Chat with a gateway's model, one line at a time.
+
+    Ctrl-C stops an answer, Ctrl-D leaves.
+    """
     gateway = GatewayClient(url, api_key)
     model_id = choose_model(gateway, model)
     typer.echo(f"talking to {model_id}; Ctrl-D leaves", err=True)

@@ -53,7 +53,9 @@ def gateway(
     ] = None,
     log_format: Annotated[str | None, typer.Option(help="json or console.")] = None,
 ) -> None:
-    """Offer models over HTTP and WebSocket, until Ctrl-C or SIGTERM.
+    """Offer models of a swarm over HTTP and WebSocket.
+
+    Ctrl-C or SIGTERM drains it.
 
     Every option is also a setting SWARMGATE_*; the option wins. Without initial peers the gateway
     is the first peer of a new swarm. Prints one JSON line when it listens: ready, url, peer_id,

@@ -23,7 +23,10 @@ def generate(
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Continue PROMPT with a gateway's model, and print the new text as it comes."""
+    """Continue PROMPT with a gateway's model.
+
+    The new text is printed as it comes.
+    """
     gateway = GatewayClient(url, api_key)
     request = {
         "model": choose_model(gateway, model),

@@ -78,7 +78,9 @@ def serve(
     ] = None,
     log_format: LogFormat = "json",
 ) -> None:
-    """Hold blocks of MODEL and run them for the swarm, until Ctrl-C or SIGTERM drains it.
+    """Hold blocks of MODEL and run them for a swarm.
+
+    Ctrl-C or SIGTERM drains it.
 
     With neither --blocks nor --num-blocks it holds all blocks. Prints one JSON line when it
     serves: ready, peer_id, maddrs, blocks, model.

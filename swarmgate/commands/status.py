@@ -12,7 +12,7 @@ from swarmgate.gateway_client import GatewayClient
 def status(
     url: Url = "http://127.0.0.1:8000", api_key: ApiKey = None, as_json: AsJson = False
 ) -> None:
-    """Show the models of a gateway and the servers that hold their blocks."""
+    """Show a gateway's models and who holds their blocks."""
     swarm = GatewayClient(url, api_key).get("/api/v1/swarm")
     typer.echo(json.dumps(swarm) if as_json else "\n".join(_lines(swarm)))
 

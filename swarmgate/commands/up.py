@@ -17,13 +17,16 @@ def up(
         bool, typer.Option("--verbose", help="Show the logs of every process.")
     ] = False,
 ) -> None:
-    """Run a private swarm, its gateway and the chat page, until Ctrl-C."""
+    """Run a private swarm, its gateway and the chat page.
+
+    Ctrl-C ends them all.
+    """
     from rich.console import Console
 
     from swarmgate.service import run_until_signalled
-    from swarmgate.supervisor.plan import make_plan
+    from swarmgate.supervisor.plan import find_model, make_plan
     from swarmgate.supervisor.swarm import run_swarm
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    plan = make_plan(model, port=port, num_servers=servers)
+    plan = make_plan(find_model(model), port=port, num_servers=servers)
     run_until_signalled(run_swarm(plan, console, is_verbose=verbose), log_format="console")
