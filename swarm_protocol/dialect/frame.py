@@ -4,10 +4,9 @@ Knows the kinds of frames and none of their contents. Source: docs/reference/pro
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from swarm_protocol.errors import MalformedMessageError
 from swarm_protocol.node import MAX_FRAME_BYTES
@@ -31,8 +30,7 @@ class FrameKind(IntEnum):
     OUTPUTS = 18
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame whose header is right. `num_entries` is at least 1; `body` is a view."""
 
     kind: FrameKind
@@ -71,7 +69,7 @@ def build_frame(
     Raises:
         MalformedMessageError: no entry, or too many or too many bytes for one frame.
     """
-    body_bytes = sum(len(part) for part in parts)
+    body_bytes = sum([len(part) for part in parts])
     if not 1 <= num_entries <= _MAX_ENTRIES:
         raise MalformedMessageError(f"a frame cannot have {num_entries} entries")
     if body_bytes > MAX_FRAME_BYTES - _HEADER.size:

@@ -83,11 +83,12 @@ def encode_rows(
         hidden: `[num_tokens, hidden_size]` of float32, bfloat16 or float16, on the CPU.
         extras: by index of the entry; deep prompts have the hidden size, too.
     """
+    code, hidden_size = _DTYPE_CODES[hidden.dtype], hidden.shape[1]
+    if not extras:  # as nearly always
+        return [_PREFIX.pack(code, hidden_size, 0), _raw_bytes(hidden)]
     tensors = [entry.prompts for entry in extras.values() if entry.prompts is not None]
-    packed = (
-        pack({index: _extras_to_wire(entry) for index, entry in extras.items()}) if extras else b""
-    )
-    prefix = _PREFIX.pack(_DTYPE_CODES[hidden.dtype], hidden.shape[1], len(packed))
+    packed = pack({index: _extras_to_wire(entry) for index, entry in extras.items()})
+    prefix = _PREFIX.pack(code, hidden_size, len(packed))
     return [prefix, _raw_bytes(hidden), packed, *map(_raw_bytes, tensors)]
 
 
@@ -112,6 +113,8 @@ def decode_rows(
             f"expected {num_tokens} tokens of {hidden_size} values in {len(data)} bytes"
         )
     hidden = _tensor(data[_PREFIX.size : end], dtype, (num_tokens, hidden_size))
+    if end == len(data):  # as nearly always
+        return hidden, {}
     reader = _PromptReader(data[end + extras_bytes :], hidden_size)
     extras = _read_extras(bytes(data[end : end + extras_bytes]), entries, reader)
     reader.check_end()
@@ -190,7 +193,9 @@ def _checked_dtype(code: int) -> torch.dtype:
 
 
 def _raw_bytes(tensor: Tensor) -> memoryview:
-    return tensor.detach().contiguous().view(torch.uint8).numpy().reshape(-1).data
+    if not tensor.is_contiguous() or tensor.requires_grad:
+        tensor = tensor.detach().contiguous()
+    return tensor.view(torch.uint8).numpy().reshape(-1).data
 
 
 def _tensor(data: memoryview, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:

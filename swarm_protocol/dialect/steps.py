@@ -4,9 +4,9 @@ Source: docs/reference/protocol.md.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import starmap
 from struct import Struct
+from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 
 from torch import Tensor
@@ -24,6 +24,8 @@ IS_COPY: Final = 1
 _STEP: Final = Struct("<IIIHIH4x")
 _PUSHED: Final = Struct("<16sIIHIH")
 _OUTPUT: Final = Struct("<IIIHIIIHH2x")
+
+_NO_EXTRAS: Final[Mapping[int, StepExtras]] = MappingProxyType({})
 
 
 class StepEntry(NamedTuple):
@@ -78,26 +80,23 @@ class OutputEntry(NamedTuple):
     flags: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StepsFrame:
+class StepsFrame(NamedTuple):
     """Steps of a client. `hidden`: `[num_tokens, hidden_size]` of all entries, in their order."""
 
     entries: Sequence[StepEntry]
     hidden: Tensor
-    extras: Mapping[int, StepExtras] = field(default_factory=dict)
+    extras: Mapping[int, StepExtras] = _NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PushedFrame:
+class PushedFrame(NamedTuple):
     """Steps of sessions of others, from the server before in their route."""
 
     entries: Sequence[PushedEntry]
     hidden: Tensor
-    extras: Mapping[int, StepExtras] = field(default_factory=dict)
+    extras: Mapping[int, StepExtras] = _NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class OutputsFrame:
+class OutputsFrame(NamedTuple):
     """Outputs of steps, in no particular order."""
 
     entries: Sequence[OutputEntry]
@@ -116,7 +115,7 @@ def encode_pushed(frame: PushedFrame) -> bytes:
 
 def encode_outputs(frame: OutputsFrame) -> bytes:
     """Return an OUTPUTS frame."""
-    return _encode(FrameKind.OUTPUTS, _OUTPUT, frame.entries, frame.hidden, {})
+    return _encode(FrameKind.OUTPUTS, _OUTPUT, frame.entries, frame.hidden, _NO_EXTRAS)
 
 
 def decode_steps(frame: Frame) -> StepsFrame:
