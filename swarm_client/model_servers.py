@@ -135,8 +135,10 @@ class ModelServers:
 
     def report_failure(self, peer: PeerId, *, is_silent: bool = False) -> None:
         """Ban a peer for everybody who uses this model here; it could not be reached if silent."""
-        log.warning("peer_banned", peer=peer, model=self._facts.source)
-        self.directory.ban(peer, _now(), is_silent=is_silent)
+        now = _now()
+        if not self.directory.is_banned(peer, now):
+            log.warning("peer_banned", peer=peer, model=self._facts.source)
+        self.directory.ban(peer, now, is_silent=is_silent)
         self._pulses.forget(peer)
         self._descriptions.forget(peer)
         self._lanes.forget(peer)

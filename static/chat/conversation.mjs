@@ -45,6 +45,7 @@ export function createConversation({ store, api, refreshSwarm, askKeyFor, clock 
       for await (const event of api.answer({ model, messages, signal, seenId, mark })) {
         if (signal.aborted) return;
         store.dispatch({ type: "chatEvent", event, at: clock() });
+        if (event.type === "notice") refreshSwarm(); // its picture is older than the news
       }
       if (!signal.aborted) store.dispatch({ type: "answerEnded" });
     } catch (error) {

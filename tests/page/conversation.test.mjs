@@ -36,6 +36,11 @@ class HandGateway {
     }
   }
 
+  /** @param {number} stream @param {object} news of the swarm, a comment of the stream */
+  tell(stream, news) {
+    this.streams[stream].enqueue(bytes(`: swarm ${JSON.stringify(news)}\n\n`));
+  }
+
   /** @param {number} stream */
   end(stream) {
     this.streams[stream].enqueue(bytes("data: [DONE]\n\n"));
@@ -154,6 +159,19 @@ test("without a route the page looks at the swarm before it explains", async () 
   await until((state) => status(state) === "failed");
 
   assert.match(lastExchange(store.state())?.failure?.title ?? "", /nobody serves blocks 4–7/);
+});
+
+test("news of the swarm make the page look at it, tokens do not", async () => {
+  let looks = 0;
+  const { gateway, conversation, until } = page({ refreshSwarm: () => void (looks += 1) });
+
+  conversation.send("Hi");
+  await until(() => gateway.streams.length === 1);
+  gateway.say(0, delta("A"), delta("B"));
+  gateway.tell(0, { type: "waiting_for_blocks", blocks: [[4, 8]], left_s: 30 });
+  await until((state) => lastExchange(state)?.notice?.type === "waiting_for_blocks");
+
+  assert.equal(looks, 1);
 });
 
 test("a retry asks again, without the broken answer", async () => {

@@ -8,6 +8,7 @@ import pytest
 from swarm_client.model_servers import ModelServers
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import DeadlineExceededError
+from swarm_protocol.identifiers import PeerId
 from swarm_protocol.memory_node import MemoryNetwork, MemoryNode
 from swarm_protocol.node import FoundRecord
 from tests.unit.swarm_client.scripted_server import FACTS, ScriptedServer
@@ -76,3 +77,16 @@ async def test_a_limited_number_of_pings_reaches_every_server_in_turn() -> None:
     assert [view.ping_s for view in servers.directory.views(now=0)] == [0.0, 0.0, None]
     await servers.watch.ping_servers()
     assert [view.ping_s for view in servers.directory.views(now=0)] == [0.0, 0.0, 0.0]
+
+
+async def test_a_ban_is_told_once_while_it_lasts(caplog: pytest.LogCaptureFixture) -> None:
+    """A lost server whose blocks nobody else has is tried, and fails, every second."""
+    network = MemoryNetwork()
+    await ScriptedServer.start(network, "server", "0:4")
+    servers = ModelServers(network.node("client"), FACTS, RoutingSettings())
+    await servers.refresh()
+
+    for _ in range(3):
+        servers.report_failure(PeerId("server"))
+
+    assert [record.message for record in caplog.records] == ["peer_banned"]
