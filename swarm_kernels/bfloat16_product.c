@@ -3,8 +3,8 @@
  * A bfloat16 number is the upper half of a float32: it is widened by a shift where it is used, and
  * memory is read for 16 bits a weight. Nothing asks for instructions that multiply bfloat16. Each
  * output is one sum in the order of the inputs, however many rows and threads there are: a row's
- * outputs do not depend, to the last bit, on the rows beside it. For that it is built without
- * reordered sums. Built by build.py, called by bfloat16_product.py.
+ * outputs do not depend, to the last bit, on the rows beside it. Built by build.py, called by
+ * bfloat16_product.py.
  *
  * A packed weight is a row of panels, LANES outputs each:
  *
@@ -14,21 +14,15 @@
  * so that one vector has a pair of inputs for all outputs of a panel. An odd last input has a zero
  * beside it; the number of panels is a multiple of GROUP, and the last ones are filled with zeros.
  */
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
-#if defined(__AVX512F__)
-#define LANES 16
+#include "vectors.h"
+
+#if NUM_REGISTERS == 32
 #define MAX_ROWS 16 /* sums of so many rows fit the registers beside what they are made of */
 #elif defined(__AVX__)
-#define LANES 8
 #define MAX_ROWS 12
-#elif defined(__aarch64__)
-#define LANES 4
-#define MAX_ROWS 16
 #else
-#define LANES 4
 #define MAX_ROWS 8
 #endif
 
@@ -36,11 +30,6 @@
 #define AHEAD_BYTES 8192 /* how far ahead a lone pass over a weight asks for it */
 #define MAX_SCRATCH_BYTES (1000 << 10) /* of gathered rows: what a second cache may hold */
 #define MIN_PARALLEL_WEIGHTS (1 << 18)
-
-typedef float floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t ints __attribute__((vector_size(4 * LANES)));
-typedef uint32_t words __attribute__((vector_size(4 * LANES)));
-typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
 
 struct packed_weight {
     const uint32_t *pairs; /* [num_panels, num_pairs, LANES] */
@@ -59,20 +48,6 @@ struct rows {
     int are_inputs_wide; /* float32, else bfloat16 */
     int are_outputs_wide;
 };
-
-static inline float widen(uint16_t value) {
-    uint32_t bits = (uint32_t)value << 16;
-    float exact;
-    memcpy(&exact, &bits, sizeof exact);
-    return exact;
-}
-
-static inline halves round_values(floats values) { /* to nearest, ties to even, as torch rounds */
-    const words bits = (words)values;
-    const words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    const words is_number = (words)(ints)(values == values);
-    return __builtin_convertvector((rounded & is_number) | (0x7fc0u & ~is_number), halves);
-}
 
 /* Rows [first, first + num_rows) as float32, [num_inputs, num_rows]; an odd input gets a zero. */
 static void gather_rows(const struct rows *rows, int64_t first, int64_t num_rows,
@@ -93,23 +68,23 @@ static void gather_rows(const struct rows *rows, int64_t first, int64_t num_rows
 }
 
 /* The outputs of one panel and row leave; a bias is added before they are rounded. */
-static inline void store(const struct packed_weight *weight, const struct rows *rows, floats sums,
-                         int64_t row, int64_t output) {
+static inline void store_outputs(const struct packed_weight *weight, const struct rows *rows,
+                                 floats sums, int64_t row, int64_t output) {
     const int64_t left = weight->num_outputs - output, at = row * weight->num_outputs + output;
-    const int64_t count = left < 0 ? 0 : left < LANES ? left : LANES;
+    const int64_t count = most(least(left, LANES), 0);
     if (weight->bias)
         for (int64_t i = 0; i < count; i++) sums[i] += weight->bias[output + i];
-    const halves rounded = round_values(sums);
+    const halves narrowed = narrow(sums);
     void *outputs = rows->are_outputs_wide ? (void *)((float *)rows->outputs + at)
                                            : (void *)((uint16_t *)rows->outputs + at);
-    const void *values = rows->are_outputs_wide ? (const void *)&sums : (const void *)&rounded;
+    const void *values = rows->are_outputs_wide ? (const void *)&sums : (const void *)&narrowed;
     const int64_t size = rows->are_outputs_wide ? sizeof(float) : sizeof(uint16_t);
     if (count < LANES)
         memcpy(outputs, values, (size_t)(count * size));
     else if (rows->are_outputs_wide)
         memcpy(outputs, &sums, sizeof sums);
     else
-        memcpy(outputs, &rounded, sizeof rounded);
+        memcpy(outputs, &narrowed, sizeof narrowed);
 }
 
 struct tile {
@@ -122,7 +97,7 @@ struct tile {
 };
 
 /* `num_rows` and `num_panels` are constants wherever this is inlined. */
-static inline __attribute__((always_inline)) void multiply_tile(
+ALWAYS_INLINE void multiply_tile(
     const struct packed_weight *weight, const struct rows *rows, const struct tile *tile,
     const int num_rows, const int num_panels) {
     const int64_t num_pairs = tile->num_pairs;
@@ -136,14 +111,14 @@ static inline __attribute__((always_inline)) void multiply_tile(
             __builtin_prefetch(ahead, 0, 2);
             ahead += tile->ahead_step;
             const words both = *(const words *)(tile->pairs + (p * num_pairs + pair) * LANES);
-            const floats first = (floats)(both << 16), second = (floats)(both & 0xffff0000u);
+            const floats first = first_of(both), second = second_of(both);
             for (int r = 0; r < num_rows; r++) sums[r][p] += first * inputs[r];
             for (int r = 0; r < num_rows; r++) sums[r][p] += second * inputs[num_rows + r];
         }
     }
     for (int r = 0; r < num_rows; r++)
         for (int p = 0; p < num_panels; p++)
-            store(weight, rows, sums[r][p], tile->row + r, tile->output + p * LANES);
+            store_outputs(weight, rows, sums[r][p], tile->row + r, tile->output + p * LANES);
 }
 
 /* Few rows take several panels together: a lone sum waits for its own last addition. */
@@ -209,15 +184,13 @@ int32_t multiply_rows(const struct packed_weight *weight, const void *inputs,
     const struct rows rows = {inputs, outputs, are_inputs_wide, are_outputs_wide};
     const int64_t num_pairs = (weight->num_inputs + 1) / 2, row_bytes = 2 * num_pairs * 4;
     const int64_t fitting = MAX_SCRATCH_BYTES / row_bytes;
-    const int64_t most = fitting < MAX_ROWS ? MAX_ROWS : fitting;
-    const int64_t chunk = num_rows < most ? num_rows : most;
+    const int64_t chunk = least(num_rows, most(fitting, MAX_ROWS));
     const int is_large = weight->num_outputs * weight->num_inputs >= MIN_PARALLEL_WEIGHTS;
     float *scratch = malloc((size_t)(chunk * row_bytes));
     if (!scratch) return num_rows == 0;
 #pragma omp parallel num_threads(num_threads) if (num_threads > 1 && is_large)
     for (int64_t first = 0; first < num_rows; first += chunk)
-        multiply_chunk(weight, &rows, first, num_rows - first < chunk ? num_rows - first : chunk,
-                       scratch);
+        multiply_chunk(weight, &rows, first, least(num_rows - first, chunk), scratch);
     free(scratch);
     return 1;
 }

@@ -110,7 +110,7 @@ def load_bfloat16_product(cache_directory: Path | None = None) -> Bfloat16Produc
         cache_directory: see `build_library`.
     """
     try:
-        return Bfloat16Product(build_library(_SOURCE, cache_directory, keeps_order=True))
+        return Bfloat16Product(build_library(_SOURCE, cache=cache_directory))
     except BuildError as error:
         log.warning("bfloat16_product_unavailable", reason=str(error))
         return None

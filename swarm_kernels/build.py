@@ -1,4 +1,4 @@
-"""Builds a C file into a library for this very processor, once, and keeps it."""
+"""Builds C files into a library for this very processor, once, and keeps it."""
 
 import hashlib
 import platform
@@ -10,13 +10,23 @@ from ctypes import CDLL
 from pathlib import Path
 from typing import Final
 
+from swarm_protocol.logs import get_logger
+
+log = get_logger(__name__)
+
+HEADERS: Final = Path(__file__).parent
+"""Where the headers are that all kernels share."""
+
 _FLAGS: Final = (
-    *("-O3", "-march=native", "-std=c11", "-shared", "-fPIC", "-fopenmp"),
-    # One rounding for a product and its addition; not-a-number stays not-a-number.
+    *("-O3", "-std=c11", "-shared", "-fPIC"),
+    # One rounding for a product and its addition; else sums are taken in the order that is written.
     *("-ffp-contract=fast", "-fno-math-errno"),
 )
-_ANY_ORDER: Final = ("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math")
-"""Sums may be taken in any order, so that they vectorise."""
+
+_THIS_PROCESSOR: Final = ("-march=native", "-mcpu=native")
+"""Two ways to say so: not every compiler knows the first for every processor."""
+
+_THREADS: Final = "-fopenmp"
 
 _TIMEOUT_S: Final = 60.0
 
@@ -25,15 +35,18 @@ class BuildError(Exception):
     """There is no compiler, or it does not do what it should. The message says which."""
 
 
-def build_library(source: Path, cache: Path | None = None, *, keeps_order: bool = False) -> CDLL:
-    """Return the loaded library of a C file; compiles it when the cache has no such build.
+def build_library(*sources: Path, cache: Path | None = None, target: str | None = None) -> CDLL:
+    """Return the loaded library of some C files; compiles them when the cache has no such build.
 
-    Processes that build at the same time do not disturb each other.
+    A compiler that knows nothing of this processor builds for all of its kind, one without OpenMP
+    for one thread; the log says so. Processes that build at the same time do not disturb one
+    another.
 
     Args:
-        source: the file.
+        sources: the files; the library is named after the first. They may include headers beside
+            them, and those of this package.
         cache: where builds are kept; None is `.cache/swarmgate/kernels` at home.
-        keeps_order: whether sums are taken in the order that is written.
+        target: the compiler's flag for another processor than this very one.
 
     Raises:
         BuildError: see the class.
@@ -41,34 +54,58 @@ def build_library(source: Path, cache: Path | None = None, *, keeps_order: bool 
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise BuildError("no C compiler (cc, gcc or clang) on the path")
-    flags = _FLAGS if keeps_order else (*_FLAGS, *_ANY_ORDER)
-    read = [source, *sorted(source.parent.glob("*.h"))]  # it may include those beside it
+    choices = _choices(target)
+    read = [*sources, *_headers_of(sources)]
     key = hashlib.sha256(b"".join(path.read_bytes() for path in read))
-    key.update(repr((compiler, flags, _processor())).encode())
+    key.update(repr((compiler, _FLAGS, choices, _processor())).encode())
     cache = cache or Path.home() / ".cache" / "swarmgate" / "kernels"
-    library = cache / f"{source.stem}-{key.hexdigest()[:24]}.so"
+    library = cache / f"{sources[0].stem}-{key.hexdigest()[:24]}.so"
     try:
         if not library.exists():
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _compile([compiler, *flags], source, library)
+            _compile(compiler, choices, sources, library)
         return CDLL(str(library))
     except OSError as error:
         raise BuildError(f"the library cannot be kept or loaded: {error}") from error
 
 
-def _compile(compiler: Sequence[str], source: Path, library: Path) -> None:
+def _choices(target: str | None) -> list[tuple[str, ...]]:
+    """Return the flags to try, best first: one thread costs more than short vectors."""
+    targets = [(flag,) for flag in _THIS_PROCESSOR] + [()] if target is None else [(target,)]
+    return [(*flags, _THREADS) for flags in targets] + targets
+
+
+def _headers_of(sources: Sequence[Path]) -> list[Path]:
+    directories = {HEADERS, *(source.parent for source in sources)}
+    return sorted(header for directory in directories for header in directory.glob("*.h"))
+
+
+def _compile(
+    compiler: str, choices: Sequence[tuple[str, ...]], sources: Sequence[Path], library: Path
+) -> None:
+    """Build `library` with the first choice of flags that the compiler can do."""
     with tempfile.TemporaryDirectory(dir=library.parent) as directory:
         built = Path(directory) / library.name
-        command = [*compiler, "-o", str(built), str(source), "-lm"]
-        try:
-            subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S)
-        except subprocess.SubprocessError as error:
-            raise BuildError(f"{Path(compiler[0]).name} cannot build {source.name}") from error
-        built.replace(library)
+        for flags in choices:
+            command = [compiler, *_FLAGS, *flags, "-I", str(HEADERS), "-o", str(built)]
+            if _can_run([*command, *map(str, sources), "-lm"]):
+                if flags != choices[0]:
+                    log.warning("kernel_built_with_less", kernel=sources[0].stem, flags=flags)
+                built.replace(library)
+                return
+    raise BuildError(f"{Path(compiler).name} cannot build {sources[0].name}")
+
+
+def _can_run(command: Sequence[str]) -> bool:
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S)
+    except subprocess.SubprocessError:
+        return False
+    return True
 
 
 def _processor() -> str:
-    """Return what -march=native depends on, where the system tells."""
+    """Return what depends on the processor, where the system tells."""
     facts = Path("/proc/cpuinfo")
     if not facts.exists():
         return platform.processor() or platform.machine()

@@ -14,7 +14,11 @@ from swarm_protocol.logs import get_logger
 
 log = get_logger(__name__)
 
-_SOURCE: Final = Path(__file__).with_suffix(".c")
+_DIRECTORY: Final = Path(__file__).parent
+
+SOURCES: Final = tuple(
+    _DIRECTORY / name for name in ("attention.c", "token_attention.c", "tile_attention.c")
+)
 _NO_WINDOW: Final = 2**62
 
 
@@ -150,7 +154,7 @@ def load_attention_kernel(cache_directory: Path | None = None) -> AttentionKerne
         cache_directory: see `build_library`.
     """
     try:
-        return AttentionKernel(build_library(_SOURCE, cache_directory, keeps_order=True))
+        return AttentionKernel(build_library(*SOURCES, cache=cache_directory))
     except BuildError as error:
         log.warning("attention_kernel_unavailable", reason=str(error))
         return None

@@ -38,7 +38,7 @@ class RowOperations:
         self._gate = library.gate
         self._gate.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int32]
         self._gate.restype = None
-        self._store = library.store
+        self._store = library.store_rows
         self._store.argtypes = [c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int32]
         self._store.restype = None
 
