@@ -16,12 +16,14 @@ from app.errors import HandedOverError, describe_error
 from app.journals.archive import Archive
 from app.journals.entries import Closed, Entry, Failed, decode_entry
 from app.journals.journal import Journal
+from app.state.errors import JournalNotFoundError
 from app.state.journals import JournalPart, JournalStore, Lease, Terms
 from swarm_protocol.errors import SwarmError
 
 log = structlog.get_logger(__name__)
 
 LEASE_S: Final = 3.0
+_LOST_S: Final = 0.2  # some periods in which the archive stores
 
 
 class JournalKeeper:
@@ -108,7 +110,20 @@ class JournalKeeper:
         return journal
 
     async def read(self, journal_id: str, owner: str, start: int) -> JournalPart:
-        """Return what is stored of a journal that another worker writes, or nobody."""
+        """Return what is stored of a journal that another worker writes, or nobody.
+
+        One that is not there is looked for once more, a moment later: a store that has lost
+        everything gets again what other workers have.
+
+        Raises:
+            JournalNotFoundError, StateUnavailableError: see the classes.
+        """
+        try:
+            return await self._store.read(journal_id, owner=owner, start=start)
+        except JournalNotFoundError:
+            if not self._store.is_shared:
+                raise
+        await asyncio.sleep(_LOST_S)
         return await self._store.read(journal_id, owner=owner, start=start)
 
     async def forget(self, journal_id: str, owner: str) -> None:

@@ -267,6 +267,20 @@ async def test_a_store_that_has_lost_everything_gets_it_again() -> None:
         assert await read(two, journal_id) == [BEGUN, *TOKENS, Closed()]
 
 
+async def test_who_comes_before_the_store_has_it_again_is_not_turned_away() -> None:
+    """Another worker cannot know of it, so it looks twice."""
+    store, script = FlakyStore(Clock()), Script()
+    async with worker(store) as one, worker(store) as two:
+        journal_id = await start(one, script.run)
+        script.allow(5)
+        await until(lambda: store_size(store, journal_id) == 6)
+        store.lose_everything()
+        reading = asyncio.create_task(read(two, journal_id))
+        script.allow(5)
+
+        assert await reading == [BEGUN, *TOKENS, Closed()]
+
+
 async def test_a_journal_that_another_worker_put_there_again_is_left_to_it() -> None:
     """After a store has lost it, only one of two that believe to write it does."""
     store, script = FlakyStore(Clock()), Script()
