@@ -71,6 +71,7 @@ class ModelServers:
             dht_prefix=facts.dht_prefix,
             hidden_size=facts.hidden_size,
             timeout_s=settings.connect_timeout_s,
+            stay_awake_s=settings.stay_awake_s,
             on_leaving=self._leave,
             on_lost=self.report_silence,
         )

@@ -16,6 +16,13 @@ class RoutingSettings(BaseModel):
     request_timeout_s: float = Field(
         default=60.0, gt=0, le=3600, description="For one step of one hop, and for rpc_info."
     )
+    stay_awake_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="So long the event loop does not sleep after a decode step was sent. Tokens of "
+        "fast servers nearby come 0.1 to 0.2 ms sooner, for one core while sessions decode.",
+    )
     kv_wait_s: float = Field(
         default=5.0,
         ge=0,

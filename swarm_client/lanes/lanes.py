@@ -11,6 +11,7 @@ from traceback import format_exception
 from swarm_client.lanes.chained_session import chain_sessions
 from swarm_client.lanes.lane import Lane
 from swarm_client.lanes.lane_session import LaneHopSession
+from swarm_client.lanes.wakefulness import Wakefulness
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopSession, SessionTerms
 from swarm_protocol.dialect import VERSION, HelloReply, HelloRequest
@@ -42,6 +43,7 @@ class Lanes:
         dht_prefix: str,
         hidden_size: int,
         timeout_s: float,
+        stay_awake_s: float = 0.0,
         on_leaving: Callable[[PeerId], None] = lambda peer: None,
         on_lost: Callable[[PeerId], None] = lambda peer: None,
     ) -> None:
@@ -52,6 +54,7 @@ class Lanes:
             dht_prefix: of the model.
             hidden_size: of the model.
             timeout_s: for greeting a server and opening a lane to it.
+            stay_awake_s: so long the loop does not sleep after a decode step was sent.
             on_leaving: is told when a server says that it is about to stop.
             on_lost: is told when a connection breaks, be it used or not.
         """
@@ -59,6 +62,7 @@ class Lanes:
         self._hello = HelloRequest((VERSION,), dht_prefix).to_wire()
         self._hidden_size = hidden_size
         self._timeout_s = timeout_s
+        self._wakefulness = Wakefulness(stay_awake_s) if stay_awake_s else None
         self._on_leaving = on_leaving
         self._on_lost = on_lost
         self._lanes: dict[PeerId, asyncio.Task[Lane | None]] = {}  # None: it speaks Petals
@@ -138,7 +142,7 @@ class Lanes:
         except TimeoutError as error:
             reason = f"no lane to it within {self._timeout_s:g} s"
             raise PeerUnreachableError(peer, reason) from error
-        lane = Lane(peer, stream, hello, self._on_leaving)
+        lane = Lane(peer, stream, hello, self._on_leaving, self._wakefulness)
         running = asyncio.create_task(self._run(lane))
         self._running.add(running)
         running.add_done_callback(self._running.discard)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
@@ -11,10 +12,13 @@ from torch import Tensor
 
 from swarm_client.errors import PeerFullError
 from swarm_client.lanes import Lanes
+from swarm_client.lanes.lane import Lane
 from swarm_client.lanes.lane_session import LaneHopSession
+from swarm_client.lanes.wakefulness import Wakefulness
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
 from swarm_protocol.dialect import OutputsFrame
+from swarm_protocol.dialect.methods import STEPS
 from swarm_protocol.errors import (
     DeadlineExceededError,
     PeerError,
@@ -24,7 +28,11 @@ from swarm_protocol.errors import (
 )
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.memory_node import MemoryNetwork
-from tests.unit.swarm_client.lanes.scripted_lane_server import TERMS, ScriptedLaneServer
+from tests.unit.swarm_client.lanes.scripted_lane_server import (
+    HELLO_REPLY,
+    TERMS,
+    ScriptedLaneServer,
+)
 from tests.unit.swarm_client.scripted_server import FACTS, ScriptedServer, expected_output
 from tests.unit.swarm_client.scripted_swarm import eventually, hidden_states
 
@@ -125,6 +133,25 @@ async def test_steps_of_one_moment_leave_in_one_frame_again_and_again() -> None:
         assert len(client.server.openings) == 8
         for index, output in enumerate(outputs):
             assert torch.equal(output.hidden, expected_output(one_token(index), BLOCKS))
+
+
+async def test_only_decode_steps_keep_the_loop_awake() -> None:
+    """Who sends a prompt waits for longer than it takes to wake up."""
+    async with lane_client() as client:
+        readings = count()
+        wakefulness = Wakefulness(0.0, clock=lambda: float(next(readings)))
+        stream = await client.network.node("other").open_stream(client.server.peer, STEPS)
+        lane = Lane(client.server.peer, stream, HELLO_REPLY, wakefulness=wakefulness)
+        running = asyncio.create_task(lane.run())
+        session = lane.session(Hop(client.server.peer, BLOCKS), TERMS)
+
+        await step(session, hidden_states(3))
+        assert next(readings) == 0
+        await step(session, one_token(1), 3)
+
+        assert next(readings) > 1
+        running.cancel()
+        await asyncio.wait([running])
 
 
 async def test_a_session_may_wait_for_kv_memory() -> None:
