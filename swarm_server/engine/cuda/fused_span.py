@@ -9,6 +9,7 @@ from torch import Tensor
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.cuda.attention import Heads, Rows, RowsAttention
 from swarm_server.engine.cuda.fused_block import FusedBlock
+from swarm_server.engine.cuda.row_kernels import rotations
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,8 @@ class FusedSpan:
 
     def rows(self, positions: Tensor, table_starts: Tensor, page_ids: Tensor) -> Rows:
         """Return rows with their rotations; see `Rows`."""
-        angles = positions[:, None] * self.frequencies
-        cos, sin = angles.cos().to(self.dtype), angles.sin().to(self.dtype)  # as the reference
-        return Rows(positions, table_starts, page_ids, cos.float(), sin.float())
+        cos, sin = rotations(positions, self.frequencies, self.dtype)
+        return Rows(positions, table_starts, page_ids, cos, sin)
 
     def run(self, blocks: BlockRange, hidden: Tensor, rows: Rows, attention: RowsAttention) -> None:
         """Put rows through some of the blocks, in place; see `FusedBlock.run`."""

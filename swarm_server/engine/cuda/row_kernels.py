@@ -1,4 +1,4 @@
-"""What a block does to each row by itself, in one pass each: the norm and the gate, in Triton."""
+"""What is done to each row by itself, in one pass each: norm, gate and rotation, in Triton."""
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 # ruff: noqa: N803  # constants of a kernel's build
@@ -31,6 +31,16 @@ def _gate_kernel(gate_up, gated, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(gated + row * WIDTH + lane, opened.to(gated.dtype.element_ty), mask=lane < WIDTH)
 
 
+@triton.jit
+def _rotation_kernel(positions, frequencies, cos, sin, HALF: tl.constexpr, BLOCK: tl.constexpr):
+    row, lane = tl.program_id(0), tl.arange(0, BLOCK)
+    frequency = tl.load(frequencies + lane, mask=lane < HALF, other=0.0)
+    angle = tl.load(positions + row).to(tl.float32) * frequency
+    at = row * HALF + lane
+    tl.store(cos + at, tl.cos(angle).to(cos.dtype.element_ty), mask=lane < HALF)
+    tl.store(sin + at, tl.sin(angle).to(sin.dtype.element_ty), mask=lane < HALF)
+
+
 def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Return rows [num_rows, width], contiguous, of unit root mean square, times `weight`."""
     num_rows, width = hidden.shape
@@ -47,3 +57,16 @@ def gate(gate_up: Tensor) -> Tensor:
     grid = (num_rows, -(-width // _GATE_BLOCK))
     _gate_kernel[grid](gate_up, gated, width, _GATE_BLOCK)
     return gated
+
+
+def rotations(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines [num_rows, half] of positions [num_rows] times `frequencies` [half].
+
+    Rounded to `dtype`, as the reference does.
+    """
+    num_rows, half = len(positions), len(frequencies)
+    cos = torch.empty(num_rows, half, dtype=dtype, device=positions.device)
+    sin = torch.empty_like(cos)
+    block = triton.next_power_of_2(half)
+    _rotation_kernel[(num_rows,)](positions, frequencies, cos, sin, half, block, num_warps=1)
+    return cos, sin
