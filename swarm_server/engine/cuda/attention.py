@@ -12,8 +12,9 @@ from swarm_server.engine.cuda.attention_kernels import (
     decode_kernel,
     rotate_and_store_kernel,
 )
+from swarm_server.engine.cuda.early_start import early_start
 
-_LEAST_QUERIES: Final = 16
+LEAST_QUERIES: Final = 16
 """Rows that a matrix product of the GPU takes at least."""
 
 _CHUNK_QUERIES: Final = 64
@@ -47,8 +48,8 @@ class Rows:
     """Where the rows of a batch stand; int32 on the GPU.
 
     `positions` [num_rows], below zero for a row that only fills up; `table_starts` [num_rows] says
-    where the row's page table begins in `page_ids`. `cos` and `sin`: float32
-    [num_rows, head_dim / 2].
+    where the row's page table begins in `page_ids`. `cos` and `sin`: [num_rows,
+    head_dim / 2].
     """
 
     positions: Tensor
@@ -59,13 +60,14 @@ class Rows:
 
 
 class RowsAttention(Protocol):
-    """Attention of rows whose keys and values are in their pages already."""
+    """Attention of rows, whose keys and values it leaves in their pages."""
 
     def attend(self, qkv: Tensor, pages: Tensor, rows: Rows, heads: Heads) -> Tensor:
         """Return [num_rows, num_heads * head_dim].
 
         Args:
-            qkv: [num_rows, (num_heads + 2 * num_kv_heads) * head_dim], queries rotated.
+            qkv: [num_rows, (num_heads + 2 * num_kv_heads) * head_dim], as the product has made
+                them; what it holds then is undefined.
             pages: of this block, [num_pages, page_size, 2 * num_kv_heads, head_dim].
             rows: where they stand.
             heads: of this block.
@@ -96,6 +98,32 @@ def rotate_and_store(qkv: Tensor, pages: Tensor, rows: Rows, heads: Heads) -> No
     )
 
 
+class Parts:
+    """What parts of the tokens of each row give; float32, see `decode_kernel`."""
+
+    def __init__(self, num_rows: int, heads: Heads, num_splits: int, device: torch.device) -> None:
+        shape = (num_rows, heads.num_heads, num_splits)
+        self.sums = torch.empty(*shape, heads.head_dim, device=device)
+        self.bests = torch.empty(shape, device=device)
+        self.totals = torch.empty(shape, device=device)
+
+    def join(self, qkv: Tensor) -> Tensor:
+        """Return the attention of the rows, [num_rows, num_heads * head_dim]; as `qkv`."""
+        num_rows, num_heads, num_splits, head_dim = self.sums.shape
+        outputs = qkv.new_empty(num_rows, num_heads * head_dim)
+        combine_kernel[(num_rows * num_heads,)](
+            self.sums,
+            self.bests,
+            self.totals,
+            outputs,
+            HEAD_DIM=head_dim,
+            NUM_SPLITS=num_splits,
+            num_warps=1,
+            **early_start(qkv.device),
+        )
+        return outputs
+
+
 class DecodeAttention:
     """Every row by itself, its pages shared out among programs. Sizes never change: capturable."""
 
@@ -104,16 +132,13 @@ class DecodeAttention:
         programs = num_rows * heads.num_kv_heads
         wanted = _next_power_of_2(-(-_PROGRAMS // programs))
         self._num_splits = min(wanted, _MAX_SPLITS)
-        shape = (num_rows, heads.num_heads, self._num_splits)
-        self._sums = torch.empty(*shape, heads.head_dim, device=device)
-        self._bests = torch.empty(shape, device=device)
-        self._totals = torch.empty(shape, device=device)
+        self._parts = Parts(num_rows, heads, self._num_splits, device)
 
     def attend(self, qkv: Tensor, pages: Tensor, rows: Rows, heads: Heads) -> Tensor:
         """See `RowsAttention.attend`."""
-        num_rows = len(qkv)
-        outputs = qkv.new_empty(num_rows, heads.num_heads * heads.head_dim)
-        decode_kernel[num_rows, heads.num_kv_heads, self._num_splits](
+        rotate_and_store(qkv, pages, rows, heads)
+        parts = self._parts
+        decode_kernel[len(qkv), heads.num_kv_heads, self._num_splits](
             qkv,
             rows.positions,
             rows.table_starts,
@@ -121,28 +146,19 @@ class DecodeAttention:
             pages,
             pages.stride(0),
             heads.scale,
-            self._sums,
-            self._bests,
-            self._totals,
+            parts.sums,
+            parts.bests,
+            parts.totals,
             NUM_KV_HEADS=heads.num_kv_heads,
             GROUP=heads.group,
-            QUERIES=max(_LEAST_QUERIES, _next_power_of_2(heads.group)),
+            QUERIES=max(LEAST_QUERIES, _next_power_of_2(heads.group)),
             HEAD_DIM=heads.head_dim,
             PAGE_SIZE=pages.shape[1],
             NUM_SPLITS=self._num_splits,
             num_warps=4,
             num_stages=2,
         )
-        combine_kernel[(num_rows * heads.num_heads,)](
-            self._sums,
-            self._bests,
-            self._totals,
-            outputs,
-            HEAD_DIM=heads.head_dim,
-            NUM_SPLITS=self._num_splits,
-            num_warps=1,
-        )
-        return outputs
+        return parts.join(qkv)
 
 
 class ChunkAttention:
@@ -159,6 +175,7 @@ class ChunkAttention:
 
     def attend(self, qkv: Tensor, pages: Tensor, rows: Rows, heads: Heads) -> Tensor:
         """See `RowsAttention.attend`."""
+        rotate_and_store(qkv, pages, rows, heads)
         outputs = qkv.new_empty(len(qkv), heads.num_heads * heads.head_dim)
         chunk_kernel[len(self._tiles), heads.num_kv_heads](
             qkv,

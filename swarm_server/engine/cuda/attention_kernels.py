@@ -11,13 +11,15 @@ Source: the split over the sequence is Flash-Decoding (Dao et al., 2023).
 import triton  # type: ignore[import-not-found]
 import triton.language as tl  # type: ignore[import-not-found]
 
-_UNSEEN = tl.constexpr(-1e30)  # finite: the difference of two stays a number
+from swarm_server.engine.cuda.early_start import wait_for_others
+
+UNSEEN = tl.constexpr(-1e30)  # finite: the difference of two stays a number
 
 
 @triton.jit
 def rotate_and_store_kernel(
     heads,  # [num_rows, num_heads + 2 * num_kv_heads, head_dim]; queries are rotated in place
-    cos,  # float32 [num_rows, head_dim / 2]
+    cos,  # [num_rows, head_dim / 2]
     sin,
     norm_weight,  # [num_heads + num_kv_heads, head_dim]
     norm_eps,
@@ -60,13 +62,28 @@ def rotate_and_store_kernel(
 
 
 @triton.jit
+def take_in(scores, visible, values, best, total, sums):
+    """Take tokens into a running softmax; return its state.
+
+    `scores` [QUERIES, num_tokens] of those that are visible, `values` [num_tokens, HEAD_DIM]. The
+    state is float32: `best` and `total` [QUERIES], `sums` [QUERIES, HEAD_DIM].
+    """
+    scores = tl.where(visible, scores, UNSEEN)
+    new_best = tl.maximum(best, tl.max(scores, 1))
+    keep = tl.exp(best - new_best)
+    weights = tl.where(visible, tl.exp(scores - new_best[:, None]), 0.0)
+    added = tl.dot(weights.to(values.dtype), values, input_precision="ieee")
+    return new_best, total * keep + tl.sum(weights, 1), sums * keep[:, None] + added
+
+
+@triton.jit
 def _attend_page(
     query,  # [QUERIES, HEAD_DIM]
     visible,  # bool [QUERIES or 1, PAGE_SIZE]
     written,  # bool [PAGE_SIZE]: the rest of a page may be anything, even not a number
     keys,  # pointer to the first key of the page, of one KV head
     scale,
-    best,  # float32 [QUERIES], with `total` and `sums` [QUERIES, HEAD_DIM] the state of softmax
+    best,  # the state of softmax, as `take_in` has it
     total,
     sums,
     NUM_KV_HEADS: tl.constexpr,
@@ -77,14 +94,8 @@ def _attend_page(
     at = token[:, None] * (2 * values) + lane[None, :]
     key = tl.load(keys + at, mask=written[:, None], other=0.0)
     scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
-    scores = tl.where(visible, scores, _UNSEEN)
-    new_best = tl.maximum(best, tl.max(scores, 1))
-    keep = tl.exp(best - new_best)
-    weights = tl.where(visible, tl.exp(scores - new_best[:, None]), 0.0)
     value = tl.load(keys + values + at, mask=written[:, None], other=0.0)
-    added = tl.dot(weights.to(value.dtype), value, input_precision="ieee")
-    sums = sums * keep[:, None] + added
-    return new_best, total * keep + tl.sum(weights, 1), sums
+    return take_in(scores, visible, value, best, total, sums)
 
 
 @triton.jit
@@ -115,7 +126,7 @@ def decode_kernel(
     head = kv_head * GROUP + member
     at = (row * (GROUP + 2) * NUM_KV_HEADS + head[:, None]) * HEAD_DIM + lane[None, :]
     query = tl.load(heads + at, mask=(member < GROUP)[:, None], other=0.0)
-    best = tl.full([QUERIES], _UNSEEN, tl.float32)
+    best = tl.full([QUERIES], UNSEEN, tl.float32)
     total = tl.zeros([QUERIES], tl.float32)
     sums = tl.zeros([QUERIES, HEAD_DIM], tl.float32)
     for index in range(split * share, tl.minimum((split + 1) * share, num_pages)):
@@ -140,8 +151,10 @@ def combine_kernel(
     outputs,  # [num_rows, num_heads, head_dim]
     HEAD_DIM: tl.constexpr,
     NUM_SPLITS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Join the parts of one head of one row. A row that saw nothing gets zeros."""
+    wait_for_others(EARLY)
     head = tl.program_id(0)
     split, lane = tl.arange(0, NUM_SPLITS), tl.arange(0, HEAD_DIM)
     part = head * NUM_SPLITS + split
@@ -182,7 +195,7 @@ def chunk_kernel(
     row = first_row + token
     at = (row * (GROUP + 2) * NUM_KV_HEADS + head)[:, None] * HEAD_DIM + lane[None, :]
     query = tl.load(heads + at, mask=is_query, other=0.0)
-    best = tl.full([TILE * GROUP_SLOTS], _UNSEEN, tl.float32)
+    best = tl.full([TILE * GROUP_SLOTS], UNSEEN, tl.float32)
     total = tl.zeros([TILE * GROUP_SLOTS], tl.float32)
     sums = tl.zeros([TILE * GROUP_SLOTS, HEAD_DIM], tl.float32)
     length = position + num_rows

@@ -17,6 +17,9 @@ class Bucket:
     num_tiles: int = 0
 
 
+LONE_ROW: Final = Bucket(1)
+
+
 def _with_tiles(num_rows: int) -> Bucket:
     """Return a bucket for chunks among up to 64 rows of others."""
     return Bucket(num_rows, 64 + num_rows // 8)

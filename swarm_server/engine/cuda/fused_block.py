@@ -1,10 +1,10 @@
-"""A block of the Llama kind as few kernels: ten, or seven for a lone row; four are products."""
+"""A block of the Llama kind as few kernels: ten, or six for a lone row; four are products."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from swarm_server.engine.cuda.attention import Heads, Rows, RowsAttention, rotate_and_store
+from swarm_server.engine.cuda.attention import Heads, Rows, RowsAttention
 from swarm_server.engine.cuda.products import add_product, gate_normed, multiply_normed
 
 
@@ -37,7 +37,6 @@ class FusedBlock:
             attention: made for these rows.
         """
         qkv = multiply_normed(hidden, self.attention_norm, self.norm_eps, self.qkv, self.qkv_bias)
-        rotate_and_store(qkv, pages, rows, self.heads)
         attended = attention.attend(qkv, pages, rows, self.heads)
         add_product(hidden, attended, self.out)
         gated = gate_normed(hidden, self.mlp_norm, self.norm_eps, self.gate_up, self.gate_up_bias)

@@ -10,7 +10,13 @@ from torch import Tensor
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.batch import Begun, RaggedBatch, SpanRunner
 from swarm_server.engine.cuda.attention import ChunkAttention, DecodeAttention, RowsAttention
-from swarm_server.engine.cuda.buckets import LONE_BUCKETS, TILED_BUCKETS, Bucket, choose_bucket
+from swarm_server.engine.cuda.buckets import (
+    LONE_BUCKETS,
+    LONE_ROW,
+    TILED_BUCKETS,
+    Bucket,
+    choose_bucket,
+)
 from swarm_server.engine.cuda.fused_span import FusedSpan
 from swarm_server.engine.cuda.step_graphs import StepGraphs
 from swarm_server.engine.cuda.step_numbers import StepNumbers, number_step
@@ -39,6 +45,8 @@ class GraphRunner:
         """Stage a batch for a graph that is there already; see `SpanRunner.prepare`."""
         if batch.prompts or batch.adapters:
             return self._eager.prepare(blocks, batch)
+        if len(batch.hidden) == 1 and self._graphs.has(blocks, LONE_ROW):
+            return self._graphs.prepare_lone(blocks, batch.hidden, batch.segments[0])
         numbers = self._number(batch)
         bucket = choose_bucket(numbers)
         if bucket is not None and self._graphs.has(blocks, bucket):

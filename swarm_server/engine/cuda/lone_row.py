@@ -13,15 +13,18 @@ import triton  # type: ignore[import-not-found]
 import triton.language as tl  # type: ignore[import-not-found]
 from torch import Tensor
 
+from swarm_server.engine.cuda.early_start import early_start, wait_for_others
+
 _NUM_WARPS: Final = 8
 
-_OUTPUTS, _BLOCK = 8, 512
-"""Outputs of one program, and inputs that it takes at once: the fastest on an H200, as are the
-others here. Many programs keep many reads of weights under way.
-"""
+_WIDEST: Final = 4096
+"""A row up to this wide is taken at once, by programs with few outputs."""
 
-_GATED_OUTPUTS, _GATED_BLOCK = 2, 2048
-"""The same where each output needs two weights."""
+_BLOCK: Final = 2048
+"""Inputs that are taken at once of a wider one, for twice as many outputs: a program of either kind
+has 64 weights for each thread under way, the first of them before its row is there. Other shapes
+were slower on an H200, as were other numbers of warps.
+"""
 
 
 @triton.jit
@@ -37,14 +40,14 @@ def _load_inputs(row, norm_weight, inverse, lane, WIDTH: tl.constexpr, HAS_NORM:
     if HAS_NORM:
         rounded = (values.to(tl.float32) * inverse).to(values.dtype)
         values = rounded * tl.load(norm_weight + lane, mask=lane < WIDTH, other=0.0)
-    return values.to(tl.float32)
+    return values.to(tl.float32)[None, :]
 
 
 @triton.jit
 def _load_weights(weight, output, lane, NUM_OUTPUTS, WIDTH: tl.constexpr):
     at = weight + output.to(tl.int64)[:, None] * WIDTH + lane[None, :]
     mask = (output < NUM_OUTPUTS)[:, None] & (lane < WIDTH)[None, :]
-    return tl.load(at, mask=mask, other=0.0, eviction_policy="evict_first").to(tl.float32)
+    return tl.load(at, mask=mask, other=0.0, eviction_policy="evict_first")
 
 
 @triton.jit
@@ -63,16 +66,22 @@ def _product_kernel(
     HAS_NORM: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     ADDS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Some outputs of a product; of the row as normed, if it is; added to what is there."""
     output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
+    lane = tl.arange(0, BLOCK)
+    weights = _load_weights(weight, output, lane, NUM_OUTPUTS, WIDTH)
+    wait_for_others(EARLY)
     inverse = _inverse_rms(row, eps, WIDTH, FILLED_WIDTH) if HAS_NORM else 1.0
-    sums = tl.zeros([OUTPUTS, BLOCK], tl.float32)
-    for start in range(0, WIDTH, BLOCK):
-        lane = start + tl.arange(0, BLOCK)
-        weights = _load_weights(weight, output, lane, NUM_OUTPUTS, WIDTH)
-        sums += weights * _load_inputs(row, norm_weight, inverse, lane, WIDTH, HAS_NORM)[None, :]
-    product = tl.sum(sums, 1)
+    inputs = _load_inputs(row, norm_weight, inverse, lane, WIDTH, HAS_NORM)
+    product = tl.sum(weights.to(tl.float32) * inputs, 1)
+    if BLOCK < WIDTH:
+        sums = tl.zeros([OUTPUTS, BLOCK], tl.float32)
+        for start in range(BLOCK, WIDTH, BLOCK):
+            more = _load_weights(weight, output, start + lane, NUM_OUTPUTS, WIDTH).to(tl.float32)
+            sums += more * _load_inputs(row, norm_weight, inverse, start + lane, WIDTH, HAS_NORM)
+        product += tl.sum(sums, 1)
     is_output = output < NUM_OUTPUTS
     if HAS_BIAS:
         product += tl.load(bias + output, mask=is_output, other=0.0).to(tl.float32)
@@ -95,21 +104,30 @@ def _gated_product_kernel(
     OUTPUTS: tl.constexpr,
     BLOCK: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Some outputs of `silu(gate) * up` of the normed row."""
     output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
-    inverse = _inverse_rms(row, eps, WIDTH, FILLED_WIDTH)
-    gate_sums = tl.zeros([OUTPUTS, BLOCK], tl.float32)
-    up_sums = tl.zeros([OUTPUTS, BLOCK], tl.float32)
+    lane = tl.arange(0, BLOCK)
     up_weight = weight + NUM_OUTPUTS * WIDTH
-    for start in range(0, WIDTH, BLOCK):
-        lane = start + tl.arange(0, BLOCK)
-        gates = _load_weights(weight, output, lane, NUM_OUTPUTS, WIDTH)
-        ups = _load_weights(up_weight, output, lane, NUM_OUTPUTS, WIDTH)
-        inputs = _load_inputs(row, norm_weight, inverse, lane, WIDTH, True)[None, :]
-        gate_sums += gates * inputs
-        up_sums += ups * inputs
-    gate, up = tl.sum(gate_sums, 1), tl.sum(up_sums, 1)
+    gates = _load_weights(weight, output, lane, NUM_OUTPUTS, WIDTH)
+    ups = _load_weights(up_weight, output, lane, NUM_OUTPUTS, WIDTH)
+    wait_for_others(EARLY)
+    inverse = _inverse_rms(row, eps, WIDTH, FILLED_WIDTH)
+    inputs = _load_inputs(row, norm_weight, inverse, lane, WIDTH, True)
+    gate = tl.sum(gates.to(tl.float32) * inputs, 1)
+    up = tl.sum(ups.to(tl.float32) * inputs, 1)
+    if BLOCK < WIDTH:
+        gate_sums = tl.zeros([OUTPUTS, BLOCK], tl.float32)
+        up_sums = tl.zeros([OUTPUTS, BLOCK], tl.float32)
+        for start in range(BLOCK, WIDTH, BLOCK):
+            more_gates = _load_weights(weight, output, start + lane, NUM_OUTPUTS, WIDTH)
+            more_ups = _load_weights(up_weight, output, start + lane, NUM_OUTPUTS, WIDTH)
+            more_inputs = _load_inputs(row, norm_weight, inverse, start + lane, WIDTH, True)
+            gate_sums += more_gates.to(tl.float32) * more_inputs
+            up_sums += more_ups.to(tl.float32) * more_inputs
+        gate += tl.sum(gate_sums, 1)
+        up += tl.sum(up_sums, 1)
     is_output = output < NUM_OUTPUTS
     if HAS_BIAS:
         gate += tl.load(bias + output, mask=is_output, other=0.0).to(tl.float32)
@@ -138,7 +156,9 @@ def gate_normed(
     """Return `silu(gate) * up` of a row [1, width], RMS-normed; `gate_up` holds both weights."""
     num_outputs, width = len(gate_up) // 2, gate_up.shape[1]
     outputs = row.new_empty(1, num_outputs)
-    _gated_product_kernel[(-(-num_outputs // _GATED_OUTPUTS),)](
+    weights_each, block = _tile(width)
+    outputs_each = weights_each // 2
+    _gated_product_kernel[(-(-num_outputs // outputs_each),)](
         row,
         norm_weight,
         eps,
@@ -148,10 +168,11 @@ def gate_normed(
         NUM_OUTPUTS=num_outputs,
         WIDTH=width,
         FILLED_WIDTH=triton.next_power_of_2(width),
-        OUTPUTS=_GATED_OUTPUTS,
-        BLOCK=_GATED_BLOCK,
+        OUTPUTS=outputs_each,
+        BLOCK=block,
         HAS_BIAS=bias is not None,
         num_warps=_NUM_WARPS,
+        **early_start(row.device),
     )
     return outputs
 
@@ -165,7 +186,8 @@ def _multiply(
     outputs: Tensor,
 ) -> None:
     num_outputs, width = weight.shape
-    _product_kernel[(-(-num_outputs // _OUTPUTS),)](
+    outputs_each, block = _tile(width)
+    _product_kernel[(-(-num_outputs // outputs_each),)](
         row,
         row if norm_weight is None else norm_weight,
         eps,
@@ -175,10 +197,18 @@ def _multiply(
         NUM_OUTPUTS=num_outputs,
         WIDTH=width,
         FILLED_WIDTH=triton.next_power_of_2(width),
-        OUTPUTS=_OUTPUTS,
-        BLOCK=_BLOCK,
+        OUTPUTS=outputs_each,
+        BLOCK=block,
         HAS_NORM=norm_weight is not None,
         HAS_BIAS=bias is not None,
         ADDS=norm_weight is None,
         num_warps=_NUM_WARPS,
+        **early_start(row.device),
     )
+
+
+def _tile(width: int) -> tuple[int, int]:
+    """Return how many weights of an input a program takes, and how many inputs at once."""
+    if width <= _WIDEST:
+        return 4, triton.next_power_of_2(width)
+    return 8, _BLOCK

@@ -10,11 +10,14 @@ from torch import Tensor
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.batch import Begun
 from swarm_server.engine.cuda.attention import ChunkAttention, DecodeAttention, RowsAttention
-from swarm_server.engine.cuda.buckets import Bucket
+from swarm_server.engine.cuda.buckets import LONE_ROW, Bucket
 from swarm_server.engine.cuda.card_turns import StepInTurn, turns_on
 from swarm_server.engine.cuda.fused_span import FusedSpan
-from swarm_server.engine.cuda.step_inputs import StagedStep, StepInputs
+from swarm_server.engine.cuda.lone_attention import LoneAttention
+from swarm_server.engine.cuda.lone_inputs import LoneInputs
+from swarm_server.engine.cuda.step_inputs import StepInputs
 from swarm_server.engine.cuda.step_numbers import StepNumbers
+from swarm_server.engine.segments import Segment
 
 _Key: TypeAlias = tuple[BlockRange, Bucket]
 
@@ -27,6 +30,7 @@ class StepGraphs:
     def __init__(self, span: FusedSpan) -> None:
         self._span = span
         self._inputs = StepInputs(span.hidden_size, dtype=span.dtype, device=span.device)
+        self._lone_inputs = LoneInputs(self._inputs)
         self._graphs: dict[_Key, torch.cuda.CUDAGraph] = {}
         self._attentions: dict[Bucket, RowsAttention] = {}
         self._pool = torch.cuda.graph_pool_handle()
@@ -43,7 +47,6 @@ class StepGraphs:
             self._graphs[key] = self._capture(lambda: self._step(blocks, bucket))
         return key in self._graphs
 
-    @torch.inference_mode()
     def prepare(
         self, blocks: BlockRange, bucket: Bucket, hidden: Tensor, numbers: StepNumbers
     ) -> Callable[[], Begun[Tensor]]:
@@ -53,15 +56,24 @@ class StepGraphs:
         hidden_size] on the CPU; any thread may wait for it. Where other servers use the card, it
         runs when it is this one's turn.
         """
-        staged = self._inputs.stage(hidden, numbers, bucket)
-        return partial(self._start, self._graphs[blocks, bucket], staged)
+        send = partial(self._inputs.send, self._inputs.stage(hidden, numbers, bucket))
+        return partial(self._start, self._graphs[blocks, bucket], send, len(hidden))
 
-    def _start(self, graph: torch.cuda.CUDAGraph, staged: StagedStep) -> Begun[Tensor]:
+    def prepare_lone(
+        self, blocks: BlockRange, hidden: Tensor, segment: Segment
+    ) -> Callable[[], Begun[Tensor]]:
+        """Do the same for one row [1, hidden_size], with the graph of `LONE_ROW`."""
+        send = partial(self._lone_inputs.write, hidden, segment.position, segment.tables[0])
+        return partial(self._start, self._graphs[blocks, LONE_ROW], send, 1)
+
+    def _start(
+        self, graph: torch.cuda.CUDAGraph, send: Callable[[], None], num_rows: int
+    ) -> Begun[Tensor]:
         @torch.inference_mode()
         def launch() -> Begun[Tensor]:
-            self._inputs.send(staged)
+            send()
             graph.replay()
-            return self._inputs.receive(len(staged.hidden))
+            return self._inputs.receive(num_rows)
 
         if self._turns is None:
             return launch()
@@ -70,6 +82,7 @@ class StepGraphs:
 
     def _capture(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
         self._inputs.clear()  # the run before the capture, which builds kernels, stores nothing
+        self._lone_inputs.clear()
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -82,6 +95,8 @@ class StepGraphs:
 
     def _step(self, blocks: BlockRange, bucket: Bucket) -> None:
         inputs, num_rows = self._inputs, bucket.num_rows
+        if bucket == LONE_ROW:
+            self._lone_inputs.fetch()
         if bucket not in self._attentions:
             self._attentions[bucket] = self._attention(bucket)
         rows = self._span.rows(
@@ -92,4 +107,6 @@ class StepGraphs:
     def _attention(self, bucket: Bucket) -> RowsAttention:
         if bucket.num_tiles:
             return ChunkAttention(self._inputs.tiles[: bucket.num_tiles])
+        if bucket == LONE_ROW and LoneAttention.covers(self._span.heads):
+            return LoneAttention(self._span.heads, self._span.device)
         return DecodeAttention(bucket.num_rows, self._span.heads, self._span.device)

@@ -21,7 +21,6 @@ def test_rows_of_any_length_attend_to_their_own_pages(heads: Heads) -> None:
     """Lengths of one token, of whole pages and of parts; several rows of one sequence."""
     block = PagedBlock(heads, [(0, 1), (15, 1), (16, 1), (100, 1), (40, 3)])
     rows = block.rows(rotated=False)
-    rotate_and_store(block.qkv, block.pages, rows, heads)
 
     attention = DecodeAttention(block.num_rows, heads, torch.device(DEVICE))
     attended = attention.attend(block.qkv, block.pages, rows, heads)
@@ -34,7 +33,6 @@ def test_chunks_attend_causally(heads: Heads) -> None:
     """Chunks that begin anywhere and are longer than a tile, beside single rows."""
     block = PagedBlock(heads, [(0, 70), (33, 1), (17, 30), (64, 5)])
     rows = block.rows(rotated=False)
-    rotate_and_store(block.qkv, block.pages, rows, heads)
 
     tiles = torch.from_numpy(block.numbers().tiles)
     attended = ChunkAttention(tiles.to(DEVICE)).attend(block.qkv, block.pages, rows, heads)
@@ -87,7 +85,6 @@ def test_rows_that_fill_up_store_and_see_nothing() -> None:
     rows.positions.fill_(-1)
     before = block.pages.clone()
 
-    rotate_and_store(block.qkv, block.pages, rows, heads)
     attention = DecodeAttention(1, heads, torch.device(DEVICE))
     attended = attention.attend(block.qkv, block.pages, rows, heads)
 

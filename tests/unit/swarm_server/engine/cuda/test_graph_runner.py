@@ -34,6 +34,8 @@ STEPS = [
     [(75, 1), (7, 200), (8, 1)],  # a chunk among decodes
     [(76, 1), (207, 1), (9, 600)],  # one that no graph has room for
     [(70, 3), (100, 1), (609, 1)],  # two were rolled back
+    [(73, 1)],  # a lone row, whose graph is captured
+    [(74, 1)],  # and used again
 ]
 
 
