@@ -47,6 +47,9 @@ class IncomingFrames:
 
     def _keep(self, start: int, end: int, frame_bytes: int) -> None:
         """Move the bytes of a frame that is not complete to where there is room for all of it."""
+        if start == end and len(self._memory) <= _MOST_KEPT_BYTES:  # as nearly always
+            self._num_received = 0
+            return
         rest = self._memory[start:end]
         is_too_small = len(self._memory) <= frame_bytes
         if is_too_small or len(self._memory) > _MOST_KEPT_BYTES > frame_bytes:
