@@ -88,6 +88,10 @@ def _sentences(error: ValidationError) -> list[str]:
     sentences = []
     for problem in error.errors(include_url=False, include_input=False):
         place = "__".join(str(step) for step in problem["loc"] if isinstance(step, str))
-        name = f"{ENV_PREFIX}{place.upper()}: " if place else ""
-        sentences.append(f"{name}{problem['msg'].removeprefix('Value error, ')}")
+        name = f"{ENV_PREFIX}{place.upper()}" if place else ""
+        if problem["type"] == "extra_forbidden":
+            sentences.append(f"{name} is no setting of this gateway")
+            continue
+        said = problem["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
+        sentences.append(f"{name}: {said}" if name else said)
     return sentences
