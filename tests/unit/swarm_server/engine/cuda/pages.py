@@ -24,26 +24,28 @@ NUM_PAGES = 40
 class PagedBlock:
     """Sequences of some lengths with their pages shuffled, and the rows that come next."""
 
-    def __init__(self, heads: Heads, chunks: list[tuple[int, int]], *, seed: int = 0) -> None:
+    def __init__(
+        self, heads: Heads, chunks: list[tuple[int, int]], *, page_size: int = PAGE_SIZE
+    ) -> None:
         """Take the first position and the number of new rows of every sequence."""
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(0)
         self.heads = heads
         ids = torch.randperm(NUM_PAGES, generator=self._generator).tolist()
         self.segments, row = [], 0
         for position, num_rows in chunks:
-            count = -(-(position + num_rows) // PAGE_SIZE)
+            count = -(-(position + num_rows) // page_size)
             table = [ids.pop() for _ in range(count)]
             self.segments.append(Segment(row, row + num_rows, position, (table,)))
             row += num_rows
         self.num_rows = row
         width = (heads.num_heads + 2 * heads.num_kv_heads) * heads.head_dim
         self.qkv = self._random(row, width)
-        shape = (NUM_PAGES, PAGE_SIZE, 2 * heads.num_kv_heads, heads.head_dim)
+        shape = (NUM_PAGES, page_size, 2 * heads.num_kv_heads, heads.head_dim)
         self.pages = torch.full(shape, torch.nan, device=DEVICE)
         for segment in self.segments:
             for position in range(segment.position):
-                page = segment.tables[0][position // PAGE_SIZE]
-                self.pages[page, position % PAGE_SIZE] = self._random(*shape[2:])
+                page = segment.tables[0][position // page_size]
+                self.pages[page, position % page_size] = self._random(*shape[2:])
 
     def numbers(self) -> StepNumbers:
         """Return the numbers of a step with these rows."""

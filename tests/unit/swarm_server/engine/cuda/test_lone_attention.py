@@ -38,6 +38,19 @@ def test_a_lone_row_attends_as_others_do(heads: Heads, length: int, is_normed: b
     torch.testing.assert_close(block.pages, other.pages, rtol=0.0, atol=CLOSE, equal_nan=True)
 
 
+def test_large_pages_are_read_in_several_runs() -> None:
+    """A program holds no more tokens at once, however many a page has."""
+    heads = SHAPES[0]
+    block, other = (PagedBlock(heads, [(300, 1)], page_size=128) for _ in range(2))
+    device = torch.device(DEVICE)
+
+    attended = LoneAttention(heads, device).attend(block.qkv, block.pages, block.rows(), heads)
+
+    expected = DecodeAttention(1, heads, device).attend(other.qkv, other.pages, other.rows(), heads)
+    torch.testing.assert_close(attended, expected, rtol=0.0, atol=CLOSE)
+    torch.testing.assert_close(block.pages, other.pages, rtol=0.0, atol=CLOSE, equal_nan=True)
+
+
 def test_a_row_that_fills_up_stores_and_sees_nothing() -> None:
     """A position below zero leaves the pages alone, and its output is zero."""
     heads = SHAPES[0]
