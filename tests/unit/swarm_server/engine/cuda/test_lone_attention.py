@@ -20,35 +20,38 @@ LENGTHS = [0, 1, PAGE_SIZE - 1, PAGE_SIZE, 100, 35 * PAGE_SIZE + 3]
 CLOSE = 1e-5  # float32 sums of some hundred terms near one
 
 
+def assert_attends_as_others(heads: Heads, length: int, page_size: int = PAGE_SIZE) -> None:
+    """Compare outputs, and the pages in which the row's keys and values lie then."""
+    blocks = [PagedBlock(heads, [(length, 1)], page_size=page_size) for _ in range(2)]
+    device = torch.device(DEVICE)
+
+    attended, expected = (
+        attention.attend(block.qkv, block.pages, block.rows(), heads)
+        for attention, block in zip(
+            (LoneAttention(heads, device), DecodeAttention(1, heads, device)), blocks, strict=True
+        )
+    )
+
+    torch.testing.assert_close(attended, expected, rtol=0.0, atol=CLOSE)
+    pages, expected_pages = (block.pages for block in blocks)
+    torch.testing.assert_close(pages, expected_pages, rtol=0.0, atol=CLOSE, equal_nan=True)
+
+
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("heads", SHAPES)
 @pytest.mark.parametrize("is_normed", [False, True])
 def test_a_lone_row_attends_as_others_do(heads: Heads, length: int, is_normed: bool) -> None:
-    """Rotated and normed, wherever it stands; and its keys and values lie where theirs do."""
+    """Rotated and normed, wherever it stands."""
     if is_normed:
         weight = torch.rand(heads.num_heads + heads.num_kv_heads, heads.head_dim) + 0.5
         heads = replace(heads, qk_norm=weight.to(DEVICE), qk_norm_eps=1e-6)
-    block, other = PagedBlock(heads, [(length, 1)]), PagedBlock(heads, [(length, 1)])
-    device = torch.device(DEVICE)
 
-    attended = LoneAttention(heads, device).attend(block.qkv, block.pages, block.rows(), heads)
-
-    expected = DecodeAttention(1, heads, device).attend(other.qkv, other.pages, other.rows(), heads)
-    torch.testing.assert_close(attended, expected, rtol=0.0, atol=CLOSE)
-    torch.testing.assert_close(block.pages, other.pages, rtol=0.0, atol=CLOSE, equal_nan=True)
+    assert_attends_as_others(heads, length)
 
 
 def test_large_pages_are_read_in_several_runs() -> None:
     """A program holds no more tokens at once, however many a page has."""
-    heads = SHAPES[0]
-    block, other = (PagedBlock(heads, [(300, 1)], page_size=128) for _ in range(2))
-    device = torch.device(DEVICE)
-
-    attended = LoneAttention(heads, device).attend(block.qkv, block.pages, block.rows(), heads)
-
-    expected = DecodeAttention(1, heads, device).attend(other.qkv, other.pages, other.rows(), heads)
-    torch.testing.assert_close(attended, expected, rtol=0.0, atol=CLOSE)
-    torch.testing.assert_close(block.pages, other.pages, rtol=0.0, atol=CLOSE, equal_nan=True)
+    assert_attends_as_others(SHAPES[0], 300, page_size=128)
 
 
 def test_a_row_that_fills_up_stores_and_sees_nothing() -> None:
