@@ -30,6 +30,9 @@ class FrameKind(IntEnum):
     OUTPUTS = 18
 
 
+_KINDS: Final = {kind.value: kind for kind in FrameKind}
+
+
 class Frame(NamedTuple):
     """A frame whose header is right. `num_entries` is at least 1; `body` is a view."""
 
@@ -46,7 +49,7 @@ def parse_frame(data: bytes) -> Frame:
     """
     if not _HEADER.size <= len(data) <= MAX_FRAME_BYTES:
         raise MalformedMessageError(f"a frame has no {len(data)} bytes")
-    version, kind, num_entries, body_bytes = _HEADER.unpack_from(data)
+    version, code, num_entries, body_bytes = _HEADER.unpack_from(data)
     if version != VERSION:
         raise MalformedMessageError(f"expected a frame of version {VERSION}, got {version}")
     if body_bytes != len(data) - _HEADER.size:
@@ -55,10 +58,10 @@ def parse_frame(data: bytes) -> Frame:
         )
     if num_entries == 0:
         raise MalformedMessageError("a frame has at least one entry")
-    try:
-        return Frame(FrameKind(kind), num_entries, memoryview(data)[_HEADER.size :])
-    except ValueError:
-        raise MalformedMessageError(f"unknown kind of frame {kind}") from None
+    kind = _KINDS.get(code)
+    if kind is None:
+        raise MalformedMessageError(f"unknown kind of frame {code}")
+    return Frame(kind, num_entries, memoryview(data)[_HEADER.size :])
 
 
 def build_frame(
