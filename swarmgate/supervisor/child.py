@@ -80,7 +80,8 @@ class Child:
         async for line in self._process.stdout:
             self._note(line)
         returncode = await self._process.wait()
-        raise ChildDiedError(self.name, returncode, self._last_line())
+        was_killed = returncode < 0  # then it had no time for last words
+        raise ChildDiedError(self.name, returncode, None if was_killed else self._last_line())
 
     def terminate(self) -> None:
         """Ask it to drain and end."""

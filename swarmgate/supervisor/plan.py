@@ -48,6 +48,7 @@ class SwarmPlan:
             "--host-maddrs": swarm_maddr,
             "--identity": identity,
             "--threads": self.threads,
+            "--log-format": "console",
         }
         return [*_SWARMGATE, "gateway", "--new-swarm", *_flatten(options)]
 
@@ -57,6 +58,7 @@ class SwarmPlan:
             "--blocks": span,
             "--initial-peers": f"/ip4/{LOOPBACK}/tcp/{self.swarm_port}/p2p/{bootstrap_id}",
             "--threads": self.threads,
+            "--log-format": "console",
         }
         return [*_SWARMGATE, "serve", *_flatten(options), "--", self.model]
 

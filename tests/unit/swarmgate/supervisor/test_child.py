@@ -39,12 +39,16 @@ async def test_a_death_is_told_with_name_exit_code_and_last_words(tmp_path: Path
 
 
 async def test_a_killed_child_is_told_with_its_signal(tmp_path: Path) -> None:
-    """Such as the kernel's, when memory runs out."""
-    child = await Child.start("the gateway", program("input"), tmp_path / "log")
+    """Such as the kernel's, when memory runs out; what it logged before says nothing of it."""
+    ready = "print('{\"ready\": true}', flush=True); signal.pause()"
+    source = f"import os, signal; os.write(2, b'a step was made'); {ready}"
+    child = await Child.start("the gateway", program(source), tmp_path / "log")
+    watching = asyncio.create_task(child.watch())
+    await child.ready()
     child.kill()
 
     with pytest.raises(ChildDiedError, match=r"the gateway ended with signal SIGKILL$"):
-        await child.watch()
+        await watching
 
 
 async def test_ending_a_child_that_has_ended_is_no_error(tmp_path: Path) -> None:
