@@ -109,7 +109,7 @@ class MemoryCallStream:
 
     @property
     def has_room(self) -> bool:
-        return not self._pipe.is_broken.is_set() and not self._pipe.requests.full()
+        return not self._pipe.is_broken.is_set() and self._pipe.requests.empty()
 
     def send_now(self, frame: bytes) -> None:
         self._pipe.requests.put_nowait(frame)
