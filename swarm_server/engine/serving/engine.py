@@ -170,7 +170,7 @@ class Engine:
             return
         batch, now = None, self._clock()
         if self._runs.is_idle and not self._gathering.expects_more(now):
-            batch = self._batches.lone_decode()  # as nearly always, where one session decodes
+            batch = self._batches.lone_decode()
         if batch is None and (waiting := self._scheduler.waiting()):
             ready = self._batches.ready_decodes(waiting)
             if self._waits_for_more(ready, now):
