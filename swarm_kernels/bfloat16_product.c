@@ -129,8 +129,10 @@ static void multiply(const struct packed_weight *weight, const struct rows *rows
 #define TILE(NUM_ROWS)                                                                             \
     case NUM_ROWS: multiply_tile(weight, rows, tile, NUM_ROWS, PANELS_OF(NUM_ROWS)); break;
     switch (num_rows) {
-        TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
-        TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
+        TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8)
+#if MAX_ROWS > 8
+        TILE(9) TILE(10) TILE(11) TILE(12)
+#endif
 #if MAX_ROWS > 12
         TILE(13) TILE(14) TILE(15) TILE(16)
 #endif

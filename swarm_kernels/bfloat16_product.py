@@ -14,7 +14,7 @@ from swarm_protocol.logs import get_logger
 
 log = get_logger(__name__)
 
-_SOURCE: Final = Path(__file__).with_suffix(".c")
+SOURCE: Final = Path(__file__).with_suffix(".c")
 
 
 class _Weight(Structure):
@@ -110,7 +110,7 @@ def load_bfloat16_product(cache_directory: Path | None = None) -> Bfloat16Produc
         cache_directory: see `build_library`.
     """
     try:
-        return Bfloat16Product(build_library(_SOURCE, cache=cache_directory))
+        return Bfloat16Product(build_library(SOURCE, cache=cache_directory))
     except BuildError as error:
         log.warning("bfloat16_product_unavailable", reason=str(error))
         return None

@@ -13,7 +13,7 @@ from swarm_protocol.logs import get_logger
 
 log = get_logger(__name__)
 
-_SOURCE: Final = Path(__file__).with_suffix(".c")
+SOURCE: Final = Path(__file__).with_suffix(".c")
 
 
 class RowOperations:
@@ -124,7 +124,7 @@ def row_operations(rows: Tensor) -> RowOperations | None:
 @cache
 def _load() -> RowOperations | None:
     try:
-        return RowOperations(build_library(_SOURCE))
+        return RowOperations(build_library(SOURCE))
     except BuildError as error:
         log.warning("row_operations_unavailable", reason=str(error))
         return None

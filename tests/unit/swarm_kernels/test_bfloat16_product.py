@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from swarm_kernels.bfloat16_product import (
+    SOURCE,
     Bfloat16Product,
     InterleavedWeight,
     load_bfloat16_product,
 )
+from tests.harness.processor_kinds import SHORTER_VECTORS, library_for
 
 MAX_ROWS = 70
 """Several blocks of rows, whatever fits into the registers of this processor."""
@@ -19,8 +21,10 @@ SHAPES = [(1, 1), (64, 2), (65, 63), (130, 257), (256, 1024)]
 """Outputs and inputs: lone ones, whole groups of panels, and what is left over."""
 
 
-@pytest.fixture(scope="module")
-def product() -> Bfloat16Product:
+@pytest.fixture(scope="module", params=[None, *SHORTER_VECTORS])
+def product(request: pytest.FixtureRequest) -> Bfloat16Product:
+    if request.param is not None:
+        return Bfloat16Product(library_for(request.param, SOURCE))
     product = load_bfloat16_product()
     if product is None:
         pytest.skip("no C compiler here")

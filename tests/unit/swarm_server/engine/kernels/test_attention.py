@@ -16,6 +16,8 @@ from swarm_server.engine.kernels import (
     PagedSegments,
     load_attention_kernel,
 )
+from swarm_server.engine.kernels.attention import SOURCES
+from tests.harness.processor_kinds import SHORTER_VECTORS, library_for
 
 TOLERANCES = {
     torch.float32: 2e-6,  # sums of a few hundred products, taken in another order
@@ -29,6 +31,11 @@ def kernel() -> AttentionKernel:
     if kernel is None:
         pytest.skip("no C compiler here")
     return kernel
+
+
+@pytest.fixture(scope="module", params=SHORTER_VECTORS)
+def shorter_kernel(request: pytest.FixtureRequest) -> AttentionKernel:
+    return AttentionKernel(library_for(request.param, *SOURCES))
 
 
 @dataclass(frozen=True)
@@ -53,14 +60,14 @@ class Kind:
 
 kinds = st.builds(
     Kind,
-    groups=st.sampled_from([(4, 4), (6, 2), (8, 1)]),
-    head_dim=st.sampled_from([8, 20, 64, 80, 128]),
+    groups=st.sampled_from([(4, 4), (6, 2), (8, 1), (9, 1)]),
+    head_dim=st.sampled_from([8, 20, 64, 80, 96, 128]),
     page_size=st.sampled_from([1, 16, 64]),
     window=st.sampled_from([None, 1, 7, 70]),
     has_biases=st.booleans(),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
 )
-chunks = st.tuples(st.integers(0, 150), st.sampled_from([1, 1, 2, 5, 9, 33, 100]))
+chunks = st.tuples(st.integers(0, 200), st.sampled_from([1, 1, 2, 5, 9, 33, 100]))
 """Position and number of tokens of a segment."""
 
 
@@ -164,6 +171,21 @@ def test_a_chunk_has_the_bits_of_its_tokens_alone(
     outputs = example.attend(kernel)
 
     assert torch.equal(outputs, example.attend_in_steps(kernel))
+
+
+@given(kind=kinds, batch=st.lists(chunks, min_size=1, max_size=2), seed=st.integers(0, 2**31))
+@settings(deadline=None, max_examples=15)
+def test_shorter_vectors_give_the_same(
+    shorter_kernel: AttentionKernel, kind: Kind, batch: list[tuple[int, int]], seed: int
+) -> None:
+    """Of older processors, whose tokens alone have the bits of a chunk as well."""
+    example = Example(kind, batch, seed)
+
+    outputs = example.attend(shorter_kernel)
+
+    expected = plain_attention(example)
+    torch.testing.assert_close(outputs.float(), expected, rtol=0, atol=3 * TOLERANCES[kind.dtype])
+    assert torch.equal(outputs, example.attend_in_steps(shorter_kernel))
 
 
 def test_not_a_number_stays_in_its_row(kernel: AttentionKernel) -> None:

@@ -6,8 +6,10 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from swarm_server.engine.kernels import RowOperations, row_operations
+from swarm_server.engine.kernels.row_operations import SOURCE
 from swarm_server.engine.norms import RMSNorm
 from swarm_server.engine.rope import rotate
+from tests.harness.processor_kinds import SHORTER_VECTORS, library_for
 
 TOLERANCE = 2**-6  # torch rounds between products; values are below 4
 
@@ -52,6 +54,20 @@ def test_a_rotation_is_that_of_torch(num_rows: int, head_dim: int) -> None:
 
     torch.testing.assert_close(fused[:, :4], expected, atol=TOLERANCE, rtol=0)
     assert torch.equal(fused[:, 4:], rest)
+
+
+@pytest.mark.parametrize("size", [33, 1024])
+def test_a_row_has_the_same_bits_alone(size: int) -> None:
+    """A server that takes over computes in chunks what a lost one had computed in steps."""
+    rows, weight, gates_ups = random(20, size), random(size), random(20, 2 * size)
+    operations = operations_for(rows)
+
+    normed, gated = operations.rms_norm(rows, weight, 1e-6), operations.gate(gates_ups)
+
+    for own in range(20):
+        alone = slice(own, own + 1)
+        assert torch.equal(operations.rms_norm(rows[alone], weight, 1e-6), normed[alone])
+        assert torch.equal(operations.gate(gates_ups[alone]), gated[alone])
 
 
 def test_not_a_number_stays_in_its_row() -> None:
@@ -106,3 +122,21 @@ def test_rows_are_stored_where_they_belong(num_rows: int) -> None:
     operations_for(fused).store(fused[:, 2:], places, slots)
 
     assert torch.equal(slots, expected)
+
+
+@pytest.mark.parametrize("target", SHORTER_VECTORS)
+@pytest.mark.parametrize("size", [6, 34, 1024])
+def test_shorter_vectors_give_the_same(target: str, size: int) -> None:
+    """Of older processors: but for a rounding that sums in another order may tip."""
+    rows, weight, gates_ups = random(9, size), random(size), random(9, 2 * size)
+    heads, angles = random(9, 2, size), random(9, 1, size)
+    shorter, own = RowOperations(library_for(target, SOURCE)), operations_for(rows)
+    turned, expected = heads.clone(), heads.clone()
+
+    shorter.rotate(turned, angles, angles)
+    own.rotate(expected, angles, angles)
+
+    normed, gated = shorter.rms_norm(rows, weight, 1e-6), shorter.gate(gates_ups)
+    torch.testing.assert_close(normed, own.rms_norm(rows, weight, 1e-6), atol=0, rtol=2**-6)
+    torch.testing.assert_close(gated, own.gate(gates_ups), atol=1e-30, rtol=2**-6)
+    torch.testing.assert_close(turned, expected, atol=TOLERANCE, rtol=0)
