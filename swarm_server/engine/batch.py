@@ -63,7 +63,7 @@ class Begun(Generic[Outcome]):
 
 
 class SpanRunner(Protocol):
-    """Puts batches through a span's blocks, one at a time."""
+    """Puts batches through a span's blocks, one at a time. It is not called in inference mode."""
 
     def prepare(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Begun[Tensor]]:
         """Do what can be done while another batch runs; what is returned starts this one.
