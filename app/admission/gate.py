@@ -23,6 +23,7 @@ from app.admission.caller_limits import (
 from app.admission.errors import CallerLeftError
 from app.admission.open_places import HeldPlace, OpenPlaces, Place
 from app.admission.waiting_room import WaitingRoom
+from app.background import in_background
 from app.callers import Caller
 from app.closing import run_to_the_end
 from app.errors import INTERNAL_CODE, DrainingError, describe_error
@@ -73,12 +74,10 @@ class Admission:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Hold on to leased places, while the block runs; what is owed then is settled last."""
-        renewing = asyncio.create_task(self._renew_all(), name="places")
         try:
-            yield
+            async with in_background(self._renew_all(), name="places"):
+                yield
         finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_SETTLE_TIMEOUT_S):
                     await self._renew()

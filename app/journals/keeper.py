@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import structlog
 
+from app.background import in_background
 from app.closing import run_to_the_end
 from app.errors import HandedOverError, describe_error
 from app.journals.archive import Archive
@@ -55,13 +56,12 @@ class JournalKeeper:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep leases while the block runs; at its end, give them all back."""
-        keeping = asyncio.create_task(self._archive.run(), name="journals")
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            await self.hand_over()
-            await asyncio.gather(keeping, *self._runs, return_exceptions=True)
+        async with in_background(self._archive.run(), name="journals"):
+            try:
+                yield
+            finally:
+                await self.hand_over()
+                await asyncio.gather(*self._runs, return_exceptions=True)
 
     def find(self, journal_id: str, owner: str) -> Journal | None:
         """Return a journal that is written here now, or finished and not yet stored."""

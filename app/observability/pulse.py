@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
+from app.background import in_background
 from app.serving import OfferedModel
 
 log = structlog.get_logger(__name__)
@@ -81,12 +82,8 @@ class Pulse:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look while the block runs."""
-        task = asyncio.create_task(self._run(), name="pulse")
-        try:
+        async with in_background(self._run(), name="pulse"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     def look(self) -> None:
         """Tell how tokens and models are now; a model offered no more has no number."""

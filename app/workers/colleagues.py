@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import structlog
 
+from app.background import in_background
 from app.state.board import LEASE_S, BoardView, Finding, WorkerBoard
 from app.state.errors import StateUnavailableError
 
@@ -59,12 +60,10 @@ class Colleagues:
     @asynccontextmanager
     async def looking(self) -> AsyncIterator[None]:
         """Look while the block runs; at its end, let another worker lead."""
-        task = asyncio.create_task(self._run(), name="colleagues")
         try:
-            yield
+            async with in_background(self._run(), name="colleagues"):
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             with suppress(StateUnavailableError, TimeoutError):
                 async with asyncio.timeout(_RESIGN_TIMEOUT_S):
                     await self._board.resign(self.worker_id)

@@ -10,6 +10,7 @@ import orjson
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from app.background import in_background
 from app.inference.engine import SwarmEngine
 from app.inference.errors import ModelExistsError
 from app.inference.served_model import ServedModel
@@ -94,13 +95,13 @@ class SharedOffer:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Do as the others do while the block runs."""
-        task = asyncio.create_task(self._follow_all(), name="offer")
         try:
-            yield
+            async with in_background(self._follow_all(), name="offer"):
+                yield
         finally:
-            for ending in (task, *self._removals):
-                ending.cancel()
-            await asyncio.gather(task, *self._removals, return_exceptions=True)
+            for removal in self._removals:
+                removal.cancel()
+            await asyncio.gather(*self._removals, return_exceptions=True)
 
     async def follow(self) -> None:
         """Do what has changed since the last time."""
