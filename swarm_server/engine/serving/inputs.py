@@ -110,7 +110,7 @@ class KeptInputs:
             return False
         self.chunks.append(chunk)
         self._num_small += 1
-        self._held_bytes += chunk.inputs.memory.untyped_storage().nbytes()
+        self._held_bytes += chunk.inputs.memory.nbytes
         return self._num_small >= _MAX_SMALL or self._held_bytes > _MAX_HELD_BYTES
 
     def truncate(self, position: int) -> None:
