@@ -1,9 +1,10 @@
 """The synchronous face of a `RemoteModel`: owns loop thread, node and connection."""
 
+import re
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from swarm_client.training import ForwardResult, Gradients, Tape
 from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.node import Node
 
+_FULL_MADDR: Final = re.compile(r"/.+/(p2p|ipfs)/.")
+
 NodeFactory: TypeAlias = Callable[[], Awaitable[Node]]
 
 
@@ -25,18 +28,21 @@ def node_that_joins(initial_peers: Sequence[str]) -> NodeFactory:
     """Return a factory of hivemind nodes that join a swarm as clients.
 
     Raises:
-        ValueError: no peers to join by.
+        ValueError: no peers to join by, or what can be none.
     """
-    if isinstance(initial_peers, str) or not initial_peers:
-        raise ValueError("initial_peers must list at least one multiaddr of the swarm")
+    peers = [initial_peers] if isinstance(initial_peers, str) else list(initial_peers)
+    wrong = [peer for peer in peers if not _FULL_MADDR.match(peer)]
+    if wrong or not peers:
+        raise ValueError(
+            "initial_peers must list multiaddrs of peers, /ip4/…/p2p/…, at least one, got "
+            f"{wrong[0] if wrong else 'none'!r:.80}"
+        )
 
     async def start() -> Node:
         # Imported here: it takes half a second, and tests bring nodes of their own.
         from swarm_protocol.hivemind import HivemindNode, NodeSettings
 
-        return await HivemindNode.start(
-            NodeSettings(initial_peers=tuple(initial_peers), client_mode=True)
-        )
+        return await HivemindNode.start(NodeSettings(initial_peers=tuple(peers), client_mode=True))
 
     return start
 

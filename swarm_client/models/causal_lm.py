@@ -14,6 +14,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from swarm_client.blocking_session import BlockingSession
 from swarm_client.generation.options import check_options, read_option
 from swarm_client.generation.padding import RowGroup
+from swarm_client.generation.prompt import check_prompt
 from swarm_client.generation.resumption import Resumption
 from swarm_client.models.distributed_model import DistributedModel
 from swarm_client.models.local_parts import LocalParts
@@ -116,6 +117,7 @@ class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[mi
             InvalidParametersError: an option that remote blocks cannot honour.
             PaddingError: padding elsewhere than on the left, or in a session.
             MaxLengthExceededError: the session is full; it stays where it was.
+            ValueError: the inputs are no tokens of this model.
             SwarmError: see `InferenceSession.step`; a session stays where it was, or is closed.
         """
         inputs = options.pop("input_ids", inputs)
@@ -125,6 +127,9 @@ class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[mi
         if read_option("prefill_chunk_size", options, self.generation_config) is not None:
             options["prefill_chunk_size"] = None  # sessions cut long prompts by themselves
         session = session or self.active_session
+        if inputs is not None:
+            vocab_size = self.transformer.word_embeddings.weight.shape[0]
+            check_prompt(inputs, vocab_size, may_be_empty=session is not None)
         with self.transformer.h.without_session():  # for processors that run the model themselves
             if session is None:
                 return self._generate_anew(inputs, options)

@@ -170,5 +170,7 @@ def test_auto_picks_the_class_and_needs_a_way_into_the_swarm(
     """Both mistakes are told before anything is loaded."""
     with pytest.raises(ValueError, match="initial_peers"):
         AutoDistributedModelForCausalLM.from_pretrained(str(tiny_llama))
+    with pytest.raises(ValueError, match="got 'nonsense'"):
+        AutoDistributedModelForCausalLM.from_pretrained(str(tiny_llama), initial_peers=["nonsense"])
     with pytest.raises(CheckpointError):
         AutoDistributedModelForCausalLM.from_pretrained(str(tmp_path), initial_peers=["/x"])
