@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from time import perf_counter
+from time import thread_time
 from typing import Final
 
 import torch
@@ -30,7 +30,7 @@ def chosen_product() -> Bfloat16Product | None:
 
 
 def choose_product(
-    product: Bfloat16Product, *, clock: Callable[[], float] = perf_counter
+    product: Bfloat16Product, *, clock: Callable[[], float] = thread_time
 ) -> Bfloat16Product | None:
     """Return `product` if it is faster than oneDNN's, or oneDNN has none.
 
