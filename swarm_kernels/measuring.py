@@ -38,8 +38,8 @@ def best_times_s(
 ) -> dict[Name, float]:
     """Return the seconds that each way takes at best, once it is warm.
 
-    They take turns, so that what else starts on this machine disturbs all of them, and only what this
-    thread computes counts: where others take its core away, the way that takes longer may be luckier.
+    They take turns, so that what else starts on this machine disturbs all of them, and only what
+    this thread computes counts: where others take its core away, the slower way may be luckier.
     """
     for run in ways.values():
         run()
