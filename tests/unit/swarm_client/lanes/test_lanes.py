@@ -28,6 +28,7 @@ from swarm_protocol.errors import (
 )
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.memory_node import MemoryNetwork
+from swarm_protocol.node import CallStream
 from tests.unit.swarm_client.lanes.scripted_lane_server import (
     HELLO_REPLY,
     TERMS,
@@ -75,6 +76,18 @@ async def lane_client() -> AsyncIterator[Client]:
     await client.lanes.close()
     for node in network.nodes.values():
         await node.close()
+
+
+@asynccontextmanager
+async def running_lane(
+    stream: CallStream, peer: PeerId, wakefulness: Wakefulness | None = None
+) -> AsyncIterator[Lane]:
+    """Yield a lane on a stream of the test."""
+    lane = Lane(peer, stream, HELLO_REPLY, wakefulness=wakefulness)
+    running = asyncio.create_task(lane.run())
+    yield lane
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def step(session: LaneHopSession, hidden: Tensor, position: int = 0) -> HopOutput:
@@ -141,17 +154,33 @@ async def test_only_decode_steps_keep_the_loop_awake() -> None:
         readings = count()
         wakefulness = Wakefulness(0.0, clock=lambda: float(next(readings)))
         stream = await client.network.node("other").open_stream(client.server.peer, STEPS)
-        lane = Lane(client.server.peer, stream, HELLO_REPLY, wakefulness=wakefulness)
-        running = asyncio.create_task(lane.run())
-        session = lane.session(Hop(client.server.peer, BLOCKS), TERMS)
+        async with running_lane(stream, client.server.peer, wakefulness) as lane:
+            session = lane.session(Hop(client.server.peer, BLOCKS), TERMS)
 
-        await step(session, hidden_states(3))
-        assert next(readings) == 0
-        await step(session, one_token(1), 3)
+            await step(session, hidden_states(3))
+            assert next(readings) == 0
+            await step(session, one_token(1), 3)
 
         assert next(readings) > 1
-        running.cancel()
-        await asyncio.wait([running])
+
+
+async def test_a_frame_leaves_with_the_last_session_that_was_answered() -> None:
+    """In the call that submits its step, before the loop turns."""
+    async with lane_client() as client:
+        stream = await client.network.node("other").open_stream(client.server.peer, STEPS)
+        async with running_lane(stream, client.server.peer) as lane:
+            hop = Hop(client.server.peer, BLOCKS)
+            sessions = [lane.session(hop, TERMS) for _ in range(2)]
+            await step_all(sessions)
+            has_room = [stream.has_room]
+
+            for session in sessions:
+                inputs = StepInputs(one_token(1))
+                session.submit(inputs, session.expect(next(session.numbers), 1, inputs))
+                has_room.append(stream.has_room)
+
+            assert has_room == [True, True, False]
+            assert len(client.server.steps) == 1
 
 
 async def test_a_session_may_wait_for_kv_memory() -> None:

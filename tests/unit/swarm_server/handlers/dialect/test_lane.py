@@ -403,9 +403,13 @@ class Clogged:
     """A served stream whose caller sends one frame, and then neither sends nor reads."""
 
     caller = PeerId("caller")
+    has_room = False
 
     def __init__(self, frame: bytes) -> None:
         self._frames = [frame]
+
+    def send_now(self, _frame: bytes) -> None:
+        raise AssertionError("there is no room")
 
     async def receive(self) -> bytes | None:
         return self._frames.pop() if self._frames else await asyncio.Future()
