@@ -1,8 +1,9 @@
 """Options that several commands share, and what they mean together."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from swarm_protocol.hivemind import NodeSettings
 
 LOOPBACK_MADDR = "/ip4/127.0.0.1/tcp/0"
+_EXAMPLE: Final = "/ip4/192.0.2.10/tcp/31337"
 
 InitialPeers = Annotated[
     list[str] | None,
@@ -68,11 +70,12 @@ def read_peers(values: Sequence[str] | None) -> tuple[str, ...]:
     """Return the multiaddrs of `--initial-peers`, those in files included.
 
     Raises:
-        OptionError: a file cannot be read, or holds none.
+        OptionError: a file cannot be read, or holds none; one is no address of a peer.
     """
     peers: list[str] = []
     for value in split_list(values):
         peers += _read_peers_file(Path(value[1:])) if value.startswith("@") else [value]
+    _check_maddrs("--initial-peers", peers, r"/.+/(p2p|ipfs)/.", f"{_EXAMPLE}/p2p/Qm…")
     return tuple(peers)
 
 
@@ -96,7 +99,13 @@ def make_node_settings(
     *,
     has_shortcuts: bool = True,
 ) -> "NodeSettings":
-    """Return how to join the swarm."""
+    """Return how to join the swarm.
+
+    Raises:
+        OptionError: an address to listen at, or to announce, is no multiaddr.
+    """
+    _check_maddrs("--host-maddrs", split_list(host_maddrs), r"/.", _EXAMPLE)
+    _check_maddrs("--announce-maddrs", split_list(announce_maddrs), r"/.", _EXAMPLE)
     # Imported here: it brings hivemind and torch, which `--help` need not wait for.
     from swarm_protocol.hivemind import NodeSettings
 
@@ -107,6 +116,13 @@ def make_node_settings(
         identity_path=identity,
         has_shortcuts=has_shortcuts,
     )
+
+
+def _check_maddrs(option: str, maddrs: Iterable[str], form: str, example: str) -> None:
+    """The daemon would tell of a wrong one after many attempts, and in its own words."""
+    for maddr in maddrs:
+        if not re.match(form, maddr):
+            raise OptionError(f"{option}: expected a multiaddr like {example}, got {maddr!r:.80}")
 
 
 def _read_peers_file(path: Path) -> list[str]:

@@ -131,5 +131,5 @@ def _check(**options: Any) -> "ServerSettings":
 
 
 def _sentence(place: tuple[int | str, ...], text: str) -> str:
-    text = text.removeprefix("Value error, ")
+    text = text.removeprefix("Value error, ").replace("Input should", "should", 1)
     return f"--{str(place[0]).replace('_', '-')}: {text}" if place else text

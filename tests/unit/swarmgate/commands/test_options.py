@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from swarmgate.commands.options import check_swarm_choice, read_peers, split_list
+from swarmgate.commands.options import (
+    check_swarm_choice,
+    make_node_settings,
+    read_peers,
+    split_list,
+)
 from swarmgate.errors import OptionError
 
 
@@ -35,6 +40,19 @@ def test_a_file_without_peers_is_refused(tmp_path: Path, content: bytes | None) 
 
     with pytest.raises(OptionError, match=str(file)):
         read_peers([f"@{file}"])
+
+
+@pytest.mark.parametrize("peer", ["nonsense", "/ip4/10.0.0.1/tcp/1", "10.0.0.1:31337"])
+def test_what_is_no_address_of_a_peer_is_refused_at_once(peer: str) -> None:
+    """The daemon would be asked for half a minute, and speak of multiaddrs only."""
+    with pytest.raises(OptionError, match=f"a multiaddr like .*/p2p/.*got '{peer}'"):
+        read_peers([peer])
+
+
+def test_what_is_no_address_to_listen_at_is_refused_with_its_option() -> None:
+    """Before a daemon is started."""
+    with pytest.raises(OptionError, match="--announce-maddrs: expected a multiaddr like"):
+        make_node_settings([], None, None, ["10.0.0.1:31337"])
 
 
 def test_a_server_joins_one_swarm_or_starts_one() -> None:
