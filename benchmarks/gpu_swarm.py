@@ -32,6 +32,7 @@ from benchmarks.report import print_report
 from swarm_client import InferenceSession, RemoteModel, SwarmConnection
 from swarm_client.models import read_facts
 from swarm_client.session.timings import StepTimings
+from swarm_client.settings import RoutingSettings
 from swarm_protocol.checkpoint import Checkpoint
 from swarm_protocol.hivemind import HivemindNode, NodeSettings
 from tests.harness.programs import Program
@@ -46,6 +47,9 @@ START_S: Final = 180.0
 SESSIONS: Final = ((1, 1), (16, 1), (16, 4), (64, 1), (64, 4), (64, 8))
 """Numbers of sessions at once, and of the processes that hold them."""
 
+STAY_AWAKE_S: Final = 0.01
+"""Of a lone session's client, once more."""
+
 PROMPT_TOKENS: Final = 32
 NUM_PROMPTS: Final = 16
 ROUNDS: Final = 9
@@ -55,12 +59,16 @@ _all_ready: Barrier
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Sessions at once, shared out among clients, each of which is a process."""
+    """Sessions at once, shared out among clients, each of which is a process.
+
+    For `stay_awake_s` see `RoutingSettings`.
+    """
 
     num_sessions: int
     num_clients: int
     context: int
     num_tokens: int
+    stay_awake_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,8 @@ def main() -> None:
                 for counts in SESSIONS
                 if counts[0] <= arguments.sessions
             ]
+            awake = Load(1, 1, arguments.context, arguments.tokens, STAY_AWAKE_S)
+            results["swarm_with_client_awake"] = measure_swarm(model, maddr, awake)
             results["first_outputs"] = measure_prompts(model, maddr)
     print_report("gpu_swarm", results)
 
@@ -172,7 +182,7 @@ def run_client(model: Path, maddr: str, load: Load) -> ClientTimes:
 
 
 async def _run_client(model: Path, maddr: str, load: Load) -> ClientTimes:
-    async with _remote_model(model, maddr) as remote:
+    async with _remote_model(model, maddr, load.stay_awake_s) as remote:
         await run_sessions(remote, replace(load, num_sessions=load.num_clients, num_tokens=8))
         return await run_sessions(remote, load)
 
@@ -215,9 +225,11 @@ async def times_of_prompts(remote: RemoteModel, num_prompts: int) -> list[float]
 
 
 @asynccontextmanager
-async def _remote_model(model: Path, maddr: str) -> AsyncIterator[RemoteModel]:
+async def _remote_model(
+    model: Path, maddr: str, stay_awake_s: float = 0.0
+) -> AsyncIterator[RemoteModel]:
     node = await HivemindNode.start(NodeSettings(initial_peers=[maddr]))
-    connection = SwarmConnection(node)
+    connection = SwarmConnection(node, RoutingSettings(stay_awake_s=stay_awake_s))
     try:
         yield await connection.watch(read_facts(Checkpoint.open(str(model))))
     finally:
