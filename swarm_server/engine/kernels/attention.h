@@ -62,7 +62,7 @@ static inline int64_t bytes_of_head(const struct attention_batch *batch) {
 /* Rows of several tokens: tile_attention.c. */
 void look_together(const struct piece *piece);
 
-/* Rows of one token, if they can: token_attention.c. */
+/* Rows of one token, where heads are whole vectors: token_attention.c. */
 int can_look_alone(const struct attention_batch *batch);
 void look_alone(const struct piece *piece);
 

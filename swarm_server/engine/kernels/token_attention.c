@@ -1,4 +1,4 @@
-/* A lone token looks at its keys: few rows, each of which sees all of them.
+/* A lone token looks at its keys: few rows for each key head, of which each sees all keys.
  *
  * Nothing is widened into scratch. A score has a lane, and keys become columns on their way to it; a
  * value is used where it lies, and in bfloat16 as pairs, whose first and second numbers are summed
@@ -11,7 +11,6 @@
 #include "attention_rows.h"
 #include "columns.h"
 
-#define MAX_GROUP 8 /* rows; more gain by sharing keys that are widened once */
 #define STRETCH (2 * BLOCK)
 #define MAX_ROWS 4 /* that share a key when it is a column, or a value */
 #define MAX_SUMS 4 /* vectors of a row at a time: a lone sum waits for its own last addition */
@@ -23,16 +22,17 @@ struct stretch {
     const char *slots[STRETCH];
 };
 
-/* Keys or values of one head in a stretch: where in a slot, and where to what will be read next. */
+/* Keys or values of one head in a stretch, and what its rows make of them. */
 struct part {
-    const struct stretch *stretch, *ahead;
-    int64_t offset, ahead_offset;
+    const struct stretch *stretch, *ahead; /* `ahead`: what will be read next */
+    int64_t offset, ahead_offset;          /* in a slot, in bytes */
     int64_t num_vectors;
+    const struct head *head;
+    float *scores; /* [group, STRETCH]; then weights */
 };
 
 int can_look_alone(const struct attention_batch *batch) {
-    return batch->num_heads <= MAX_GROUP * batch->num_kv_heads
-           && bytes_of_head(batch) % (int64_t)sizeof(words) == 0;
+    return bytes_of_head(batch) % (int64_t)sizeof(words) == 0;
 }
 
 /* A block at a time, but the last two together: a few keys at the end do not leave time to ask for
@@ -55,9 +55,11 @@ static int64_t first_block(const struct piece *piece, const struct tile *tile) {
     return first_seen(piece->batch, tile) / BLOCK * BLOCK;
 }
 
-/* Scores of LANES keys, from `at` on. The last two are constants wherever this is inlined, also below. */
-ALWAYS_INLINE void score_keys(const struct part *keys, int64_t at, const struct head *head,
-                              int64_t row, float *scores, const int is_wide, const int num_rows) {
+/* Scores of LANES keys, from `at` on, in rows from `row` on. What is const and no pointer is a constant
+ * wherever this is inlined; so it is below. */
+ALWAYS_INLINE void score_keys(const struct part *keys, int64_t at, int64_t row, const int is_wide,
+                              const int num_rows) {
+    const struct head *head = keys->head;
     const char *const *slots = keys->stretch->slots + at;
     const char *const *ahead = keys->ahead->slots + at;
     const float *queries = head->queries + row * head->width;
@@ -89,18 +91,20 @@ ALWAYS_INLINE void score_keys(const struct part *keys, int64_t at, const struct 
                 }
         }
     }
-    for (int r = 0; r < num_rows; r++) store(scores + r * STRETCH + at, sums[r]);
+    for (int r = 0; r < num_rows; r++) store(keys->scores + (row + r) * STRETCH + at, sums[r]);
 }
 
-/* Sums of vector `first` of values, and of those after it. */
-ALWAYS_INLINE void add_vectors(const struct part *values, struct sight sight, int64_t first,
-                               const float *weights, float *to, int64_t width, const int is_wide,
-                               const int num_rows, const int num_vectors) {
+/* Vector `first` of all values in sight, and so many after it. */
+ALWAYS_INLINE void add_vectors(const struct part *values, struct sight sight, int64_t row,
+                               int64_t first, const int is_wide, const int num_rows,
+                               const int num_vectors) {
     const char *const *slots = values->stretch->slots, *const *ahead = values->ahead->slots;
     const int64_t place = first * (int64_t)sizeof(words);
     const int num_sums = is_wide ? num_vectors : 2 * num_vectors;
+    const int64_t width = values->head->width;
+    const float *weights = values->scores + row * STRETCH;
+    float *to = values->head->sums + row * width + first * LANES * (is_wide ? 1 : 2);
     floats sums[MAX_ROWS][MAX_SUMS];
-    to += first * LANES * (is_wide ? 1 : 2);
     for (int r = 0; r < num_rows; r++)
         for (int s = 0; s < num_sums; s++) sums[r][s] = load(to + r * width + s * LANES);
     for (int64_t i = sight.low; i < sight.high; i++) {
@@ -124,14 +128,14 @@ ALWAYS_INLINE void add_vectors(const struct part *values, struct sight sight, in
         for (int s = 0; s < num_sums; s++) store(to + r * width + s * LANES, sums[r][s]);
 }
 
-ALWAYS_INLINE void add_values(const struct part *values, struct sight sight, const float *weights,
-                              float *to, int64_t width, const int is_wide, const int num_rows) {
+ALWAYS_INLINE void add_values(const struct part *values, struct sight sight, int64_t row,
+                              const int is_wide, const int num_rows) {
     const int together = MAX_SUMS / (is_wide ? 1 : 2) / (num_rows == MAX_ROWS ? 2 : 1);
     int64_t v = 0;
     for (; v + together <= values->num_vectors; v += together)
-        add_vectors(values, sight, v, weights, to, width, is_wide, num_rows, together);
+        add_vectors(values, sight, row, v, is_wide, num_rows, together);
     for (; v < values->num_vectors; v++)
-        add_vectors(values, sight, v, weights, to, width, is_wide, num_rows, 1);
+        add_vectors(values, sight, row, v, is_wide, num_rows, 1);
 }
 
 /* Rows of a group that go through together. */
@@ -148,22 +152,30 @@ static int64_t count_together(int64_t left) { return left >= 4 ? 4 : left >= 2 ?
     }
 
 /* All rows of a head look at the keys of a block, which begins `at` keys into the stretch. */
-static void look_at_keys(const struct part *keys, int64_t at, const struct head *head, int is_wide,
-                         float *scores) {
+static void look_at_keys(const struct part *keys, int64_t at, int is_wide) {
     const int64_t end = round_up(least(keys->stretch->sight.high, at + BLOCK));
-    for (int64_t row = 0, count; row < head->group; row += count) {
-        count = count_together(head->group - row);
+    for (int64_t row = 0, count; row < keys->head->group; row += count) {
+        count = count_together(keys->head->group - row);
         for (int64_t i = at; i < end; i += LANES)
-            BY_KIND(count, is_wide, score_keys, keys, i, head, row, scores + row * STRETCH)
+            BY_KIND(count, is_wide, score_keys, keys, i, row)
     }
 }
 
-static void look_at_values(const struct part *values, struct sight sight, const struct head *head,
-                           int is_wide, const float *weights) {
+static void look_at_values(const struct part *values, int64_t at,
+                           const struct attention_batch *batch) {
+    const struct stretch *stretch = values->stretch;
+    const struct head *head = values->head;
+    const struct sight own = {most(stretch->sight.low - at, 0),
+                              least(stretch->sight.high - at, BLOCK)};
+    const struct sight sight = {at + own.low, at + own.high};
+    for (int64_t row = 0; row < head->group; row++) {
+        float *scores = values->scores + row * STRETCH + at;
+        add_biases(batch, head->first_head + row, stretch->start + at, own, scores);
+        soften(head, row, own, scores);
+    }
     for (int64_t row = 0, count; row < head->group; row += count) {
         count = count_together(head->group - row);
-        BY_KIND(count, is_wide, add_values, values, sight, weights + row * STRETCH,
-                head->sums + row * head->width, head->width)
+        BY_KIND(count, batch->is_wide, add_values, values, sight, row)
     }
 }
 
@@ -171,33 +183,20 @@ static void look_at_stretch(const struct piece *piece, const struct stretch *str
                             const struct stretch *ahead, float *scores) {
     const struct attention_batch *batch = piece->batch;
     const int64_t head_bytes = bytes_of_head(batch), all_keys = batch->num_kv_heads * head_bytes;
-    const int64_t group = piece->heads->group;
-    for (int64_t at = 0; at < stretch->sight.high; at += BLOCK)
-        for (int64_t kv = 0; kv < piece->num_kv; kv++) {
-            const int64_t offset = (piece->first_kv + kv) * head_bytes;
-            const struct part keys = {stretch, stretch, offset, offset + all_keys,
-                                      head_bytes / (int64_t)sizeof(words)};
-            look_at_keys(&keys, at, &piece->heads[kv], batch->is_wide,
-                         scores + kv * group * STRETCH);
-        }
-    for (int64_t at = 0; at < stretch->sight.high; at += BLOCK) {
-        const struct sight own = {most(stretch->sight.low - at, 0),
-                                  least(stretch->sight.high - at, BLOCK)};
-        for (int64_t kv = 0; kv < piece->num_kv; kv++) {
-            const struct head *head = &piece->heads[kv];
-            const int64_t offset = (piece->first_kv + kv) * head_bytes;
-            const struct part values = {stretch, ahead, offset + all_keys, offset,
-                                        head_bytes / (int64_t)sizeof(words)};
-            float *weights = scores + kv * group * STRETCH;
-            for (int64_t row = 0; row < group; row++) {
-                add_biases(batch, head->first_head + row, stretch->start + at, own,
-                           weights + row * STRETCH + at);
-                soften(head, row, own, weights + row * STRETCH + at);
-            }
-            look_at_values(&values, (struct sight){at + own.low, at + own.high}, head,
-                           batch->is_wide, weights);
-        }
+    struct part keys[piece->num_kv], values[piece->num_kv];
+    for (int64_t kv = 0; kv < piece->num_kv; kv++) {
+        const struct head *head = &piece->heads[kv];
+        const int64_t offset = (piece->first_kv + kv) * head_bytes;
+        const int64_t num_vectors = head_bytes / (int64_t)sizeof(words);
+        float *own = scores + kv * head->group * STRETCH;
+        keys[kv] = (struct part){stretch, stretch, offset, offset + all_keys, num_vectors, head, own};
+        values[kv] = (struct part){stretch, ahead, offset + all_keys, offset, num_vectors, head, own};
     }
+    for (int64_t at = 0; at < stretch->sight.high; at += BLOCK)
+        for (int64_t kv = 0; kv < piece->num_kv; kv++)
+            look_at_keys(&keys[kv], at, batch->is_wide);
+    for (int64_t at = 0; at < stretch->sight.high; at += BLOCK)
+        for (int64_t kv = 0; kv < piece->num_kv; kv++) look_at_values(&values[kv], at, batch);
 }
 
 /* First and second numbers of pairs, which were summed up apart, in the order of the inputs. */
