@@ -83,7 +83,8 @@ class Canary:
         async with self._is_running:
             reason = await self._failure()
             if reason != self._reason:
-                log.info("canary_changed", model=self._remote.facts.source, reason=reason)
+                event = "canary_returned" if reason is None else "canary_lost"
+                log.info(event, model=self._remote.facts.source, reason=reason)
             self._reason, self._ended_at = reason, self._clock()
 
     def note_success(self, age_s: float) -> None:
