@@ -1,7 +1,7 @@
 """What a CPU multiplies with: weights laid out for its products, and C files built for it.
 
 Entry points: `pack_weight` lays a weight out in the way that is fastest here, `build_library`
-compiles a C file for this very processor, `fastest_of` compares ways to compute the same.
+compiles C files for this very processor, `fastest_of` compares ways to compute the same.
 Knows tensors; nothing of models, sessions or the wire.
 """
 
