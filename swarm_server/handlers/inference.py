@@ -139,6 +139,7 @@ class InferenceHandler:
                 num_rows=opening.batch_size,
                 num_tokens=session.position,
             )
+        await frames.linger()
 
     @contextmanager
     def _reachable(self, session_id: str | None, live: LiveSession) -> Iterator[LiveSession]:

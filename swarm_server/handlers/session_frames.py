@@ -1,6 +1,7 @@
 """The frames of one inference session: requests parsed within bounds, replies sent in time."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from torch import Tensor
@@ -14,6 +15,8 @@ from swarm_server.handlers.step_request import StepRequest, parse_request
 
 _LARGE_BYTES: Final = 256 * 1024
 """Larger messages are packed and unpacked in a thread: that takes milliseconds."""
+
+_LINGER_S: Final = 1.0
 
 
 class SessionFrames:
@@ -73,6 +76,16 @@ class SessionFrames:
             raise SessionExpiredError(
                 f"nobody has taken the reply for {self._step_timeout_s:g} seconds"
             ) from None
+
+    async def linger(self) -> None:
+        """Wait a moment for the caller to end the stream, too; what it still sends is thrown away.
+
+        Petals' clients write to it once more after their last message. Where the stream is gone by
+        then they take the session for open, and may wait for its end for ever.
+        """
+        with suppress(TimeoutError, SwarmError):
+            async with asyncio.timeout(_LINGER_S):
+                await self._stream.receive()
 
     def fail(self, error: SwarmError) -> None:
         """Let `receive` raise an error now, or when it is called next."""

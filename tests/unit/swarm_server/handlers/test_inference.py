@@ -91,6 +91,22 @@ async def test_leaving_between_steps_frees_memory_at_once(bench: Bench) -> None:
     assert (bench.admission.num_sessions, bench.budget.slots_left) == (0, 10)
 
 
+async def test_the_caller_may_end_the_stream_behind_its_last_message(bench: Bench) -> None:
+    """Petals' clients do, and fail where it is gone; the memory does not wait for that."""
+    bench.span.go_on.set()
+    stream = await bench.send_step()
+    await stream.receive()
+    await stream.send(ExpertRequest().SerializeToString())
+    ending = asyncio.create_task(stream.receive())
+    await settle()
+
+    assert bench.budget.slots_left == 10
+    assert not ending.done()
+
+    await stream.finish()
+    assert await ending is None
+
+
 async def test_leaving_during_a_step_frees_memory_when_it_ends(bench: Bench) -> None:
     """Not before: the compute thread still writes there."""
     stream = await bench.send_step()
