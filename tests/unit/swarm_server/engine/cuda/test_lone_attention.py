@@ -10,6 +10,7 @@ from tests.unit.swarm_server.engine.cuda.pages import DEVICE, PAGE_SIZE, PagedBl
 from swarm_server.engine.cuda.attention import (  # isort: skip  # the import above may skip all
     DecodeAttention,
     Heads,
+    RowsAttention,
 )
 from swarm_server.engine.cuda.lone_attention import LoneAttention  # isort: skip
 
@@ -24,12 +25,14 @@ def assert_attends_as_others(heads: Heads, length: int, page_size: int = PAGE_SI
     """Compare outputs, and the pages in which the row's keys and values lie then."""
     blocks = [PagedBlock(heads, [(length, 1)], page_size=page_size) for _ in range(2)]
     device = torch.device(DEVICE)
+    attentions: tuple[RowsAttention, ...] = (
+        LoneAttention(heads, device),
+        DecodeAttention(1, heads, device),
+    )
 
     attended, expected = (
         attention.attend(block.qkv, block.pages, block.rows(), heads)
-        for attention, block in zip(
-            (LoneAttention(heads, device), DecodeAttention(1, heads, device)), blocks, strict=True
-        )
+        for attention, block in zip(attentions, blocks, strict=True)
     )
 
     torch.testing.assert_close(attended, expected, rtol=0.0, atol=CLOSE)
