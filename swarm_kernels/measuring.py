@@ -1,6 +1,7 @@
 """How long ways to compute the same take here, found out briefly when a process starts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import thread_time
 from typing import Final, Generic, TypeVar
@@ -40,16 +41,29 @@ def best_times_s(
 
     They take turns, so that what else starts on this machine disturbs all of them, and only what
     this thread computes counts: where others take its core away, the slower way may be luckier.
+    It computes alone, for on a busy machine several threads mostly wait for the last of them.
     """
-    for run in ways.values():
-        run()
     best = dict.fromkeys(ways, float("inf"))
-    for _ in range(NUM_TRIES):
-        for name, run in ways.items():
-            started_at = clock()
+    with _one_thread():
+        for run in ways.values():
             run()
-            best[name] = min(best[name], clock() - started_at)
+        for _ in range(NUM_TRIES):
+            for name, run in ways.items():
+                started_at = clock()
+                run()
+                best[name] = min(best[name], clock() - started_at)
     return best
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let operations of this thread use no others."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def mixed_rows(

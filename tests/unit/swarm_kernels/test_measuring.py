@@ -21,6 +21,18 @@ def test_a_disturbed_try_does_not_count() -> None:
     assert order == ["first", "second"] * (NUM_TRIES + 1)  # once more to get warm
 
 
+def test_ways_are_compared_on_one_thread() -> None:
+    """On a busy machine several would wait for the last of them; afterwards all are there again."""
+    seen, before = set[int](), torch.get_num_threads()
+    torch.set_num_threads(2)
+
+    try:
+        best_times_s({"way": lambda: seen.add(torch.get_num_threads())})
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_rows_come_in_the_numbers_that_steps_have() -> None:
     """One, some, and a chunk of a prompt where that is wanted."""
     sizes, dtypes = list[int](), set[torch.dtype]()
