@@ -49,10 +49,11 @@ def read_plan(
     model = open_model(settings.model, revision=settings.revision, hub=hub)
     prefix = settings.dht_prefix or derive_dht_prefix(settings.model, model.checkpoint.model_type)
     _check_device(settings.device)
+    adapters = _open_adapters(settings.adapters, hub)
+    prefix = check_dht_prefix(prefix)
     asked = (settings.dtype, model.checkpoint.dtype_name, settings.device)
     dtype = measure_dtype() if leaves_choice(*asked) else choose_dtype(*asked)
-    adapters = _open_adapters(settings.adapters, hub)
-    return ServingPlan(model, check_dht_prefix(prefix), dtype, settings.device, adapters)
+    return ServingPlan(model, prefix, dtype, settings.device, adapters)
 
 
 async def choose_blocks(node: Node, settings: ServerSettings, plan: ServingPlan) -> BlockRange:
@@ -60,7 +61,6 @@ async def choose_blocks(node: Node, settings: ServerSettings, plan: ServingPlan)
 
     Raises:
         BlockRangeError: the model has no such blocks, or not so many.
-        MalformedMessageError: `settings.blocks` is not START:END.
     """
     num_blocks = plan.model.num_blocks
     if settings.blocks is not None:

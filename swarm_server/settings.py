@@ -2,7 +2,10 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from swarm_protocol.errors import MalformedMessageError
+from swarm_protocol.identifiers import BlockRange
 
 
 class ServerSettings(BaseModel):
@@ -83,6 +86,16 @@ class ServerSettings(BaseModel):
     drain_s: float = Field(
         default=10.0, ge=0, description="How long running sessions may go on when the server stops."
     )
+
+    @field_validator("blocks")
+    @classmethod
+    def _check_blocks(cls, blocks: str | None) -> str | None:
+        if blocks is not None:
+            try:
+                BlockRange.parse(blocks)
+            except MalformedMessageError as error:
+                raise ValueError(str(error)) from error
+        return blocks
 
     @model_validator(mode="after")
     def _check_choice_of_blocks(self) -> Self:

@@ -42,5 +42,5 @@ def open_files(source: str, revision: str | None, hub: HubSettings) -> ModelFile
         return DirectoryFiles(path)
     looks_like_path = source.startswith((".", "/", "~")) or source.count("/") != 1
     if looks_like_path or (path.parent.is_dir() and path.parent != Path()):
-        raise CheckpointError(f"there is no directory {source!r} with a model")
+        raise CheckpointError(f"there is no directory {source!r}")
     return HubFiles.open(source, revision, hub)

@@ -112,7 +112,7 @@ def test_a_missing_model_is_one_sentence() -> None:
     with Program("up", "--port", str(free_port()), "--model", "./no-such-model") as program:
         assert program.wait(timeout_s=20) == 1
 
-    assert program.lines == ["swarmgate: there is no directory './no-such-model' with a model\n"]
+    assert program.lines == ["swarmgate: there is no directory './no-such-model'\n"]
 
 
 def test_more_servers_than_blocks_are_one_sentence() -> None:

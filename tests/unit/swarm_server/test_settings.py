@@ -10,6 +10,7 @@ from swarm_server.settings import ServerSettings
     "fields",
     [
         {"model": ""},
+        {"blocks": "0-2"},
         {"blocks": "0:2", "num_blocks": 2},
         {"num_blocks": 0},
         {"kv_tokens": 0},
