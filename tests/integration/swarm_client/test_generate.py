@@ -173,4 +173,6 @@ def test_auto_picks_the_class_and_needs_a_way_into_the_swarm(
     with pytest.raises(ValueError, match="got 'nonsense'"):
         AutoDistributedModelForCausalLM.from_pretrained(str(tiny_llama), initial_peers=["nonsense"])
     with pytest.raises(CheckpointError):
-        AutoDistributedModelForCausalLM.from_pretrained(str(tmp_path), initial_peers=["/x"])
+        AutoDistributedModelForCausalLM.from_pretrained(
+            str(tmp_path), initial_peers=["/ip4/127.0.0.1/tcp/1/p2p/x"]
+        )

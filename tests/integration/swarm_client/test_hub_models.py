@@ -43,5 +43,5 @@ def test_a_model_over_the_disk_limit_is_refused(tiny_llama: Path, tmp_path: Path
 
         with pytest.raises(DiskFullError):
             AutoDistributedModelForCausalLM.from_pretrained(
-                NAME, hub=settings, initial_peers=["/ip4/127.0.0.1/tcp/1"]
+                NAME, hub=settings, initial_peers=["/ip4/127.0.0.1/tcp/1/p2p/x"]
             )

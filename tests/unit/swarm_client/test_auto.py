@@ -23,7 +23,7 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones(
     write_checkpoint(tmp_path, {"model_type": "gpt2"})
 
     with pytest.raises(UnsupportedModelError, match=r"gpt2.*bloom, falcon, gemma3.*qwen3"):
-        auto.from_pretrained(str(tmp_path), initial_peers=["/x"])
+        auto.from_pretrained(str(tmp_path), initial_peers=["/ip4/127.0.0.1/tcp/1/p2p/x"])
 
 
 def test_a_class_refuses_a_checkpoint_of_another_family(tmp_path: Path) -> None:
@@ -31,4 +31,6 @@ def test_a_class_refuses_a_checkpoint_of_another_family(tmp_path: Path) -> None:
     write_checkpoint(tmp_path)
 
     with pytest.raises(UnsupportedModelError, match="'llama' is not supported; supported: bloom"):
-        DistributedBloomForCausalLM.from_pretrained(str(tmp_path), initial_peers=["/x"])
+        DistributedBloomForCausalLM.from_pretrained(
+            str(tmp_path), initial_peers=["/ip4/127.0.0.1/tcp/1/p2p/x"]
+        )

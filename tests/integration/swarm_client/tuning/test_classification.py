@@ -164,4 +164,6 @@ def test_what_cannot_be_classified_is_refused(tiny_llama: Path) -> None:
         with pytest.raises(ValueError, match="pad_token_id"):
             model(ROWS)
     with pytest.raises(InvalidParametersError, match="num_labels"):
-        Classifier.from_pretrained(str(tiny_llama), initial_peers=["/x"], num_labels=0)
+        Classifier.from_pretrained(
+            str(tiny_llama), initial_peers=["/ip4/127.0.0.1/tcp/1/p2p/x"], num_labels=0
+        )
