@@ -21,10 +21,10 @@ from swarm_client.lanes.deadlines import Deadlines
 from swarm_client.lanes.lane_session import LaneHopSession
 from swarm_client.lanes.mail import encode_mail, session_failure
 from swarm_client.lanes.outbox import LaneStep, Outbox
-from swarm_client.lanes.wakefulness import Wakefulness
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import SessionTerms
 from swarm_client.session.step_checks import is_finite
+from swarm_protocol.busy_polling import BusyPolling
 from swarm_protocol.dialect import (
     DRAINING_CODE,
     NO_SESSION,
@@ -64,7 +64,7 @@ class Lane:
         stream: CallStream,
         hello: HelloReply,
         on_leaving: Callable[[PeerId], None] = lambda peer: None,
-        wakefulness: Wakefulness | None = None,
+        polling: BusyPolling | None = None,
     ) -> None:
         """Take a stream that is open.
 
@@ -73,14 +73,14 @@ class Lane:
             stream: to it, of `swarmgate.steps`.
             hello: what it has said about itself.
             on_leaving: is told when the server is about to stop.
-            wakefulness: that sessions which decode need; None to sleep until outputs come.
+            polling: keeps the loop awake while sessions decode; None to sleep until outputs come.
         """
         self.peer = peer
         self.deadlines = Deadlines()
         self.dtype = hello.dtype
         self.page_size = hello.page_size
         self._on_leaving = on_leaving
-        self._wakefulness = wakefulness
+        self._polling = polling
         self._hidden_size = hello.hidden_size
         self._stream = stream
         # half of a frame is left for deep prompts and everything else
@@ -125,8 +125,8 @@ class Lane:
     def submit(self, step: LaneStep) -> None:
         """Send a step with all others of this turn of the event loop, at once if it is the last."""
         self._outbox.add(step)
-        if self._wakefulness is not None and step.entry.num_tokens == 1:
-            self._wakefulness.stay_awake()
+        if self._polling is not None and step.entry.num_tokens == 1:
+            self._polling.stay_awake()
         due, session_id = self._due, step.entry.session_id
         if session_id in due:
             due.remove(session_id)

@@ -6,14 +6,15 @@ greeted again until it has failed.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import monotonic
 from traceback import format_exception
 
 from swarm_client.lanes.chained_session import chain_sessions
 from swarm_client.lanes.lane import Lane
 from swarm_client.lanes.lane_session import LaneHopSession
-from swarm_client.lanes.wakefulness import Wakefulness
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopSession, SessionTerms
+from swarm_protocol.busy_polling import BusyPolling
 from swarm_protocol.dialect import VERSION, HelloReply, HelloRequest
 from swarm_protocol.dialect.methods import HELLO, STEPS
 from swarm_protocol.errors import (
@@ -62,7 +63,7 @@ class Lanes:
         self._hello = HelloRequest((VERSION,), dht_prefix).to_wire()
         self._hidden_size = hidden_size
         self._timeout_s = timeout_s
-        self._wakefulness = Wakefulness(stay_awake_s) if stay_awake_s else None
+        self._polling = BusyPolling(monotonic, stay_awake_s) if stay_awake_s else None
         self._on_leaving = on_leaving
         self._on_lost = on_lost
         self._lanes: dict[PeerId, asyncio.Task[Lane | None]] = {}  # None: it speaks Petals
@@ -142,7 +143,7 @@ class Lanes:
         except TimeoutError as error:
             reason = f"no lane to it within {self._timeout_s:g} s"
             raise PeerUnreachableError(peer, reason) from error
-        lane = Lane(peer, stream, hello, self._on_leaving, self._wakefulness)
+        lane = Lane(peer, stream, hello, self._on_leaving, self._polling)
         running = asyncio.create_task(self._run(lane))
         self._running.add(running)
         running.add_done_callback(self._running.discard)

@@ -14,9 +14,9 @@ from functools import partial
 from time import perf_counter
 from typing import NamedTuple, NoReturn, TypeAlias
 
+from swarm_protocol.busy_polling import BusyPolling
 from swarm_server.engine.batch import Begun
 from swarm_server.engine.compute_thread import ComputeThread
-from swarm_server.engine.serving.busy_polling import BusyPolling
 from swarm_server.engine.serving.running_batch import Outputs, PagedSpan, RunningBatch
 
 OnEnd: TypeAlias = Callable[[RunningBatch, Callable[[], Outputs], float], None]

@@ -14,9 +14,9 @@ from swarm_client.errors import PeerFullError
 from swarm_client.lanes import Lanes
 from swarm_client.lanes.lane import Lane
 from swarm_client.lanes.lane_session import LaneHopSession
-from swarm_client.lanes.wakefulness import Wakefulness
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
+from swarm_protocol.busy_polling import BusyPolling
 from swarm_protocol.dialect import OutputsFrame
 from swarm_protocol.dialect.methods import STEPS
 from swarm_protocol.errors import (
@@ -80,10 +80,10 @@ async def lane_client() -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def running_lane(
-    stream: CallStream, peer: PeerId, wakefulness: Wakefulness | None = None
+    stream: CallStream, peer: PeerId, polling: BusyPolling | None = None
 ) -> AsyncIterator[Lane]:
     """Yield a lane on a stream of the test."""
-    lane = Lane(peer, stream, HELLO_REPLY, wakefulness=wakefulness)
+    lane = Lane(peer, stream, HELLO_REPLY, polling=polling)
     running = asyncio.create_task(lane.run())
     yield lane
     running.cancel()
@@ -152,9 +152,9 @@ async def test_only_decode_steps_keep_the_loop_awake() -> None:
     """Who sends a prompt waits for longer than it takes to wake up."""
     async with lane_client() as client:
         readings = count()
-        wakefulness = Wakefulness(0.0, clock=lambda: float(next(readings)))
+        polling = BusyPolling(lambda: float(next(readings)), linger_s=0.0)
         stream = await client.network.node("other").open_stream(client.server.peer, STEPS)
-        async with running_lane(stream, client.server.peer, wakefulness) as lane:
+        async with running_lane(stream, client.server.peer, polling) as lane:
             session = lane.session(Hop(client.server.peer, BLOCKS), TERMS)
 
             await step(session, hidden_states(3))

@@ -1,10 +1,11 @@
-"""Keeps an event loop from falling asleep while a GPU works for sessions.
+"""Keeps an event loop from falling asleep while sessions decode.
 
 A loop that sleeps is woken by the system, and a thread that waits for a GPU must wake it: on a
-virtual machine each takes about 0.1 ms, of a decode step of 2. So the loop of a server with a GPU
-asks it instead of being told, and goes on turning for a while after a batch, because whoever
-decodes will be back. It costs one core while sessions decode. Waiting for a CUDA event costs that,
-too: the driver asks all the time.
+virtual machine each takes about 0.1 ms, of a decode step of 2, and what runs then has left the
+processor's caches. So the loop of a server with a GPU asks it instead of being told, and goes on
+turning for a while after a batch, because whoever decodes will be back; a client may do so while
+outputs are on their way. It costs one core. Waiting for a CUDA event costs that, too: the driver
+asks all the time.
 """
 
 import asyncio
@@ -39,7 +40,12 @@ class BusyPolling:
     def stop_watching(self) -> None:
         """Call nothing any more, but stay awake for a while."""
         self._poll = None
+        self.stay_awake()
+
+    def stay_awake(self) -> None:
+        """Turn the loop for a while from now on; a further call makes it longer."""
         self._until = self._clock() + self._linger_s
+        self._turn_on()
 
     def _turn_on(self) -> None:
         if not self._is_turning:

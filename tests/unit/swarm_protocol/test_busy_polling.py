@@ -1,8 +1,8 @@
-"""An event loop that stays awake while a device works, and for a while after it."""
+"""An event loop that stays awake: while a device works, or for a while."""
 
 import asyncio
 
-from swarm_server.engine.serving.busy_polling import BusyPolling
+from swarm_protocol.busy_polling import BusyPolling
 
 
 class Clock:
@@ -67,3 +67,36 @@ async def test_the_next_batch_may_begin_while_the_end_of_one_is_told() -> None:
     polling.watch(end_first)
 
     await ended.wait()
+
+
+async def test_the_loop_turns_until_the_time_is_over() -> None:
+    """Once for each reading of the clock, though nobody is asked."""
+    clock = Clock()
+    polling = BusyPolling(clock, linger_s=5.0)
+
+    polling.stay_awake()
+
+    assert await turns_until_asleep(clock) == 1 + 5
+
+
+async def test_further_calls_make_it_longer_and_not_busier() -> None:
+    """As when many sessions decode."""
+    clock = Clock()
+    polling = BusyPolling(clock, linger_s=5.0)
+
+    polling.stay_awake()
+    polling.stay_awake()
+
+    assert await turns_until_asleep(clock) == 2 + 5
+
+
+async def test_who_has_fallen_asleep_can_be_woken_again() -> None:
+    """With the next step."""
+    clock = Clock()
+    polling = BusyPolling(clock, linger_s=2.0)
+    polling.stay_awake()
+    first = await turns_until_asleep(clock)
+
+    polling.stay_awake()
+
+    assert await turns_until_asleep(clock) == 2 * first
