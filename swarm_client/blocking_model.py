@@ -1,10 +1,9 @@
 """The synchronous face of a `RemoteModel`: owns loop thread, node and connection."""
 
-import re
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final, Self, TypeAlias
+from typing import Self, TypeAlias
 
 from torch import Tensor
 
@@ -16,10 +15,8 @@ from swarm_client.models.facts import ModelFacts
 from swarm_client.session import EventListener
 from swarm_client.settings import RoutingSettings
 from swarm_client.training import ForwardResult, Gradients, Tape
-from swarm_protocol.identifiers import BlockRange
+from swarm_protocol.identifiers import PEER_MADDR, BlockRange
 from swarm_protocol.node import Node
-
-_FULL_MADDR: Final = re.compile(r"/.+/(p2p|ipfs)/.")
 
 NodeFactory: TypeAlias = Callable[[], Awaitable[Node]]
 
@@ -31,7 +28,7 @@ def node_that_joins(initial_peers: Sequence[str]) -> NodeFactory:
         ValueError: no peers to join by, or what can be none.
     """
     peers = [initial_peers] if isinstance(initial_peers, str) else list(initial_peers)
-    wrong = [peer for peer in peers if not _FULL_MADDR.match(peer)]
+    wrong = [peer for peer in peers if not PEER_MADDR.match(peer)]
     if wrong or not peers:
         raise ValueError(
             "initial_peers must list multiaddrs of peers, /ip4/…/p2p/…, at least one, got "

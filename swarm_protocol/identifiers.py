@@ -6,7 +6,7 @@ Source: PETALS_PROTOCOL §1.3 (module keys).
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NewType
+from typing import Final, NewType
 
 import base58
 
@@ -14,6 +14,9 @@ from swarm_protocol.errors import MalformedMessageError
 
 PeerId = NewType("PeerId", str)
 """A libp2p peer id as base58 text: `Qm…` (RSA) or `12D3KooW…` (Ed25519)."""
+
+PEER_MADDR: Final = re.compile(r"/.+/(p2p|ipfs)/.")
+"""How the full multiaddr of a peer begins: an address, and who is there."""
 
 MAX_BLOCKS = 1024
 """No model has more; a longer chain of uids is refused."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from swarm_protocol.identifiers import PEER_MADDR
 from swarmgate.errors import OptionError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 LOOPBACK_MADDR = "/ip4/127.0.0.1/tcp/0"
 _EXAMPLE: Final = "/ip4/192.0.2.10/tcp/31337"
+_MADDR: Final = re.compile(r"/.")
 
 InitialPeers = Annotated[
     list[str] | None,
@@ -75,7 +77,7 @@ def read_peers(values: Sequence[str] | None) -> tuple[str, ...]:
     peers: list[str] = []
     for value in split_list(values):
         peers += _read_peers_file(Path(value[1:])) if value.startswith("@") else [value]
-    _check_maddrs("--initial-peers", peers, r"/.+/(p2p|ipfs)/.", f"{_EXAMPLE}/p2p/Qm…")
+    _check_maddrs("--initial-peers", peers, PEER_MADDR, f"{_EXAMPLE}/p2p/Qm…")
     return tuple(peers)
 
 
@@ -104,8 +106,8 @@ def make_node_settings(
     Raises:
         OptionError: an address to listen at, or to announce, is no multiaddr.
     """
-    _check_maddrs("--host-maddrs", split_list(host_maddrs), r"/.", _EXAMPLE)
-    _check_maddrs("--announce-maddrs", split_list(announce_maddrs), r"/.", _EXAMPLE)
+    _check_maddrs("--host-maddrs", split_list(host_maddrs), _MADDR, _EXAMPLE)
+    _check_maddrs("--announce-maddrs", split_list(announce_maddrs), _MADDR, _EXAMPLE)
     # Imported here: it brings hivemind and torch, which `--help` need not wait for.
     from swarm_protocol.hivemind import NodeSettings
 
@@ -118,10 +120,10 @@ def make_node_settings(
     )
 
 
-def _check_maddrs(option: str, maddrs: Iterable[str], form: str, example: str) -> None:
+def _check_maddrs(option: str, maddrs: Iterable[str], form: re.Pattern[str], example: str) -> None:
     """The daemon would tell of a wrong one after many attempts, and in its own words."""
     for maddr in maddrs:
-        if not re.match(form, maddr):
+        if not form.match(maddr):
             raise OptionError(f"{option}: expected a multiaddr like {example}, got {maddr!r:.80}")
 
 
