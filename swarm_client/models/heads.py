@@ -1,7 +1,7 @@
 """Which arithmetic an LM head uses, how much memory that takes, and the head itself."""
 
 from collections.abc import Callable
-from time import perf_counter
+from time import thread_time
 from typing import Final, Literal, TypeAlias
 
 import torch
@@ -43,7 +43,7 @@ def choose_head(
     device: str,
     hidden_size: int,
     *,
-    clock: Callable[[], float] = perf_counter,
+    clock: Callable[[], float] = thread_time,
 ) -> HeadKind | None:
     """Return the arithmetic of a head, or None for that of its weights as they are.
 
