@@ -91,7 +91,7 @@ class StreamEnd:
         return marker, await self._reader.readexactly(length)
 
     async def write(self, payload: bytes, marker: int = MESSAGE) -> None:
-        self._writer.writelines((HEADER.pack(marker, len(payload)), payload))
+        self.write_now(payload, marker)
         await self._writer.drain()
 
     @property
@@ -99,8 +99,8 @@ class StreamEnd:
         transport = self._writer.transport
         return not transport.is_closing() and transport.get_write_buffer_size() == 0
 
-    def write_now(self, payload: bytes) -> None:
-        self._writer.writelines((HEADER.pack(MESSAGE, len(payload)), payload))
+    def write_now(self, payload: bytes, marker: int = MESSAGE) -> None:
+        self._writer.writelines((HEADER.pack(marker, len(payload)), payload))
 
     def close(self) -> None:
         self._writer.close()

@@ -14,7 +14,7 @@ from swarm_server.engine.cuda.attention_kernels import (
 )
 from swarm_server.engine.cuda.early_start import early_start
 
-LEAST_QUERIES: Final = 16
+_LEAST_QUERIES: Final = 16
 """Rows that a matrix product of the GPU takes at least."""
 
 _CHUNK_QUERIES: Final = 64
@@ -42,14 +42,19 @@ class Heads:
         """Return how many heads share a KV head."""
         return self.num_heads // self.num_kv_heads
 
+    @property
+    def query_slots(self) -> int:
+        """Return the same, filled up to what a matrix product takes."""
+        return max(_LEAST_QUERIES, _next_power_of_2(self.group))
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Where the rows of a batch stand; int32 on the GPU.
 
     `positions` [num_rows], below zero for a row that only fills up; `table_starts` [num_rows] says
-    where the row's page table begins in `page_ids`. `cos` and `sin`: [num_rows,
-    head_dim / 2].
+    where the row's page table begins in `page_ids`. `cos` and `sin`:
+    [num_rows, head_dim / 2].
     """
 
     positions: Tensor
@@ -151,7 +156,7 @@ class DecodeAttention:
             parts.totals,
             NUM_KV_HEADS=heads.num_kv_heads,
             GROUP=heads.group,
-            QUERIES=max(LEAST_QUERIES, _next_power_of_2(heads.group)),
+            QUERIES=heads.query_slots,
             HEAD_DIM=heads.head_dim,
             PAGE_SIZE=pages.shape[1],
             NUM_SPLITS=self._num_splits,

@@ -32,8 +32,7 @@ def wait_for_others(EARLY: tl.constexpr):
 @cache
 def early_start(device: torch.device) -> dict[str, bool]:
     """Return the arguments, for kernels that call `wait_for_others`, which allow it on a card."""
-    if device.type != "cuda" or torch.version.hip:
-        return {"EARLY": False}
-    if torch.cuda.get_device_capability(device) < _FIRST_CAPABILITY:
-        return {"EARLY": False}
-    return {"EARLY": True, "launch_pdl": True}
+    is_known = device.type == "cuda" and not torch.version.hip
+    if is_known and torch.cuda.get_device_capability(device) >= _FIRST_CAPABILITY:
+        return {"EARLY": True, "launch_pdl": True}
+    return {"EARLY": False}

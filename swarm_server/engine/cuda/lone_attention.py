@@ -16,7 +16,7 @@ import triton  # type: ignore[import-not-found]
 import triton.language as tl  # type: ignore[import-not-found]
 from torch import Tensor
 
-from swarm_server.engine.cuda.attention import LEAST_QUERIES, Heads, Parts, Rows
+from swarm_server.engine.cuda.attention import Heads, Parts, Rows
 from swarm_server.engine.cuda.attention_kernels import UNSEEN, take_in
 from swarm_server.engine.cuda.early_start import early_start, wait_for_others
 
@@ -183,7 +183,7 @@ class LoneAttention:
             parts.totals,
             NUM_KV_HEADS=heads.num_kv_heads,
             GROUP=heads.group,
-            QUERIES=max(LEAST_QUERIES, triton.next_power_of_2(heads.group)),
+            QUERIES=heads.query_slots,
             HALF=heads.head_dim // 2,
             PAGE_SIZE=page_size,
             RUN=min(page_size, _MAX_RUN),
