@@ -1,21 +1,18 @@
 """From bytes and pydantic's findings to values, and to one sentence when they do not fit."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 from starlette.types import Receive
 
 from app.admission import CallerLeftError
 from app.errors import BadRequestError
+from app.validation import kind_of, sentence_of
 
 _OF_FIELDS: Final = ("missing", "value_error")
 """Problems of a field, which need not be there."""
-
-_SUBJECTS: Final = re.compile(r"^(?:Input|String) should")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -48,7 +45,7 @@ def parse_json_object(data: bytes | str) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise BadRequestError(f"broken JSON: {error.msg} at character {error.pos}") from error
     if not isinstance(value, dict):
-        raise BadRequestError(f"expected a JSON object, got {_kind(value)}")
+        raise BadRequestError(f"expected a JSON object, got {kind_of(value)}")
     return value
 
 
@@ -65,23 +62,7 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
         problem = error.errors(include_url=False)[0]
         field = ".".join(_steps(values, problem["loc"], ends_missing=problem["type"] in _OF_FIELDS))
         where = f"{field}: " if field else ""
-        raise BadRequestError(f"{where}{_sentence(problem)}", field or None) from error
-
-
-def _sentence(problem: ErrorDetails) -> str:
-    """Return what was expected and what came, in our words rather than pydantic's."""
-    bounds = problem.get("ctx", {})
-    match problem["type"]:
-        case "missing":
-            return "expected a value, got nothing"
-        case "value_error":
-            return problem["msg"].removeprefix("Value error, ")
-        case "too_short":
-            return f"expected at least {bounds['min_length']}, got {bounds['actual_length']}"
-        case "too_long":
-            return f"expected at most {bounds['max_length']}, got {bounds['actual_length']}"
-    expected = _SUBJECTS.sub("should", problem["msg"])
-    return f"{expected}, got {_shown(problem['input'])}"
+        raise BadRequestError(f"{where}{sentence_of(problem)}", field or None) from error
 
 
 def _steps(
@@ -96,15 +77,3 @@ def _steps(
             yield str(step)
         elif ends_missing and index == len(location) - 1:
             yield str(step)
-
-
-def _shown(value: object) -> str:
-    """Return a short form of a value; long texts and structures by their kind only."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return f"{value!r:.40}"
-    return _kind(value)
-
-
-def _kind(value: object) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a text", type(None): "null"}
-    return kinds.get(type(value), "a number")

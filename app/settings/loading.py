@@ -8,6 +8,7 @@ from pydantic import ValidationError, model_validator
 
 from app.settings.checks import problems_of
 from app.settings.gateway import ENV_PREFIX, Settings
+from app.validation import sentence_of
 from swarm_protocol.errors import SwarmError
 
 
@@ -92,6 +93,6 @@ def _sentences(error: ValidationError) -> list[str]:
         if problem["type"] == "extra_forbidden":
             sentences.append(f"{name} is no setting of this gateway")
             continue
-        said = problem["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
+        said = sentence_of(problem)
         sentences.append(f"{name}: {said}" if name else said)
     return sentences

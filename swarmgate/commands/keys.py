@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from swarmgate.commands.options import AsJson, split_list
-from swarmgate.errors import OptionError
+from swarmgate.commands.options import AsJson, split_list, wrong_options
 
 if TYPE_CHECKING:
     from app.keys.registry import KeyRegistry
@@ -64,7 +63,7 @@ def create(
     monthly_tokens: Limit = None,
     weight: Annotated[float, typer.Option(help="Share of the slots when requests wait.")] = 1.0,
     expires_in_days: Annotated[
-        float | None, typer.Option(min=0, help="Unset: it does not expire.")
+        float | None, typer.Option(min=0, max=3660, help="Unset: it does not expire.")
     ] = None,
     redis_url: RedisUrl = None,
     file: KeysFile = None,
@@ -164,9 +163,7 @@ def _draft(values: dict[str, Any]) -> Any:
     try:
         return KeyDraft.model_validate(values)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        place = " ".join(str(step) for step in problem["loc"][:2])
-        raise OptionError(f"{place.replace('_', ' ')}: {problem['msg']}") from error
+        raise wrong_options(error, argument="name") from error
 
 
 def _line(facts: dict[str, Any]) -> str:

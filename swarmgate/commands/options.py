@@ -11,6 +11,8 @@ from swarm_protocol.identifiers import PEER_MADDR
 from swarmgate.errors import OptionError
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
+
     from swarm_protocol.hivemind import NodeSettings
 
 LOOPBACK_MADDR = "/ip4/127.0.0.1/tcp/0"
@@ -93,6 +95,23 @@ def check_swarm_choice(initial_peers: Sequence[str], *, is_new: bool) -> None:
         raise OptionError("say which swarm to join with --initial-peers, or use --new-swarm")
 
 
+def wrong_options(error: "ValidationError", *, argument: str) -> OptionError:
+    """Return one error for all values that do not fit.
+
+    Args:
+        argument: the field that is no option, but the command's argument.
+    """
+    # Imported here: it brings pydantic, which `--help` need not wait for.
+    from app.validation import sentence_of
+
+    return OptionError(
+        "; ".join(
+            f"{_place_of(problem['loc'], argument)}{sentence_of(problem)}"
+            for problem in error.errors(include_url=False)
+        )
+    )
+
+
 def make_node_settings(
     initial_peers: Sequence[str],
     identity: Path | None,
@@ -125,6 +144,13 @@ def _check_maddrs(option: str, maddrs: Iterable[str], form: re.Pattern[str], exa
     for maddr in maddrs:
         if not form.match(maddr):
             raise OptionError(f"{option}: expected a multiaddr like {example}, got {maddr!r:.80}")
+
+
+def _place_of(location: Sequence[int | str], argument: str) -> str:
+    """Return `--option: ` or `ARGUMENT: `, and nothing for what several options have caused."""
+    field = next((step for step in reversed(location) if isinstance(step, str)), "")
+    name = field.upper() if field == argument else f"--{field.replace('_', '-')}"
+    return f"{name}: " if field else ""
 
 
 def _read_peers_file(path: Path) -> list[str]:

@@ -14,6 +14,7 @@ from swarmgate.commands.options import (
     check_swarm_choice,
     make_node_settings,
     read_peers,
+    wrong_options,
 )
 from swarmgate.errors import OptionError
 
@@ -48,7 +49,10 @@ def serve(
     revision: Annotated[str | None, typer.Option(help="Revision of the hub repository.")] = None,
     max_disk_gb: Annotated[
         float | None,
-        typer.Option(help="Limit of all stored models of the hub; those used long ago make room."),
+        typer.Option(
+            min=0.001,
+            help="Limit of all stored models of the hub; those used long ago make room.",
+        ),
     ] = None,
     adapters: Annotated[
         list[str] | None,
@@ -87,6 +91,8 @@ def serve(
     """
     peers = read_peers(initial_peers)
     check_swarm_choice(peers, is_new=new_swarm)
+    if blocks is not None and num_blocks is not None:
+        raise OptionError("--blocks and --num-blocks exclude each other")
     settings = _check(
         model=model,
         blocks=blocks,
@@ -124,12 +130,4 @@ def _check(**options: Any) -> "ServerSettings":
     try:
         return ServerSettings(**options)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        raise OptionError(
-            "; ".join(_sentence(fault["loc"], fault["msg"]) for fault in faults)
-        ) from error
-
-
-def _sentence(place: tuple[int | str, ...], text: str) -> str:
-    text = text.removeprefix("Value error, ").replace("Input should", "should", 1)
-    return f"--{str(place[0]).replace('_', '-')}: {text}" if place else text
+        raise wrong_options(error, argument="model") from error

@@ -73,8 +73,8 @@ def test_without_json_the_new_key_is_all_that_is_printed(file: Path) -> None:
     ("arguments", "message"),
     [
         (["create", "app"], "no place to keep keys"),
-        (["create", "app", "--surfaces", "nope"], "scopes surfaces: Input should be"),
-        (["create", "x" * 101], "name: String should have at most 100 characters"),
+        (["create", "app", "--surfaces", "nope"], "--surfaces: should be 'openai', 'anthropic'"),
+        (["create", "x" * 101], "NAME: should have at most 100 characters, got"),
         (["revoke", "0" * 16, "--file", "FILE"], "no key of this id"),
         (["list", "--redis-url", "nonsense"], "the Redis URL must look like"),
     ],

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from swarm_server.settings import ServerSettings
 from swarmgate.commands.options import (
     check_swarm_choice,
     make_node_settings,
     read_peers,
     split_list,
+    wrong_options,
 )
 from swarmgate.errors import OptionError
 
@@ -63,3 +66,15 @@ def test_a_server_joins_one_swarm_or_starts_one() -> None:
         check_swarm_choice(["/ip4/…"], is_new=True)
     with pytest.raises(OptionError, match="which swarm"):
         check_swarm_choice([], is_new=False)
+
+
+def test_values_that_do_not_fit_are_told_by_their_options_all_at_once() -> None:
+    """As they are written on the command line; nobody knows our fields."""
+    with pytest.raises(ValidationError) as caught:
+        ServerSettings(model="", num_blocks=0, page_size=5000)
+
+    assert str(wrong_options(caught.value, argument="model")) == (
+        "MODEL: should have at least 1 character, got ''; "
+        "--num-blocks: should be greater than or equal to 1, got 0; "
+        "--page-size: should be less than or equal to 4096, got 5000"
+    )
