@@ -91,6 +91,8 @@ class StreamEnd:
         return marker, await self._reader.readexactly(length)
 
     async def write(self, payload: bytes, marker: int = MESSAGE) -> None:
+        if self._writer.transport.is_closing():  # uvloop's would raise a RuntimeError
+            raise ConnectionResetError
         self.write_now(payload, marker)
         await self._writer.drain()
 

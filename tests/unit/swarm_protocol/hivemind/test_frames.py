@@ -316,6 +316,19 @@ async def test_who_writes_is_told_when_the_peer_has_left(connect: Connect) -> No
     await _closed()
 
 
+async def test_every_write_is_told_that_the_connection_is_gone(connect: Connect) -> None:
+    """Not only the one that notices: a session that says goodbye may be the second."""
+    near_end, far_end = socket.socketpair()
+    near = await connect(near_end)
+    far_end.close()
+    near.close()
+    await _closed()
+
+    for _ in range(2):
+        with pytest.raises(OSError):  # noqa: PT011  (which one is the system's choice)
+            await near.write(b"abc")
+
+
 async def _write_all(end: FrameEnd, payloads: list[bytes]) -> None:
     for payload in payloads:
         await end.write(payload)
