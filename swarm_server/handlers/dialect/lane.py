@@ -80,7 +80,7 @@ class ServedLane:
         )
         self._replies = Replies(self._inflight, frame_tokens=frame_tokens)
         self._sessions: dict[int, LaneSession] = {}
-        self._openings: dict[int, asyncio.Task[None]] = {}
+        self._openings: dict[LaneSession, asyncio.Task[None]] = {}  # ids may be used again
         self._clock = asyncio.get_running_loop().time
         self._sending_since: float | None = None
 
@@ -210,9 +210,8 @@ class ServedLane:
             self.fail(session, SessionNotUniqueError(str(session_id)))
             return
         self._services.by_token[opening.token] = session
-        task = tasks.create_task(self._begin(session))
-        self._openings[session_id] = task
-        task.add_done_callback(lambda _: self._openings.pop(session_id, None))
+        task = self._openings[session] = tasks.create_task(self._begin(session))
+        task.add_done_callback(lambda _: self._openings.pop(session))
 
     async def _begin(self, session: LaneSession) -> None:
         try:
@@ -234,7 +233,7 @@ class ServedLane:
         self._sessions.pop(opening.session_id, None)
         if self._services.by_token.get(opening.token) is session:
             del self._services.by_token[opening.token]
-        if (task := self._openings.get(opening.session_id)) is not None:
+        if (task := self._openings.get(session)) is not None:
             task.cancel()
         log.info(
             "session_ended",

@@ -115,6 +115,11 @@ class RawLane:
             await self.receive()
         return self.failures.popleft()
 
+    async def all_has_arrived(self) -> None:
+        """Wait until the server has read what was sent so far."""
+        await self.step(99, 0, 0, 1.0)
+        assert (await self.next_failure()).session_id == 99, "there is such a session"
+
 
 @dataclass(eq=False)
 class LaneBench:

@@ -249,6 +249,22 @@ async def test_a_session_that_waits_for_memory_may_be_closed(server: LaneBench) 
     await server.assert_all_is_free()
 
 
+async def test_an_id_that_is_used_again_may_be_closed_while_it_waits(server: LaneBench) -> None:
+    """The end of its first session, which waited as well, says nothing about the second."""
+    lane = await server.lane()
+    await lane.open(opening(1, num_rows=2, max_length=100))
+    await lane.next_opened()
+    await lane.open(opening(2, wait_s=60.0))
+    await lane.all_has_arrived()
+    await lane.stream.send(encode_close([2]))
+    await lane.open(opening(2, wait_s=60.0))
+    await lane.all_has_arrived()
+
+    await lane.stream.send(encode_close([2, 1]))
+
+    await server.assert_all_is_free()
+
+
 async def test_outputs_of_cancelled_steps_are_not_sent(server: LaneBench) -> None:
     """Neither of the running one, nor of one that waits; the session goes on."""
     lane = await server.lane()
