@@ -141,9 +141,10 @@ class Lane:
         self._has_mail.set()
 
     def leave(self, session_id: int) -> None:
-        """End a session."""
+        """End a session, and what it has under way."""
         self._due.discard(session_id)
         if self._sessions.pop(session_id, None) is not None:
+            self._outbox.answered((session_id,))
             self._outbox.close(session_id)
             self._has_mail.set()
             self._close_if_unused()
@@ -259,11 +260,11 @@ class Lane:
 
 def _own_rows(entries: Sequence[OutputEntry], hidden: Tensor) -> Sequence[Tensor]:
     """Return `split_rows`, but none of them keeps the memory of all."""
-    first = entries[0]
+    first, hidden_size = entries[0], hidden.shape[1]
     if len(entries) == 1:
-        return [hidden.view(first.num_rows, first.num_tokens, -1)]
+        return [hidden.view(first.num_rows, first.num_tokens, hidden_size)]
     if len({(entry.num_rows, entry.num_tokens) for entry in entries}) == 1:  # as when all decode
-        shape = (len(entries), first.num_rows, first.num_tokens, -1)
+        shape = (len(entries), first.num_rows, first.num_tokens, hidden_size)
         return torch.unbind_copy(hidden.view(shape))  # type: ignore[return-value, func-returns-value]  # stub
     return [rows.clone() for rows in split_rows(entries, hidden)]
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from torch import Tensor
 
+from swarm_client.errors import SessionClosedError
 from swarm_client.lanes.outbox import LaneStep
 from swarm_client.lanes.shared_stream import SharedStream
 from swarm_client.routing import Hop
@@ -30,9 +31,9 @@ from swarm_protocol.dialect import (
 )
 from swarm_protocol.errors import (
     DeadlineExceededError,
-    PeerError,
     PeerMisbehavedError,
     PeerRefusedError,
+    SwarmError,
 )
 
 Answer = TypeVar("Answer")
@@ -86,7 +87,7 @@ class LaneHopSession:
         self._is_opened = False
         self._opened: asyncio.Future[int] | None = None
         self._expected: dict[int, ExpectedStep] = {}  # by number
-        self._failure: PeerError | None = None
+        self._failure: SwarmError | None = None
         self._has_left = False
 
     @property
@@ -131,6 +132,7 @@ class LaneHopSession:
 
         Raises:
             PeerError: the session has failed, or the step is too large.
+            SessionClosedError: it was left.
         """
         if not self.is_usable:
             raise self._reason()
@@ -190,9 +192,10 @@ class LaneHopSession:
         self.abandon()
 
     def abandon(self) -> None:
-        """Leave."""
+        """Leave; whoever waits learns at once."""
         if not self._has_left:
-            self._has_left, self.is_usable = True, False
+            self._has_left = True
+            self.fail(SessionClosedError())
             self._lane.leave(self.session_id)
 
     def take_opened(self, cached_tokens: int) -> None:
@@ -215,7 +218,7 @@ class LaneHopSession:
             got = f"{entry.num_rows} of {entry.num_tokens}"
             self.fail(PeerMisbehavedError(self.hop.peer, f"expected {wanted} back, got {got}"))
 
-    def fail(self, error: PeerError) -> None:
+    def fail(self, error: SwarmError) -> None:
         """The session has ended: whoever waits learns at once, others with their next step."""
         self._failure, self.is_usable = error, False
         outputs = [expected.output for expected in self._expected.values()]
@@ -235,9 +238,8 @@ class LaneHopSession:
             answer.set_exception(DeadlineExceededError(f"peer {self.hop.peer}: {reason}"))
             self._lane.cancel(self.session_id)
 
-    def _reason(self) -> PeerError:
-        """Return why it is not usable, for someone who has not left it."""
-        assert not self._has_left
+    def _reason(self) -> SwarmError:
+        """Return why it is not usable."""
         assert self._failure is not None
         return self._failure
 

@@ -132,6 +132,7 @@ class HopSession(Protocol):
         Raises:
             PeerError: the connection broke, the server refused, or its reply fails a check.
             DeadlineExceededError: no reply in time.
+            SessionClosedError: it was closed or abandoned before, or while the step was under way.
         """
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
+from swarm_client.errors import SessionClosedError
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
 from swarm_client.session.step_checks import is_finite
@@ -19,6 +20,7 @@ from swarm_protocol.argument_packing import structure_of
 from swarm_protocol.errors import (
     DeadlineExceededError,
     MalformedMessageError,
+    PeerError,
     PeerMisbehavedError,
     SwarmError,
 )
@@ -87,17 +89,12 @@ class PetalsHopSession:
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         """Send one request and wait for its reply; the output is in the server's dtype."""
         request = self._encode(inputs, position)
-        timeout_s = self._terms.step_timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._stream.send(request)
-                reply = await self._stream.receive()
-        except TimeoutError as error:
-            raise DeadlineExceededError(
-                f"peer {self._hop.peer}: no reply to a step within {timeout_s:g} s"
-            ) from error
-        if reply is None:
-            raise PeerMisbehavedError(self._hop.peer, "it ended the session by itself")
+            reply = await self._reply_to(request)
+        except (PeerError, DeadlineExceededError) as error:
+            if self._is_ended:  # by us
+                raise SessionClosedError from error
+            raise
         self._end = position + inputs.num_tokens
         return HopOutput(self._decode(reply, inputs.hidden.shape))
 
@@ -119,6 +116,20 @@ class PetalsHopSession:
         """Close our end of the stream."""
         self._is_ended = True
         self._stream.close()
+
+    async def _reply_to(self, request: bytes) -> bytes:
+        timeout_s = self._terms.step_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._stream.send(request)
+                reply = await self._stream.receive()
+        except TimeoutError as error:
+            raise DeadlineExceededError(
+                f"peer {self._hop.peer}: no reply to a step within {timeout_s:g} s"
+            ) from error
+        if reply is None:
+            raise PeerMisbehavedError(self._hop.peer, "it ended the session by itself")
+        return reply
 
     def _encode(self, inputs: StepInputs, position: int) -> bytes:
         hidden, prompts, hypo_ids = inputs.hidden, inputs.prompts, inputs.hypo_ids

@@ -1,7 +1,10 @@
 """What a hop's messages say, given how far its session is."""
 
+import asyncio
+
 import pytest
 
+from swarm_client.errors import SessionClosedError
 from swarm_client.lanes import Lanes
 from swarm_client.peer_descriptions import PeerDescriptions
 from swarm_client.routing import Hop
@@ -12,7 +15,7 @@ from swarm_client.session.petals_hop_session import PetalsHopSession
 from swarm_client.settings import RoutingSettings
 from swarm_protocol.memory_node import MemoryNetwork
 from tests.unit.swarm_client.scripted_server import FACTS, ScriptedServer
-from tests.unit.swarm_client.scripted_swarm import hidden_states
+from tests.unit.swarm_client.scripted_swarm import eventually, hidden_states
 
 
 async def open_one(*, can_roll_back: bool) -> tuple[ScriptedServer, HopSession]:
@@ -50,6 +53,19 @@ async def test_a_smaller_position_is_told_with_that_message_only() -> None:
         await session.step(StepInputs(hidden_states(3)), position=position)
 
     assert [step.start_from_position for step in server.steps] == [None, None, 2, None]
+
+
+async def test_leaving_ends_the_step_that_is_under_way() -> None:
+    """The server is not to blame for it."""
+    server, session = await open_one(can_roll_back=False)
+    server.is_silent = True
+    step = asyncio.create_task(session.step(StepInputs(hidden_states(3)), position=0))
+    await eventually(lambda: len(server.steps) == 1)
+
+    session.abandon()
+
+    with pytest.raises(SessionClosedError):
+        await step
 
 
 @pytest.mark.parametrize("can_roll_back", [True, False])
