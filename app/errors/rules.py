@@ -128,6 +128,9 @@ RULES: Final[Mapping[str, Rule]] = {
     "session_closed": Rule(
         503, "Begin the conversation anew.", CLOSE_TRY_LATER, f"Session has expired, {_AGAIN}", 1
     ),
+    "model_closed": Rule(
+        503, _WAIT, CLOSE_TRY_LATER, f"the model is not served just now, {_AGAIN}", 1
+    ),
     "deadline_exceeded": Rule(
         504, _RESEND, CLOSE_TRY_LATER, f"the swarm did not answer in time, {_AGAIN}"
     ),

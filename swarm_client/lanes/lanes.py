@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from traceback import format_exception
 
+from swarm_client.errors import ModelClosedError
 from swarm_client.lanes.chained_session import chain_sessions
 from swarm_client.lanes.lane import Lane
 from swarm_client.lanes.lane_session import LaneHopSession
@@ -68,6 +69,7 @@ class Lanes:
         self._on_lost = on_lost
         self._lanes: dict[PeerId, asyncio.Task[Lane | None]] = {}  # None: it speaks Petals
         self._running: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def session(self, hop: Hop, terms: SessionTerms) -> LaneHopSession | None:
         """Return a new session with the hop's server; None when it speaks the Petals dialect.
@@ -75,6 +77,7 @@ class Lanes:
         Raises:
             PeerError: it cannot be reached, or its hello fails a check.
             NodeError: our own node has stopped.
+            ModelClosedError: `close` was called, before or meanwhile.
         """
         lane = await self._lane(hop.peer)
         return None if lane is None else lane.session(hop, terms)
@@ -83,7 +86,7 @@ class Lanes:
         """Have a lane ready for sessions to come; False when the peer speaks the Petals dialect.
 
         Raises:
-            PeerError, NodeError: as `session`.
+            PeerError, NodeError, ModelClosedError: as `session`.
         """
         return await self._lane(peer) is not None
 
@@ -103,7 +106,8 @@ class Lanes:
                 lane.retire()
 
     async def close(self) -> None:
-        """Close all lanes; their sessions fail. Idempotent."""
+        """Close all lanes; their sessions fail, and there are no new ones. Idempotent."""
+        self._is_closed = True
         tasks = [*self._lanes.values(), *self._running]
         self._lanes.clear()
         for task in tasks:
@@ -111,12 +115,17 @@ class Lanes:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _lane(self, peer: PeerId) -> Lane | None:
-        while True:
+        while not self._is_closed:
             opening = self._lanes.get(peer) or self._begin(peer)
-            lane = await asyncio.shield(opening)  # others may wait for it, too
+            if not opening.done():
+                await asyncio.wait([opening])  # and let it go on for others who wait for it
+            if opening.cancelled():
+                break
+            lane = opening.result()
             if lane is None or lane.is_open:
                 return lane
             self._drop(peer, opening)
+        raise ModelClosedError
 
     def _begin(self, peer: PeerId) -> asyncio.Task[Lane | None]:
         opening = asyncio.create_task(self._open(peer))

@@ -72,7 +72,7 @@ class ScriptedLaneServer:
         refused: sessions by which codes to fail, in order; empty is none.
         openings, steps, closed, cancelled: everything received, in order.
         num_hellos: how often it was greeted.
-        may_answer: steps wait for it.
+        may_greet, may_answer: hellos and steps wait for them.
         neighbour: gets the outputs of steps that want a push; None: they get lost.
     """
 
@@ -90,7 +90,8 @@ class ScriptedLaneServer:
         self.neighbour: ScriptedLaneServer | None = None
         self._stream: ServedStream | None = None
         self._seen: set[tuple[ServedStream, int, int]] = set()
-        self.may_answer = asyncio.Event()
+        self.may_greet, self.may_answer = asyncio.Event(), asyncio.Event()
+        self.may_greet.set()
         self.may_answer.set()
 
     @classmethod
@@ -129,6 +130,7 @@ class ScriptedLaneServer:
     async def _greet(self, request: bytes, caller: PeerId) -> bytes:
         assert HelloRequest.parse(request).dht_prefix == FACTS.dht_prefix
         self.num_hellos += 1
+        await self.may_greet.wait()
         return self.hello.to_wire()
 
     async def take_pushed(self, session_token: bytes, entry: StepEntry, hidden: Tensor) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from swarm_client.errors import PeerFullError
+from swarm_client.errors import ModelClosedError, PeerFullError, SessionClosedError
 from swarm_client.lanes import Lanes
 from swarm_client.lanes.lane import Lane
 from swarm_client.lanes.lane_session import LaneHopSession
@@ -316,6 +316,26 @@ async def test_a_caller_who_leaves_cancels_its_step_and_ends_its_session() -> No
         assert client.server.cancelled == client.server.closed == [leaving.session_id]
 
 
+async def test_a_session_that_is_left_during_its_step_ends_it_at_once() -> None:
+    """Though no answer comes; the room that it took is free for others."""
+    async with lane_client() as client:
+        client.server.says(max_frame_tokens=4, max_inflight_tokens=8)  # half of them for prefills
+        left, staying = await client.sessions(2)
+        client.server.transform = lambda frame: (
+            None if frame.entries[0].session_id == left.session_id else frame
+        )
+        under_way = asyncio.create_task(step(left, hidden_states(4)))
+        waiting = asyncio.create_task(step(staying, hidden_states(4)))
+        await eventually(lambda: len(client.server.steps) == 1)
+
+        left.abandon()
+
+        (failure,) = await failures_of(under_way, waiting)
+        assert isinstance(failure, SessionClosedError)
+        with pytest.raises(SessionClosedError):
+            await step(left, one_token(1), 4)
+
+
 async def test_a_silent_server_is_waited_for_only_so_long() -> None:
     """Then the step is cancelled."""
     async with lane_client() as client:
@@ -365,18 +385,25 @@ async def test_outputs_of_another_kind_end_the_lane(spoil: object) -> None:
         assert not client.server.node.pipes
 
 
-async def test_another_number_of_tokens_back_fails_the_session() -> None:
+@pytest.mark.parametrize("num_tokens", [0, 1])
+@pytest.mark.parametrize("num_sessions", [1, 2])
+async def test_another_number_of_tokens_back_fails_the_session(
+    num_sessions: int, num_tokens: int
+) -> None:
     """Its rows could not be told apart."""
 
     def shorten(frame: OutputsFrame) -> OutputsFrame:
-        (entry,) = frame.entries
-        return OutputsFrame([entry._replace(num_tokens=1)], frame.hidden[:1])
+        entries = [entry._replace(num_tokens=num_tokens) for entry in frame.entries]
+        return OutputsFrame(entries, frame.hidden[: len(entries) * num_tokens])
 
     async with lane_client() as client:
         client.server.transform = shorten
+        sessions = await client.sessions(num_sessions)
+        steps = [asyncio.create_task(step(session, hidden_states(3))) for session in sessions]
 
-        with pytest.raises(PeerMisbehavedError, match="expected"):
-            await step(await client.session(), hidden_states(3))
+        failures = await failures_of(*steps)
+
+        assert [type(failure) for failure in failures] == [PeerMisbehavedError] * num_sessions
 
 
 @pytest.mark.parametrize("changes", [{"version": 2}, {"hidden_size": 16}])
@@ -443,6 +470,21 @@ async def test_closing_lanes_fails_their_sessions_and_leaves_no_stream() -> None
 
         (failure,) = await failures_of(task)
         assert isinstance(failure, PeerUnreachableError)
+        assert not client.server.node.pipes
+
+
+async def test_who_waits_for_a_lane_is_told_that_all_were_closed() -> None:
+    """And so is everybody who comes later: there will be no other one."""
+    async with lane_client() as client:
+        client.server.may_greet.clear()
+        opening = asyncio.create_task(client.session())
+        await eventually(lambda: client.server.num_hellos == 1)
+
+        await client.lanes.close()
+
+        for session in (opening, client.session()):
+            with pytest.raises(ModelClosedError):
+                await session
         assert not client.server.node.pipes
 
 
