@@ -14,7 +14,6 @@ _NOT_FOR_CALLERS = {
     "invalid_state_url",
     "rollback_unsupported",
     "length_not_given",
-    "model_closed",
     "unsupported_padding",
     "request_too_large",
     "server_busy",
