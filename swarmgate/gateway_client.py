@@ -56,9 +56,16 @@ class GatewayClient:
             with error:
                 raise GatewayRequestError(_error_text(error)) from error
         except (URLError, OSError, HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            raise GatewayRequestError(f"no gateway answers at {self._url}: {reason}") from error
+            raise GatewayRequestError(
+                f"no gateway answers at {self._url} ({_reason(error)}): start one with "
+                "`swarmgate up`, or say where one is with --url"
+            ) from error
         return response
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "reason", error)
+    return getattr(reason, "strerror", None) or str(reason)
 
 
 def _error_text(error: HTTPError) -> str:

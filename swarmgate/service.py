@@ -2,15 +2,21 @@
 
 import asyncio
 import json
+import os
 import signal
+import threading
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import typer
 import uvloop
 
 from app.observability.logs import configure_logging
+
+_THREADS_S: Final = 2.0
+"""What threads have to end after everything was cleaned up. One that waits for a hub, or fetches a
+file of it, would keep the process for minutes or hours, and has nothing to clean up."""
 
 
 def run_until_signalled(
@@ -21,7 +27,8 @@ def run_until_signalled(
 ) -> None:
     """Run `service` to its end, or until SIGINT or SIGTERM cancels it.
 
-    It cleans up in `finally`; a second signal cancels that as well.
+    It cleans up in `finally`; a second signal cancels that as well. Threads that still work then
+    are left behind.
     """
     configure_logging(log_format, log_level)
     uvloop.run(_cancel_on_signal(service))
@@ -38,3 +45,7 @@ async def _cancel_on_signal(service: Coroutine[Any, Any, None]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with suppress(asyncio.CancelledError):
         await task
+    if task.cancelled():
+        leaving = threading.Timer(_THREADS_S, os._exit, (0,))
+        leaving.daemon = True
+        leaving.start()

@@ -13,6 +13,7 @@ from swarmgate.commands.options import (
     read_peers,
     split_list,
 )
+from swarmgate.demo_model import find_model
 from swarmgate.errors import OptionError
 
 
@@ -97,6 +98,8 @@ def _run(given: dict[str, Any]) -> None:
     from app.settings import load_settings
     from swarmgate.service import run_until_signalled
 
+    found = tuple(map(find_model, load_settings(**given).models))
+    given = {**given, "models": found}
     settings = load_settings(**given)
     if settings.workers > 1:
         from swarmgate.workers.crew import run_workers

@@ -16,6 +16,7 @@ from swarmgate.commands.options import (
     read_peers,
     wrong_options,
 )
+from swarmgate.demo_model import find_model
 from swarmgate.errors import OptionError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def serve(
     if blocks is not None and num_blocks is not None:
         raise OptionError("--blocks and --num-blocks exclude each other")
     settings = _check(
-        model=model,
+        model=find_model(model),
         blocks=blocks,
         num_blocks=num_blocks,
         dht_prefix=dht_prefix,

@@ -23,8 +23,9 @@ def up(
     """
     from rich.console import Console
 
+    from swarmgate.demo_model import find_model
     from swarmgate.service import run_until_signalled
-    from swarmgate.supervisor.plan import find_model, make_plan
+    from swarmgate.supervisor.plan import make_plan
     from swarmgate.supervisor.swarm import run_swarm
 
     console = Console(soft_wrap=True, highlight=False, markup=False)

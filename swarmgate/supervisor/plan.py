@@ -16,7 +16,6 @@ from swarm_protocol.identifiers import BlockRange
 from swarmgate.errors import TooManyServersError
 from swarmgate.listening import open_listener
 
-_PROJECT: Final = Path(__file__).parents[2]
 LOOPBACK: Final = "127.0.0.1"
 # -P: a folder named `app` where the command is run must not stand in for ours.
 _SWARMGATE: Final = (sys.executable, "-P", "-m", "swarmgate")
@@ -61,12 +60,6 @@ class SwarmPlan:
             "--log-format": "console",
         }
         return [*_SWARMGATE, "serve", *_flatten(options), "--", self.model]
-
-
-def find_model(model: str) -> str:
-    """Return where a model is; those that came with the project are found from every directory."""
-    ours = _PROJECT / model
-    return str(ours) if ours.is_dir() and not Path(model).exists() else model
 
 
 def make_plan(model: str, *, port: int, num_servers: int) -> SwarmPlan:

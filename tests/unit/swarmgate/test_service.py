@@ -21,6 +21,24 @@ run_until_signalled(serve(), log_format="json")
 """
 
 
+WAITING_FOR_A_HUB = """
+import asyncio, os, signal, threading
+from swarmgate.service import run_until_signalled
+
+def fetch():
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait()
+
+async def serve():
+    try:
+        await asyncio.to_thread(fetch)
+    finally:
+        print("cleaned up", flush=True)
+
+run_until_signalled(serve(), log_format="json")
+"""
+
+
 def run(source: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
 
@@ -43,3 +61,10 @@ def test_the_ready_line_is_one_json_object() -> None:
         "url": "http://x",
         "maddrs": ["a", "b"],
     }
+
+
+def test_a_thread_that_does_not_end_keeps_nobody() -> None:
+    """A hub that does not answer, or a file of gigabytes, would hold Ctrl-C up."""
+    done = run(WAITING_FOR_A_HUB)
+
+    assert (done.returncode, done.stdout) == (0, "cleaned up\n"), done.stderr

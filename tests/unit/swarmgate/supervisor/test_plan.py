@@ -15,7 +15,6 @@ from swarmgate.listening import open_listener
 from swarmgate.supervisor.plan import (
     SwarmPlan,
     divide_blocks,
-    find_model,
     make_plan,
     read_num_blocks,
 )
@@ -57,20 +56,6 @@ def test_an_address_of_another_machine_is_refused_with_its_reason() -> None:
     """192.0.2.1 is reserved for documentation and belongs to nobody."""
     with pytest.raises(CommandError, match=r"cannot listen on 192\.0\.2\.1:8000"):
         open_listener("192.0.2.1", 8000)
-
-
-def test_a_model_of_the_project_is_found_from_every_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is there by that name comes first, and other names stay as they are."""
-    monkeypatch.chdir(tmp_path)
-    found = find_model("models/demo")
-
-    assert (Path(found) / "config.json").is_file()
-    assert find_model("organization/model") == "organization/model"
-
-    (tmp_path / "models/demo").mkdir(parents=True)
-    assert find_model("models/demo") == "models/demo"
 
 
 def test_a_missing_model_is_found_before_anything_starts() -> None:
