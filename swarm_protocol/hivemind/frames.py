@@ -124,14 +124,14 @@ class ServedStreamEnd(StreamEnd):
         return frame
 
     async def wait_left(self) -> None:
-        try:
-            while (frame := await super().read()) is not None:
-                await self._frames.put(frame)
-        except MalformedMessageError as error:
-            await self._frames.put(error)
-            await self._reader.read()
-        except (IncompleteReadError, OSError):
-            return
+        with suppress(IncompleteReadError, OSError):
+            try:
+                while (frame := await super().read()) is not None:
+                    await self._frames.put(frame)
+            except MalformedMessageError as error:
+                await self._frames.put(error)
+                while await self._reader.read(STREAM_BUFFER_BYTES):
+                    pass
 
 
 def write_at_once(transport: asyncio.WriteTransport) -> None:

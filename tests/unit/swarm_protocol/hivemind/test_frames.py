@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
@@ -189,10 +190,17 @@ async def test_what_follows_no_frame_is_dropped_until_the_caller_leaves(serve: S
     near_end, far_end = socket.socketpair()
     connection = await serve(near_end)
     stream = HivemindServedStream(PEER, connection)
-    far_end.sendall(bytes.fromhex("02" + "00" * 8) + bytes(100_000))
-    far_end.close()
+    flood = bytes.fromhex("02" + "00" * 8) + bytes(16 * 1024 * 1024)
+    leaving = asyncio.ensure_future(stream.wait_left())
 
-    await stream.wait_left()
+    tracemalloc.start()
+    await asyncio.to_thread(far_end.sendall, flood)
+    far_end.close()
+    await leaving
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak_bytes < 4 * 1024 * 1024
 
     with pytest.raises(MalformedMessageError, match="is refused"):
         await stream.receive()
