@@ -9,14 +9,32 @@ from typing import Final
 from pydantic_core import ErrorDetails
 
 _SUBJECT: Final = re.compile(r"^(?:Input|String) should")
-_ASIDES: Final = ("_parsing", "_from_float")
-"""Types of problems whose message says after a comma what `got …` says better."""
+_KINDS: Final = {
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "int_type": "an integer",
+    "int_parsing": "an integer",
+    "int_parsing_size": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+"""Type of a problem to the kind of value that was expected."""
 
 
-def sentence_of(problem: ErrorDetails) -> str:
+def sentence_of(problem: ErrorDetails, *others: ErrorDetails) -> str:
     """Return what was expected and what came.
 
     A problem of `errors(include_input=False)` is told without what came: a setting may be a secret.
+
+    Args:
+        others: problems of the same value, of further forms that it might have had.
     """
     bounds = problem.get("ctx", {})
     match problem["type"]:
@@ -28,7 +46,11 @@ def sentence_of(problem: ErrorDetails) -> str:
             return f"expected at least {bounds['min_length']}, got {bounds['actual_length']}"
         case "too_long":
             return f"expected at most {bounds['max_length']}, got {bounds['actual_length']}"
-    expected = _expected(problem)
+        case kind if kind in _KINDS:
+            kinds = dict.fromkeys(_KINDS.get(each["type"]) for each in (problem, *others))
+            expected = f"expected {' or '.join(filter(None, kinds))}"
+        case _:
+            expected = _SUBJECT.sub("should", problem["msg"])
     return f"{expected}, got {_shown(problem['input'])}" if "input" in problem else expected
 
 
@@ -36,17 +58,6 @@ def kind_of(value: object) -> str:
     """Return what a value of JSON is, e.g. `a list`."""
     kinds = {bool: "a boolean", dict: "an object", list: "a list", str: "a text"}
     return "null" if value is None else kinds.get(type(value), "a number")
-
-
-def _expected(problem: ErrorDetails) -> str:
-    """Return the first half of the sentence, without names of Python's types and of our classes."""
-    match problem["type"]:
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return "expected an object"
-        case "list_type" | "tuple_type":
-            return "expected a list"
-    expected = _SUBJECT.sub("should", problem["msg"])
-    return expected.partition(", ")[0] if problem["type"].endswith(_ASIDES) else expected
 
 
 def _shown(value: object) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.types import Receive
 
 from app.admission import CallerLeftError
@@ -40,6 +41,8 @@ def parse_json_object(data: bytes | str) -> dict[str, Any]:
     Raises:
         BadRequestError: broken JSON, or not an object.
     """
+    if not data:
+        raise BadRequestError("expected a JSON object, got nothing")
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -59,16 +62,21 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = ".".join(_steps(values, problem["loc"], ends_missing=problem["type"] in _OF_FIELDS))
-        where = f"{field}: " if field else ""
-        raise BadRequestError(f"{where}{sentence_of(problem)}", field or None) from error
+        problems = error.errors(include_url=False)
+        field = _field(values, problems[0])
+        said = sentence_of(*(each for each in problems if _field(values, each) == field))
+        raise BadRequestError(f"{field}: {said}" if field else said, field or None) from error
+
+
+def _field(values: Mapping[str, Any], problem: ErrorDetails) -> str:
+    """Return the way to a value, e.g. `messages.0.role`."""
+    return ".".join(_steps(values, problem["loc"], ends_missing=problem["type"] in _OF_FIELDS))
 
 
 def _steps(
     values: Mapping[str, Any], location: Sequence[int | str], *, ends_missing: bool
 ) -> Iterator[str]:
-    """Yield the way to a value, without pydantic's names for the forms that it might have had."""
+    """Yield its steps, without pydantic's names for the forms that the value might have had."""
     place: Any = values
     for index, step in enumerate(location):
         is_key = isinstance(place, Mapping) and step in place

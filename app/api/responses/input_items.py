@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from app.inference.requests import ChatMessage, ChatToolCall
+from app.validation import kind_of
 
 MAX_ITEMS: Final = 10_000
 _ROLES: Final = {
@@ -33,7 +34,9 @@ def read_input(value: object) -> list[ChatMessage]:
         raise ValueError(f"expected a text, or a list of up to {MAX_ITEMS} items")
     messages: list[ChatMessage] = []
     for item in value:
-        match item.get("type", "message") if isinstance(item, dict) else None:
+        if not isinstance(item, dict):
+            raise ValueError(f"expected an object as item, got {kind_of(item)}")
+        match item.get("type", "message"):
             case "message":
                 messages.append(_read_message(item))
             case "function_call":

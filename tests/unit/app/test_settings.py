@@ -65,7 +65,7 @@ def test_nested_and_lower_case_names_are_known() -> None:
     ("given", "sentence"),
     [
         ({"port": 70000}, "SWARMGATE_PORT: should be less than or equal to 65535"),
-        ({"port": "x"}, "SWARMGATE_PORT: should be a valid integer"),
+        ({"port": "x"}, "SWARMGATE_PORT: expected an integer"),
         ({"models": ""}, "SWARMGATE_MODELS: "),
         ({"models": "[1,"}, "SWARMGATE_MODELS: "),
         ({"log_format": "xml"}, "SWARMGATE_LOG_FORMAT: should be 'json' or 'console'"),

@@ -25,6 +25,7 @@ class Fields(BaseModel):
     even: int = 0
     inner: Inner = Inner()
     table: dict[str, int] = {}
+    stop: str | list[str] = ""
 
     @field_validator("even")
     @classmethod
@@ -49,12 +50,12 @@ def _sentence(values: dict[str, Any], *, has_input: bool = True) -> str:
         ({"names": 5}, "expected a list, got 5"),
         ({"pair": "a"}, "expected a list, got 'a'"),
         ({"count": -1}, "should be greater than or equal to 0, got -1"),
-        ({"count": "many"}, "should be a valid integer, got 'many'"),
-        ({"count": 1.5}, "should be a valid integer, got 1.5"),
-        ({"count": None}, "should be a valid integer, got null"),
-        ({"name": True}, "should be a valid string, got true"),
-        ({"share": "half"}, "should be a valid number, got 'half'"),
-        ({"is_on": "perhaps"}, "should be a valid boolean, got 'perhaps'"),
+        ({"count": "many"}, "expected an integer, got 'many'"),
+        ({"count": 1.5}, "expected an integer, got 1.5"),
+        ({"count": None}, "expected an integer, got null"),
+        ({"name": True}, "expected a text, got true"),
+        ({"share": "half"}, "expected a number, got 'half'"),
+        ({"is_on": "perhaps"}, "expected true or false, got 'perhaps'"),
         ({"form": "xml"}, "should be 'json', 'console' or 'none', got 'xml'"),
         ({"even": 3}, "expected an even number"),
         ({"inner": 3}, "expected an object, got 3"),
@@ -66,6 +67,14 @@ def test_the_sentence_says_what_was_expected_and_what_came(
 ) -> None:
     """Without pydantic's words for its own forms, and without names of classes."""
     assert _sentence(values) == sentence
+
+
+def test_every_form_that_would_do_is_named() -> None:
+    """Each has a problem of its own."""
+    with pytest.raises(ValidationError) as caught:
+        Fields.model_validate({"stop": 5})
+
+    assert sentence_of(*caught.value.errors()) == "expected a text or a list, got 5"
 
 
 def test_long_values_are_shortened() -> None:

@@ -27,9 +27,10 @@ class Fields(BaseModel):
     ("body", "sentence"),
     [
         ({}, "count: expected a value, got nothing"),
-        ({"count": {}}, "count: should be a valid integer, got an object"),
-        ({"count": 1, "names": ["a", 5]}, "names.1: should be a valid string, got 5"),
-        ({"count": 1, "items": [{"size": "x"}]}, "items.0.size: should be a valid integer"),
+        ({"count": {}}, "count: expected an integer, got an object"),
+        ({"count": 1, "names": ["a", 5]}, "names.1: expected a text, got 5"),
+        ({"count": 1, "items": [5]}, "items.0: expected an object or a text, got 5"),
+        ({"count": 1, "items": [{"size": "x"}]}, "items.0.size: expected an integer"),
     ],
 )
 def test_the_sentence_names_the_field_as_the_caller_wrote_it(
@@ -45,6 +46,7 @@ def test_the_sentence_names_the_field_as_the_caller_wrote_it(
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
+        (b"", "expected a JSON object, got nothing"),
         (b"{", "broken JSON: .* at character 1"),
         (b"[]", "expected a JSON object, got a list"),
         (b"true", "expected a JSON object, got a boolean"),

@@ -63,7 +63,7 @@ def test_calls_behind_a_result_are_another_message() -> None:
         ({"type": "function_call", "call_id": "c1", "name": "add"}, "arguments"),
         ({"type": "function_call_output", "output": "2"}, "call_id"),
         ({"type": "function_call_output", "call_id": "c1"}, "as output"),
-        (7, "not supported"),
+        (7, "expected an object as item, got a number"),
     ],
 )
 def test_what_is_wrong_with_an_item_is_told(item: Any, told: str) -> None:
