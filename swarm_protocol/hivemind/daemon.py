@@ -205,7 +205,7 @@ class Daemon:
     async def _read_output(self) -> None:
         """Keep the pipe empty until it closes; a line of the daemon's says that it is ready."""
         assert self._process.stdout is not None, "created with a pipe"
-        async for raw_line in self._process.stdout:
+        while raw_line := await _next_line(self._process.stdout):
             line = raw_line.decode(errors="replace").strip()
             self._last_lines.append(line)
             log.debug("daemon_said", line=line)
@@ -223,3 +223,12 @@ class Daemon:
         if "failed to connect to bootstrap peers" in said:
             return "cannot join the swarm: none of its initial peers answers"
         return f"the libp2p daemon did not start; it said: {said}"
+
+
+async def _next_line(output: StreamReader) -> bytes:
+    """Return a line, or the end of one that is over the reader's limit; nothing at the end."""
+    while True:
+        try:
+            return await output.readline()
+        except ValueError:  # what has come of such a line is gone
+            continue
