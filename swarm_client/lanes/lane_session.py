@@ -20,6 +20,7 @@ from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
 from swarm_protocol.dialect import (
     HASH_BYTES,
+    MAX_PREFIX_HASHES,
     TOKEN_BYTES,
     WANTS_PUSH,
     Opening,
@@ -106,7 +107,8 @@ class LaneHopSession:
         if self._is_announced:
             return 0
         salt = blake2b(self._terms.tenant.encode(), digest_size=HASH_BYTES).digest()
-        hashes = hash_prefixes(token_ids, self._lane.page_size, salt)
+        page_size = self._lane.page_size
+        hashes = hash_prefixes(token_ids[: MAX_PREFIX_HASHES * page_size], page_size, salt)
         if not hashes:
             return 0
         self._opened = self._loop.create_future()

@@ -15,6 +15,7 @@ from swarm_protocol.dialect import (
     encode_close,
     encode_open,
     encode_steps,
+    split_openings,
 )
 from swarm_protocol.errors import PeerRefusedError
 from swarm_protocol.identifiers import PeerId
@@ -28,8 +29,8 @@ def encode_mail(mail: Mail) -> Iterator[bytes]:
         yield encode_cancel(mail.cancelled)
     if mail.closed:
         yield encode_close(mail.closed)
-    if mail.openings:
-        yield encode_open(mail.openings)
+    for openings in split_openings(mail.openings):
+        yield encode_open(openings)
     if mail.steps:
         yield encode_steps(_steps_frame(mail.steps))
 

@@ -21,6 +21,8 @@ from swarm_protocol.dialect.frame import VERSION
 from swarm_protocol.dialect.hello import HelloReply, HelloRequest
 from swarm_protocol.dialect.openings import (
     HASH_BYTES,
+    MAX_NAME_LENGTH,
+    MAX_PREFIX_HASHES,
     TOKEN_BYTES,
     Opened,
     OpenedFrame,
@@ -29,6 +31,7 @@ from swarm_protocol.dialect.openings import (
     PushTarget,
     encode_open,
     encode_opened,
+    split_openings,
 )
 from swarm_protocol.dialect.prefix_hashes import hash_prefixes
 from swarm_protocol.dialect.rows import StepExtras, good_frame_tokens, split_rows
@@ -50,6 +53,8 @@ __all__ = [
     "DRAINING_CODE",
     "HASH_BYTES",
     "IS_COPY",
+    "MAX_NAME_LENGTH",
+    "MAX_PREFIX_HASHES",
     "NO_SESSION",
     "TOKEN_BYTES",
     "VERSION",
@@ -84,5 +89,6 @@ __all__ = [
     "encode_steps",
     "good_frame_tokens",
     "hash_prefixes",
+    "split_openings",
     "split_rows",
 ]

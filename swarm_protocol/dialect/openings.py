@@ -3,7 +3,7 @@
 Source: docs/reference/protocol.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,8 +17,13 @@ TOKEN_BYTES: Final = 16
 HASH_BYTES: Final = 16
 MAX_ROWS: Final = 0xFFFF
 
-_MAX_PREFIX_HASHES: Final = 32 * 1024
-_MAX_NAME_LENGTH: Final = 256
+MAX_PREFIX_HASHES: Final = 32 * 1024
+"""Of one opening, and of those of one frame: about half of what a frame without rows may hold."""
+
+MAX_NAME_LENGTH: Final = 256
+
+_MAX_OPENINGS: Final = 128
+"""Of one frame, where we write it: names of each take up to 3 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,18 @@ def encode_open(openings: Sequence[Opening]) -> bytes:
     return build_frame(FrameKind.OPEN, len(entries), [pack(entries)])
 
 
+def split_openings(openings: Sequence[Opening]) -> Iterator[Sequence[Opening]]:
+    """Yield runs of openings that fit a frame, however long the prompts are."""
+    start = num_hashes = 0
+    for index, opening in enumerate(openings):
+        num_hashes += len(opening.prefix_hashes)
+        if index > start and (num_hashes > MAX_PREFIX_HASHES or index - start == _MAX_OPENINGS):
+            yield openings[start:index]
+            start, num_hashes = index, len(opening.prefix_hashes)
+    if openings:
+        yield openings[start:]
+
+
 def encode_opened(opened: Sequence[Opened]) -> bytes:
     """Return an OPENED frame."""
     entries = [{"id": entry.session_id, "cached_tokens": entry.cached_tokens} for entry in opened]
@@ -135,16 +152,16 @@ def _opening_to_wire(opening: Opening) -> dict[str, object]:
 
 
 def _read_opening(fields: Fields) -> Opening:
-    adapter = fields.text("adapter", max_length=_MAX_NAME_LENGTH) if fields.holds("adapter") else ""
+    adapter = fields.text("adapter", max_length=MAX_NAME_LENGTH) if fields.holds("adapter") else ""
     return Opening(
         session_id=fields.whole("id"),
         blocks=fields.blocks("blocks"),
         max_length=fields.whole("max_length"),
         num_rows=fields.whole("num_rows", least=1, most=MAX_ROWS),
-        tenant=fields.text("tenant", max_length=_MAX_NAME_LENGTH),
+        tenant=fields.text("tenant", max_length=MAX_NAME_LENGTH),
         adapter=adapter or None,
         wait_s=fields.number("wait_s"),
-        prefix_hashes=_read_hashes(fields.items("prefix_hashes", most=_MAX_PREFIX_HASHES)),
+        prefix_hashes=_read_hashes(fields.items("prefix_hashes", most=MAX_PREFIX_HASHES)),
         token=fields.binary("token", num_bytes=TOKEN_BYTES),
         push_to=_read_target(fields.inner("push_to")),
     )
@@ -161,7 +178,7 @@ def _read_target(fields: Fields | None) -> PushTarget | None:
     if fields is None:
         return None
     return PushTarget(
-        peer=PeerId(fields.text("peer", max_length=_MAX_NAME_LENGTH)),
+        peer=PeerId(fields.text("peer", max_length=MAX_NAME_LENGTH)),
         token=fields.binary("token", num_bytes=TOKEN_BYTES),
         blocks=fields.blocks("blocks"),
     )

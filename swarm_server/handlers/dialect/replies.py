@@ -20,6 +20,9 @@ from swarm_server.handlers.dialect.filling import fill_frames
 from swarm_server.handlers.dialect.inflight import InflightTokens
 from swarm_server.handlers.dialect.lane_step import LaneStep
 
+_MAX_TOLD: Final = 128
+"""Openings or failures in one frame: a client reads a MiB of them at most."""
+
 _MAX_U32: Final = 2**32 - 1
 _MAX_U16: Final = 2**16 - 1
 
@@ -80,7 +83,7 @@ class Replies:
     def next_frame(self) -> Reply | None:
         """Take out what is sent next; None when all is. Outputs are in as few frames as fit."""
         if self._opened:
-            opened, self._opened = self._opened, []
+            opened, self._opened = self._opened[:_MAX_TOLD], self._opened[_MAX_TOLD:]
             return Reply(encode_opened(opened), len(opened))
         if self._outputs:
             sizes = [step.size for _, step, _, _ in self._outputs]
@@ -89,7 +92,7 @@ class Replies:
             del self._outputs[run]
             return Reply(_encode(outputs), sum(sizes[run]))
         if self._failures:
-            failures, self._failures = self._failures, []
+            failures, self._failures = self._failures[:_MAX_TOLD], self._failures[_MAX_TOLD:]
             return Reply(encode_failed(failures), len(failures))
         return None
 

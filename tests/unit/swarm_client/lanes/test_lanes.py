@@ -17,7 +17,7 @@ from swarm_client.lanes.lane_session import LaneHopSession
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
 from swarm_protocol.busy_polling import BusyPolling
-from swarm_protocol.dialect import OutputsFrame
+from swarm_protocol.dialect import MAX_PREFIX_HASHES, OutputsFrame
 from swarm_protocol.dialect.methods import STEPS
 from swarm_protocol.errors import (
     DeadlineExceededError,
@@ -404,6 +404,18 @@ async def test_another_number_of_tokens_back_fails_the_session(
         failures = await failures_of(*steps)
 
         assert [type(failure) for failure in failures] == [PeerMisbehavedError] * num_sessions
+
+
+async def test_openings_of_long_prompts_are_as_many_frames_as_it_takes() -> None:
+    """Of each prompt the first pages are named, as many as an opening may name."""
+    async with lane_client() as client:
+        client.server.says(page_size=1)
+        sessions = await client.sessions(3)
+
+        await asyncio.gather(*(session.match_prefix(range(40_000)) for session in sessions))
+
+        num_hashes = [len(opening.prefix_hashes) for opening in client.server.openings]
+        assert num_hashes == [MAX_PREFIX_HASHES] * 3
 
 
 @pytest.mark.parametrize("changes", [{"version": 2}, {"hidden_size": 16}])

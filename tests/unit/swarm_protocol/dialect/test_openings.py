@@ -1,23 +1,30 @@
 """Beginnings of sessions on the wire."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 
 from swarm_protocol.dialect import (
+    MAX_PREFIX_HASHES,
     Opened,
     OpenedFrame,
     OpenFrame,
     Opening,
+    PushTarget,
     decode_reply,
     decode_request,
     encode_open,
     encode_opened,
+    split_openings,
 )
 from swarm_protocol.dialect.frame import FrameKind, build_frame
 from swarm_protocol.errors import MalformedMessageError
+from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.serializer import pack
 from tests.unit.swarm_protocol.dialect.strategies import opened_lists, opening_lists
 
+BLOCKS = BlockRange(0, 4)
 WIRE: dict[str, object] = {
     "id": 7,
     "blocks": [0, 4],
@@ -36,6 +43,20 @@ WIRE: dict[str, object] = {
 def test_openings_are_read_back(openings: tuple[Opening, ...]) -> None:
     """Several in one frame."""
     assert decode_request(encode_open(openings)) == OpenFrame(openings)
+
+
+def test_any_openings_fit_the_frames_that_they_are_split_into() -> None:
+    """The longest that there may be, and very many; in their order."""
+    name = "\N{SNOWMAN}" * 256
+    target = PushTarget(PeerId(name), bytes(16), BLOCKS)
+    short = Opening(7, BLOCKS, 100, 2, token=bytes(16), tenant=name, adapter=name, push_to=target)
+    long = replace(short, prefix_hashes=(bytes(16),) * MAX_PREFIX_HASHES)
+    openings = [long, long, *[short] * 1000, long]
+
+    runs = list(split_openings(openings))
+
+    assert [decode_request(encode_open(run)) for run in runs] == [OpenFrame(tuple(r)) for r in runs]
+    assert [opening for run in runs for opening in run] == openings
 
 
 @given(opened=opened_lists)
