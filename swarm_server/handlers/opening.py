@@ -72,8 +72,16 @@ class Opening:
 
     @property
     def num_slots(self) -> int:
-        """KV memory to reserve: tokens times blocks."""
-        return self.batch_size * self.max_length * len(self.blocks)
+        """KV memory to reserve; see the function."""
+        return num_slots(self.batch_size, self.max_length, self.blocks)
+
+
+def num_slots(num_rows: int, max_length: int, blocks: BlockRange) -> int:
+    """Return the KV memory that a session reserves: tokens times blocks.
+
+    Rows without tokens count as if they had one: their page tables are memory, too.
+    """
+    return num_rows * max(1, max_length) * len(blocks)
 
 
 def read_opening(request: StepRequest, served: ServedModel) -> Opening:

@@ -12,7 +12,7 @@ from swarm_server.handlers.admission import Admission
 from swarm_server.handlers.dialect.engine import SessionEngine
 from swarm_server.handlers.dialect.lane_session import LaneSession
 from swarm_server.handlers.dialect.limits import LaneLimits
-from swarm_server.handlers.opening import ServedModel
+from swarm_server.handlers.opening import ServedModel, num_slots
 
 _MAX_WAIT_S: Final = 600.0
 
@@ -48,8 +48,8 @@ class SessionOpener:
         opening = session.opening
         self._check(opening)
         wait_s = min(opening.wait_s, _MAX_WAIT_S)
-        num_slots = opening.num_rows * opening.max_length * len(opening.blocks)
-        release = await self._admission.admit(_Demand(num_slots, wait_s))
+        wanted = num_slots(opening.num_rows, opening.max_length, opening.blocks)
+        release = await self._admission.admit(_Demand(wanted, wait_s))
         try:
             computed = self._engine.open(
                 SessionRequest(

@@ -26,6 +26,13 @@ def test_slots_are_tokens_times_rows_times_blocks() -> None:
     assert opening.num_slots == 10 * 2 * 2
 
 
+def test_rows_without_tokens_take_slots_as_well() -> None:
+    """Else any number of rows could be had for nothing."""
+    request = replace(REQUEST, metadata=InferenceMetadata(max_length=0))
+
+    assert read_opening(request, SERVED).num_slots == 2 * 2
+
+
 @pytest.mark.parametrize("uid", ["m.1 m.2", "m.5 m.6", "other.3", "m.7"])
 def test_blocks_of_others_are_refused(uid: str) -> None:
     """Before or behind our span, or of another model."""

@@ -22,7 +22,7 @@ from swarm_protocol.errors import PeerRefusedError
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_server.errors import SessionExpiredError
 from swarm_server.handlers.dialect import LaneLimits
-from tests.unit.swarm_server.engine.serving.running_sums import tokens
+from tests.unit.swarm_server.engine.serving.running_sums import BLOCKS, tokens
 from tests.unit.swarm_server.handlers.dialect.lane_bench import LaneBench, lane_server, opening
 
 
@@ -184,6 +184,16 @@ async def test_an_opening_that_is_not_served_fails(
 
     assert (failure.session_id, failure.code) == (1, code)
     assert (await lane.next_opened()).session_id == 2
+
+
+async def test_rows_without_tokens_take_memory_as_well(server: LaneBench) -> None:
+    """Else any number of rows could be had for nothing."""
+    lane = await server.lane()
+
+    await lane.open(opening(1, num_rows=16, max_length=0))
+    await lane.next_opened()
+
+    assert server.budget.num_slots - server.budget.slots_left == 16 * len(BLOCKS)
 
 
 async def test_more_sessions_than_the_maximum_fail() -> None:
