@@ -15,7 +15,12 @@ from swarm_client.models.facts import ModelFacts
 from swarm_client.session.events import EventListener
 from swarm_client.session.inference_session import InferenceSession
 from swarm_client.session.route_search import RouteSearch
-from swarm_client.session.step_checks import check_blocks, check_hidden, check_prompts
+from swarm_client.session.step_checks import (
+    check_blocks,
+    check_hidden,
+    check_opening,
+    check_prompts,
+)
 from swarm_client.settings import RoutingSettings
 from swarm_client.training import ForwardResult, Gradients, Tape
 from swarm_protocol.identifiers import BlockRange
@@ -78,23 +83,23 @@ class RemoteModel:
         that are lost later.
 
         Args:
-            max_length: tokens that each row may have at most, >= 1.
+            max_length: tokens that each row may have at most, >= 1; 32 bits.
             batch_size: rows that the caller means to use; helps to find servers with memory.
             blocks: those to run through; by default all.
-            tenant: on whose behalf. Servers are fair between tenants, and share the KV memory of
-                equal prefixes within one.
+            tenant: on whose behalf, in at most 256 characters. Servers are fair between tenants,
+                and share the KV memory of equal prefixes within one.
             wait_s: how long to wait for servers of blocks that nobody serves; by default not at
                 all. When servers are lost later, and tokens have run, the settings say it.
             on_event: is told, on the event loop, of servers lost, waited for and replaced. It
                 must not block.
 
         Raises:
+            ValueError: an argument does not fit.
             NoRouteError: online servers do not cover the blocks.
             PeerError: servers failed one after the other, until the retries ran out.
             DeadlineExceededError, NodeError: the DHT or our own node failed.
         """
-        if max_length < 1 or batch_size < 1:
-            raise ValueError(f"a session needs room, got {max_length} tokens, {batch_size} rows")
+        check_opening(max_length=max_length, batch_size=batch_size, tenant=tenant)
         session = await InferenceSession.open(
             RouteSearch(
                 self._servers,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from swarm_client.models.facts import ModelFacts
+from swarm_protocol.dialect import MAX_NAME_LENGTH, MAX_U32
 from swarm_protocol.identifiers import BlockRange
 
 _AS_WIDE_AS_FLOAT32: Final = (torch.float32, torch.bfloat16)
@@ -20,6 +21,21 @@ def is_finite(hidden: Tensor) -> bool:
     is_wide = hidden.dtype in _AS_WIDE_AS_FLOAT32
     total = hidden.sum() if is_wide else hidden.sum(dtype=torch.float32)
     return isfinite(total.item())
+
+
+def check_opening(*, max_length: int, batch_size: int, tenant: str) -> None:
+    """Check what a session is opened with.
+
+    What does not fit an opening would be the end of all sessions on the same stream.
+    """
+    if max_length < 1 or batch_size < 1:
+        raise ValueError(f"a session needs room, got {max_length} tokens, {batch_size} rows")
+    if max_length > MAX_U32:
+        raise ValueError(f"a session has at most {MAX_U32} tokens, got {max_length}")
+    if len(tenant) > MAX_NAME_LENGTH:
+        raise ValueError(
+            f"the name of a tenant has at most {MAX_NAME_LENGTH} characters, got {len(tenant)}"
+        )
 
 
 def check_blocks(blocks: BlockRange | None, facts: ModelFacts) -> BlockRange:

@@ -17,6 +17,7 @@ from swarm_protocol.dialect.endings import (
     encode_close,
     encode_failed,
 )
+from swarm_protocol.dialect.fields import MAX_U32
 from swarm_protocol.dialect.frame import VERSION
 from swarm_protocol.dialect.hello import HelloReply, HelloRequest
 from swarm_protocol.dialect.openings import (
@@ -55,6 +56,7 @@ __all__ = [
     "IS_COPY",
     "MAX_NAME_LENGTH",
     "MAX_PREFIX_HASHES",
+    "MAX_U32",
     "NO_SESSION",
     "TOKEN_BYTES",
     "VERSION",

@@ -169,6 +169,14 @@ async def test_a_session_needs_room(max_length: int, batch_size: int) -> None:
             await swarm.model.open_session(max_length=max_length, batch_size=batch_size)
 
 
+@pytest.mark.parametrize(("max_length", "tenant"), [(2**32, ""), (10, "x" * 257)])
+async def test_a_session_fits_its_opening(max_length: int, tenant: str) -> None:
+    """A server would end the stream of all sessions, not of this one."""
+    async with swarm_of(["0:4"]) as swarm:
+        with pytest.raises(ValueError, match="at most"):
+            await swarm.model.open_session(max_length=max_length, tenant=tenant)
+
+
 async def test_what_open_sessions_keep_is_told() -> None:
     """Each hop's inputs; those of a session that was closed are gone."""
     async with swarm_of(["0:2", "2:4"]) as swarm:
