@@ -67,14 +67,15 @@ class PrefixCache:
 
     def evict(self, count: int) -> int:
         """Free at least `count` pages, or all that can be; return how many are."""
-        num_freed = 0
-        for key in list(self._entries):
+        evicted, num_freed = list[bytes](), 0
+        for key, entry in self._entries.items():
             if num_freed >= count:
                 break
-            entry = self._entries[key]
             if entry.num_held == 0:
                 num_freed += len(entry.pages)
-                self._drop(key)
+                evicted.append(key)
+        for key in evicted:
+            self._drop(key)
         return num_freed
 
     def count_changed(self, page: PageId, by: int) -> None:
