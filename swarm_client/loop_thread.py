@@ -3,7 +3,8 @@
 import asyncio
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
@@ -23,8 +24,11 @@ class _Call(Generic[Result]):
     `asyncio.run_coroutine_threadsafe` takes, which chains two futures.
     """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Result]) -> None:
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Result], loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._coroutine = coroutine
+        self._loop = loop
         self._task: asyncio.Task[Result] | None = None
         self._running = threading.Lock()
         self._running.acquire()
@@ -40,21 +44,23 @@ class _Call(Generic[Result]):
             self._task.cancel()
 
     def wait(self, max_s: float = inf) -> None:
-        """Block until the coroutine has ended."""
+        """Block until the coroutine has ended, or the loop, on which it may never have begun."""
         deadline = monotonic() + max_s
         while not self._has_ended() and monotonic() < deadline:
             # A signal that comes just before a thread blocks does not wake it.
             self._running.acquire(timeout=min(max_s, _MAX_BLOCKED_S))
 
     def _has_ended(self) -> bool:
-        return self._task is not None and self._task.done()
+        return (self._task is not None and self._task.done()) or self._loop.is_closed()
 
     def result(self) -> Result:
         """Return what the coroutine has returned, or raise what it has raised."""
-        assert self._task is not None
-        if self._task.cancelled():
+        task = self._task
+        if task is None:
+            self._coroutine.close()
+        if task is None or not task.done() or task.cancelled():
             raise ModelClosedError
-        return self._task.result()
+        return task.result()
 
 
 class LoopThread:
@@ -85,12 +91,12 @@ class LoopThread:
         if self._loop.is_closed():
             coroutine.close()
             raise ModelClosedError
-        call = _Call(coroutine)
+        call = _Call(coroutine, self._loop)
         try:
-            self._loop.call_soon_threadsafe(call.start)
+            self._send(call.start)
             call.wait()
         except BaseException:  # an interrupt, perhaps before it was waited for
-            self._loop.call_soon_threadsafe(call.cancel)
+            self._send(call.cancel)
             call.wait(_MAX_UNWINDING_S)
             raise
         return call.result()
@@ -98,9 +104,13 @@ class LoopThread:
     def close(self) -> None:
         """Stop the loop; idempotent. Coroutines that still run are cancelled."""
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._send(self._loop.stop)
             if threading.current_thread() is not self._thread:
                 self._thread.join()
+
+    def _send(self, callback: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # it has been closed meanwhile: whoever waits will see that
+            self._loop.call_soon_threadsafe(callback)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

@@ -74,6 +74,39 @@ def test_closing_tells_the_threads_that_wait() -> None:
             waiting.result(10)
 
 
+def test_closing_tells_who_comes_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coroutine that begins when the loop has just been stopped never ends."""
+    thread = LoopThread()
+    start = loop_thread._Call.start
+
+    def begin_late(call: loop_thread._Call[None]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.stop()  # in uvloop's next turn
+        loop.call_soon(loop.call_soon, start, call)
+
+    async def wait_for_ever() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(loop_thread._Call, "start", begin_late)
+    with ThreadPoolExecutor(1) as threads, pytest.raises(ModelClosedError):
+        threads.submit(lambda: thread.run(wait_for_ever())).result(10)
+
+
+def test_closing_tells_who_comes_right_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though they have just seen that it was open."""
+    thread = LoopThread()
+    coroutine = name_of_thread()
+
+    def close_first(call: loop_thread._Call[str], *arguments: Any) -> None:
+        thread.close()
+        begin(call, *arguments)
+
+    begin = loop_thread._Call.__init__
+    monkeypatch.setattr(loop_thread._Call, "__init__", close_first)
+    with pytest.raises(ModelClosedError):
+        thread.run(coroutine)
+
+
 def test_it_does_not_wait_for_itself() -> None:
     """That would never end."""
     thread = LoopThread()
