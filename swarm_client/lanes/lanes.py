@@ -119,7 +119,7 @@ class Lanes:
             opening = self._lanes.get(peer) or self._begin(peer)
             if not opening.done():
                 await asyncio.wait([opening])  # and let it go on for others who wait for it
-            if opening.cancelled():
+            if self._is_closed:
                 break
             lane = opening.result()
             if lane is None or lane.is_open:
@@ -156,6 +156,7 @@ class Lanes:
         running = asyncio.create_task(self._run(lane))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
+        running.add_done_callback(lambda _: stream.close())  # if it ends before it begins
         return lane
 
     async def _greet(self, peer: PeerId) -> HelloReply:

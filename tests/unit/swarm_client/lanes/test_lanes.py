@@ -500,6 +500,20 @@ async def test_who_waits_for_a_lane_is_told_that_all_were_closed() -> None:
         assert not client.server.node.pipes
 
 
+async def test_a_lane_that_opens_while_all_are_closed_is_closed_as_well() -> None:
+    """Though it has carried nothing yet."""
+    async with lane_client() as client:
+        opening = asyncio.create_task(client.session())
+        while not client.server.node.pipes:
+            await asyncio.sleep(0)
+
+        await client.lanes.close()
+
+        with pytest.raises(ModelClosedError):
+            await opening
+        await eventually(lambda: not client.server.node.pipes)
+
+
 async def test_a_session_that_fails_makes_room_for_a_step_that_waits() -> None:
     """Though no answer comes that would."""
     async with lane_client() as client:
