@@ -6,6 +6,7 @@ cache are multiplied in turns. Sizes are those of a small Llama's and an 8B Llam
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -13,7 +14,11 @@ from torch import Tensor
 
 from benchmarks.report import print_report
 from swarm_kernels import PackedWeight
-from swarm_kernels.bfloat16_product import InterleavedWeight, load_bfloat16_product
+from swarm_kernels.bfloat16_product import (
+    InterleavedWeight,
+    load_tile_product,
+    load_vector_product,
+)
 from swarm_kernels.tiled_weight import TiledWeight
 
 _MEMORY_BYTES = 300_000_000
@@ -38,13 +43,13 @@ def measure_shape(shape: str, row_counts: Sequence[int]) -> dict[str, dict[str, 
     num_outputs, num_inputs = map(int, shape.split("x"))
     weight = torch.randn(num_outputs, num_inputs).bfloat16()
     num_copies = max(2, _MEMORY_BYTES // weight.nbytes)
-    product = load_bfloat16_product()
     ways: dict[str, Callable[[], PackedWeight]] = {
         "onednn_bfloat16": lambda: TiledWeight(weight, None),
         "onednn_float32": lambda: TiledWeight(weight.float(), None),
     }
-    if product is not None:
-        ways["own_bfloat16"] = lambda: InterleavedWeight(product, weight, None)
+    for name, product in (("vectors", load_vector_product()), ("tiles", load_tile_product())):
+        if product is not None:
+            ways[name] = partial(InterleavedWeight, product, weight, None)
     results: dict[str, dict[str, float]] = {}
     for name, pack in ways.items():
         copies = [pack() for _ in range(num_copies)]
@@ -53,9 +58,10 @@ def measure_shape(shape: str, row_counts: Sequence[int]) -> dict[str, dict[str, 
             took_s = _measure(copies, torch.randn(num_rows, num_inputs).to(dtype))
             figures = results.setdefault(f"{num_rows}_rows", {})
             figures[f"{name}_ms"] = round(1e3 * took_s, 3)
-            if name == "own_bfloat16":
-                figures["own_gb_per_s"] = round(weight.nbytes / took_s / 1e9, 1)
-                figures["own_gflop_per_s"] = round(2 * num_rows * weight.numel() / took_s / 1e9)
+            if name in ("vectors", "tiles"):
+                figures[f"{name}_gb_per_s"] = round(weight.nbytes / took_s / 1e9, 1)
+                num_operations = 2 * num_rows * weight.numel()
+                figures[f"{name}_gflop_per_s"] = round(num_operations / took_s / 1e9)
     return results
 
 

@@ -4,19 +4,11 @@
  * memory is read for 16 bits a weight. Nothing asks for instructions that multiply bfloat16. Each
  * output is one sum in the order of the inputs, however many rows and threads there are: a row's
  * outputs do not depend, to the last bit, on the rows beside it. Built by build.py, called by
- * bfloat16_product.py.
- *
- * A packed weight is a row of panels, LANES outputs each:
- *
- *     panel 0: [pair 0: LANES x (input 0, input 1)] [pair 1: LANES x (input 2, input 3)] ...
- *     panel 1: ...
- *
- * so that one vector has a pair of inputs for all outputs of a panel. An odd last input has a zero
- * beside it; the number of panels is a multiple of GROUP, and the last ones are filled with zeros.
+ * bfloat16_product.py. Weights: packed_weight.h, with panels of LANES outputs.
  */
 #include <stdlib.h>
 
-#include "vectors.h"
+#include "packed_weight.h"
 
 #if NUM_REGISTERS == 32
 #define MAX_ROWS 16 /* sums of so many rows fit the registers beside what they are made of */
@@ -29,62 +21,20 @@
 #define GROUP 4 /* panels that few rows go through together, at most */
 #define AHEAD_BYTES 8192 /* how far ahead a lone pass over a weight asks for it */
 #define MAX_SCRATCH_BYTES (1000 << 10) /* of gathered rows: what a second cache may hold */
-#define MIN_PARALLEL_WEIGHTS (1 << 18)
-
-struct packed_weight {
-    const uint32_t *pairs; /* [num_panels, num_pairs, LANES] */
-    const float *bias;     /* [num_outputs], or NULL */
-    int64_t num_outputs;
-    int64_t num_inputs;
-};
 
 static inline int64_t count_panels(const struct packed_weight *weight) {
     return (weight->num_outputs + LANES * GROUP - 1) / (LANES * GROUP) * GROUP;
 }
 
-struct rows {
-    const void *inputs; /* [num_rows, num_inputs] */
-    void *outputs;      /* [num_rows, num_outputs] */
-    int are_inputs_wide; /* float32, else bfloat16 */
-    int are_outputs_wide;
-};
-
 /* Rows [first, first + num_rows) as float32, [num_inputs, num_rows]; an odd input gets a zero. */
 static void gather_rows(const struct rows *rows, int64_t first, int64_t num_rows,
                         int64_t num_inputs, float *gathered) {
-    if (rows->are_inputs_wide) {
-        const float *values = (const float *)rows->inputs + first * num_inputs;
-        for (int64_t i = 0; i < num_inputs; i++)
-            for (int64_t r = 0; r < num_rows; r++)
-                gathered[i * num_rows + r] = values[r * num_inputs + i];
-    } else {
-        const uint16_t *values = (const uint16_t *)rows->inputs + first * num_inputs;
-        for (int64_t i = 0; i < num_inputs; i++)
-            for (int64_t r = 0; r < num_rows; r++)
-                gathered[i * num_rows + r] = widen(values[r * num_inputs + i]);
-    }
+    const uint16_t *values = rows->inputs + first * num_inputs;
+    for (int64_t i = 0; i < num_inputs; i++)
+        for (int64_t r = 0; r < num_rows; r++)
+            gathered[i * num_rows + r] = widen(values[r * num_inputs + i]);
     if (num_inputs % 2)
         for (int64_t r = 0; r < num_rows; r++) gathered[num_inputs * num_rows + r] = 0.0f;
-}
-
-/* The outputs of one panel and row leave; a bias is added before they are rounded. */
-static inline void store_outputs(const struct packed_weight *weight, const struct rows *rows,
-                                 floats sums, int64_t row, int64_t output) {
-    const int64_t left = weight->num_outputs - output, at = row * weight->num_outputs + output;
-    const int64_t count = most(least(left, LANES), 0);
-    if (weight->bias)
-        for (int64_t i = 0; i < count; i++) sums[i] += weight->bias[output + i];
-    const halves narrowed = narrow(sums);
-    void *outputs = rows->are_outputs_wide ? (void *)((float *)rows->outputs + at)
-                                           : (void *)((uint16_t *)rows->outputs + at);
-    const void *values = rows->are_outputs_wide ? (const void *)&sums : (const void *)&narrowed;
-    const int64_t size = rows->are_outputs_wide ? sizeof(float) : sizeof(uint16_t);
-    if (count < LANES)
-        memcpy(outputs, values, (size_t)(count * size));
-    else if (rows->are_outputs_wide)
-        memcpy(outputs, &sums, sizeof sums);
-    else
-        memcpy(outputs, &narrowed, sizeof narrowed);
 }
 
 struct tile {
@@ -174,16 +124,17 @@ static void multiply_chunk(const struct packed_weight *weight, const struct rows
     }
 }
 
-/* Of which the layout is made: LANES, and GROUP. */
+/* What is filled up: outputs to whole groups of panels of so many, inputs to whole pairs. */
 int64_t panel_outputs(void) { return LANES; }
 
 int64_t group_panels(void) { return GROUP; }
 
+int64_t input_multiple(void) { return 2; }
+
 /* outputs = inputs @ weight.T + bias, for num_rows rows; returns whether there was memory. */
-int32_t multiply_rows(const struct packed_weight *weight, const void *inputs,
-                      int32_t are_inputs_wide, void *outputs, int32_t are_outputs_wide,
-                      int64_t num_rows, int32_t num_threads) {
-    const struct rows rows = {inputs, outputs, are_inputs_wide, are_outputs_wide};
+int32_t multiply_rows(const struct packed_weight *weight, const uint16_t *inputs, void *outputs,
+                      int32_t are_outputs_wide, int64_t num_rows, int32_t num_threads) {
+    const struct rows rows = {inputs, outputs, are_outputs_wide};
     const int64_t num_pairs = (weight->num_inputs + 1) / 2, row_bytes = 2 * num_pairs * 4;
     const int64_t fitting = MAX_SCRATCH_BYTES / row_bytes;
     const int64_t chunk = least(num_rows, most(fitting, MAX_ROWS));

@@ -15,6 +15,7 @@ from swarm_protocol.logs import get_logger
 log = get_logger(__name__)
 
 SOURCE: Final = Path(__file__).with_suffix(".c")
+TILE_SOURCE: Final = SOURCE.with_name("tile_product.c")
 
 
 class _Weight(Structure):
@@ -32,17 +33,13 @@ class Bfloat16Product:
     """The built products. Calls let other Python threads run."""
 
     def __init__(self, library: CDLL) -> None:
-        library.panel_outputs.restype = c_int64
-        library.group_panels.restype = c_int64
+        for function in (library.panel_outputs, library.group_panels, library.input_multiple):
+            function.restype = c_int64
         self._panel_outputs = int(library.panel_outputs())
         self._group_outputs = self._panel_outputs * int(library.group_panels())
+        self._input_multiple = int(library.input_multiple())
         self.multiply = library.multiply_rows
-        self.multiply.argtypes = [
-            c_void_p,
-            *(c_void_p, c_int32),
-            *(c_void_p, c_int32),
-            *(c_int64, c_int32),
-        ]
+        self.multiply.argtypes = [c_void_p, c_void_p, c_void_p, c_int32, c_int64, c_int32]
 
     def pack(self, weight: Tensor) -> Tensor:
         """Return a weight `[num_outputs, num_inputs]` in panels: int32, two inputs in each.
@@ -50,7 +47,10 @@ class Bfloat16Product:
         `[num_panels, num_pairs, panel_outputs]`, with zeros where the weight ends.
         """
         num_outputs, num_inputs = weight.shape
-        padding = (0, num_inputs % 2, 0, -num_outputs % self._group_outputs)
+        padding = (
+            *(0, -num_inputs % self._input_multiple),
+            *(0, -num_outputs % self._group_outputs),
+        )
         pairs = pad(weight, padding).contiguous().view(torch.int32)
         panels = pairs.view(-1, self._panel_outputs, pairs.shape[1])
         return panels.transpose(1, 2).contiguous()
@@ -59,8 +59,7 @@ class Bfloat16Product:
 class InterleavedWeight:
     """A `PackedWeight` of bfloat16 for `Bfloat16Product`.
 
-    A row's outputs do not depend on the rows beside it, to the last bit. Rows may be float32, too,
-    and then are not rounded first.
+    A row's outputs do not depend on the rows beside it, to the last bit.
     """
 
     def __init__(self, product: Bfloat16Product, weight: Tensor, bias: Tensor | None) -> None:
@@ -79,14 +78,14 @@ class InterleavedWeight:
     def multiply(self, rows: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Return the product; see `PackedWeight.multiply`."""
         dtype = dtype or rows.dtype
-        assert {rows.dtype, dtype} <= {torch.bfloat16, torch.float32}
+        assert rows.dtype == torch.bfloat16
+        assert dtype in (torch.bfloat16, torch.float32)
         assert rows.shape[-1] == self.num_inputs
         rows = rows.contiguous()
         outputs = torch.empty(*rows.shape[:-1], self.num_outputs, dtype=dtype)
         is_done = self._product.multiply(
             byref(self._weight),
             rows.data_ptr(),
-            rows.dtype == torch.float32,
             outputs.data_ptr(),
             dtype == torch.float32,
             rows.numel() // self.num_inputs,
@@ -103,14 +102,23 @@ class InterleavedWeight:
 
 
 @cache
-def load_bfloat16_product(cache_directory: Path | None = None) -> Bfloat16Product | None:
-    """Return the products, built if need be; None, once said in the log, where they cannot be.
+def load_vector_product() -> Bfloat16Product | None:
+    """Return products for any CPU, built if need be; None, said in the log, where that fails."""
+    library = _built(SOURCE)
+    return None if library is None else Bfloat16Product(library)
 
-    Args:
-        cache_directory: see `build_library`.
-    """
+
+@cache
+def load_tile_product() -> Bfloat16Product | None:
+    """Return products by AMX; None where the processor or the system has none, or they fail."""
+    library = _built(TILE_SOURCE)
+    is_usable = library is not None and bool(library.can_use_tiles())
+    return Bfloat16Product(library) if library is not None and is_usable else None
+
+
+def _built(source: Path) -> CDLL | None:
     try:
-        return Bfloat16Product(build_library(SOURCE, cache=cache_directory))
+        return build_library(source)
     except BuildError as error:
-        log.warning("bfloat16_product_unavailable", reason=str(error))
+        log.warning("bfloat16_product_unavailable", product=source.stem, reason=str(error))
         return None

@@ -30,8 +30,12 @@ def fastest_of(
 ) -> Fastest[Name]:
     """Return the fastest way by `best_times_s`; of equal ones the first."""
     took_s = best_times_s(ways, clock=clock)
-    took_ms = {f"{name}_ms": round(1e3 * value, 2) for name, value in took_s.items()}
-    return Fastest(min(took_s, key=took_s.__getitem__), took_ms)
+    return Fastest(min(took_s, key=took_s.__getitem__), for_log(took_s))
+
+
+def for_log(took_s: Mapping[Name, float]) -> dict[str, float]:
+    """Return seconds by name as milliseconds by `NAME_ms`."""
+    return {f"{name}_ms": round(1e3 * value, 2) for name, value in took_s.items()}
 
 
 def best_times_s(

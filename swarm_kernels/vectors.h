@@ -81,7 +81,18 @@ static inline floats choose(ints first, floats a, floats b) { /* a where all bit
     return (floats)((first & (ints)a) | (~first & (ints)b));
 }
 
-/* To the nearest number that a bfloat16 can be, ties to even, as torch rounds. */
+/* To the nearest number that a bfloat16 can be, ties to even, as torch rounds. Processors that do it
+ * themselves make zero of what is less than the least normal number. */
+#if defined(__AVX512BF16__)
+static inline halves narrow(floats values) { return (halves)_mm512_cvtneps_pbh((__m512)values); }
+
+static inline words words_of(floats values) { /* rounded, in their lower halves */
+    return (words)_mm512_cvtepu16_epi32((__m256i)narrow(values));
+}
+
+static inline floats rounded(floats values) { return (floats)(words_of(values) << 16); }
+
+#else
 static inline floats rounded(floats values) {
     const words bits = (words)values;
     const words nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u;
@@ -93,9 +104,12 @@ static inline floats rounded(floats values) {
 #endif
 }
 
+static inline words words_of(floats values) { return (words)rounded(values) >> 16; }
+
 static inline halves narrow(floats values) {
-    return __builtin_convertvector((words)rounded(values) >> 16, halves);
+    return __builtin_convertvector(words_of(values), halves);
 }
+#endif
 
 static inline void narrow_some(floats values, int64_t count, uint16_t *to) {
     const halves narrowed = narrow(values);
@@ -121,7 +135,7 @@ static inline struct pairs load_pairs(const uint16_t *from, int64_t count) {
 }
 
 static inline void store_pairs(struct pairs values, int64_t count, uint16_t *to) {
-    const words both = ((words)rounded(values.first) >> 16) | (words)rounded(values.second);
+    const words both = words_of(values.first) | (words)rounded(values.second);
     if (count >= 2 * LANES)
         memcpy(to, &both, sizeof both);
     else

@@ -6,7 +6,8 @@ from itertools import accumulate
 import pytest
 import torch
 
-from swarm_kernels.bfloat16_product import load_bfloat16_product
+from swarm_kernels.bfloat16_product import TILE_SOURCE, Bfloat16Product, load_vector_product
+from swarm_kernels.build import build_library
 from swarm_kernels.measuring import NUM_TRIES
 from swarm_kernels.product_choice import choose_product
 from swarm_kernels.tiled_weight import can_tile
@@ -19,18 +20,34 @@ def clock_of(*took_s: float) -> Callable[[], float]:
 
 
 @pytest.mark.parametrize(
-    ("took_s", "is_own"),
-    [
-        ((1.0, 2.0), True),
-        ((3.0, 2.0), False),
-    ],
+    ("took_s", "is_own"), [((1.0, 2.0), True), ((5.0, 4.0), True), ((3.0, 2.0), False)]
 )
-def test_the_faster_one_is_chosen(took_s: tuple[float, float], is_own: bool) -> None:
-    """Our own are tried first."""
-    product = load_bfloat16_product()
+def test_onednn_is_chosen_where_it_is_much_faster(
+    took_s: tuple[float, float], is_own: bool
+) -> None:
+    """Our own give a row the same bits in any company, and so may take a little longer."""
+    product = load_vector_product()
     if product is None or not can_tile(torch.bfloat16):
         pytest.skip("there is nothing to choose here")
 
-    chosen = choose_product(product, clock=clock_of(*took_s))
+    chosen = choose_product({"vectors": product}, clock=clock_of(*took_s))
 
     assert chosen is (product if is_own else None)
+
+
+def test_of_our_own_the_faster_one_is_chosen() -> None:
+    """Whatever oneDNN takes, if that is more."""
+    vectors = load_vector_product()
+    if vectors is None:
+        pytest.skip("no C compiler here")
+    tiles = Bfloat16Product(build_library(TILE_SOURCE))
+    products = {"tiles": tiles, "vectors": vectors}
+
+    chosen = choose_product(products, clock=clock_of(2.0, 1.0, *([3.0] * can_tile(torch.bfloat16))))
+
+    assert chosen is vectors
+
+
+def test_without_any_of_our_own_nothing_is_chosen() -> None:
+    """Then oneDNN's are used, or torch's."""
+    assert choose_product({}) is None

@@ -1,0 +1,44 @@
+/* A bfloat16 weight as products here read it, the rows for it, and how outputs leave.
+ *
+ * A packed weight is a row of panels, one vector's length of outputs each:
+ *
+ *     panel 0: [pair 0: for each output (input 0, input 1)] [pair 1: (input 2, input 3)] ...
+ *     panel 1: ...
+ *
+ * Where outputs or inputs end within what a product takes at once, they are filled up with zeros.
+ */
+#ifndef SWARMGATE_PACKED_WEIGHT_H
+#define SWARMGATE_PACKED_WEIGHT_H
+
+#include "vectors.h"
+
+#define MIN_PARALLEL_WEIGHTS (1 << 18) /* what is smaller is one thread's */
+
+struct packed_weight {
+    const uint32_t *pairs; /* [num_panels, num_pairs, outputs of a panel] */
+    const float *bias;     /* [num_outputs], or NULL */
+    int64_t num_outputs;
+    int64_t num_inputs;
+};
+
+struct rows {
+    const uint16_t *inputs; /* [num_rows, num_inputs], bfloat16 */
+    void *outputs;          /* [num_rows, num_outputs] */
+    int are_outputs_wide;   /* float32, else bfloat16 */
+};
+
+/* Sums of a row, from `output` on, leave; a bias is added before they are rounded. */
+static inline void store_outputs(const struct packed_weight *weight, const struct rows *rows,
+                                 floats sums, int64_t row, int64_t output) {
+    const int64_t left = weight->num_outputs - output, at = row * weight->num_outputs + output;
+    if (left <= 0) return;
+    if (weight->bias) sums += widen_values((const char *)weight->bias, 1, output, left);
+    if (!rows->are_outputs_wide)
+        narrow_some(sums, left, (uint16_t *)rows->outputs + at);
+    else if (left >= LANES)
+        store((float *)rows->outputs + at, sums);
+    else
+        memcpy((float *)rows->outputs + at, &sums, (size_t)left * 4);
+}
+
+#endif
