@@ -115,19 +115,20 @@ class Lanes:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _lane(self, peer: PeerId) -> Lane | None:
-        while not self._is_closed:
+        while True:
             opening = self._lanes.get(peer) or self._begin(peer)
             if not opening.done():
                 await asyncio.wait([opening])  # and let it go on for others who wait for it
             if self._is_closed:
-                break
+                raise ModelClosedError
             lane = opening.result()
             if lane is None or lane.is_open:
                 return lane
             self._drop(peer, opening)
-        raise ModelClosedError
 
     def _begin(self, peer: PeerId) -> asyncio.Task[Lane | None]:
+        if self._is_closed:
+            raise ModelClosedError
         opening = asyncio.create_task(self._open(peer))
         self._lanes[peer] = opening
 
