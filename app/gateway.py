@@ -89,4 +89,5 @@ def engine_settings(settings: Settings) -> EngineSettings:
         memory_budget_bytes=budget_bytes,
         threads=settings.threads,
         replicas=settings.replicas,
+        wait_for_blocks_s=settings.routing.wait_for_blocks_s,
     )

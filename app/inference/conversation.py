@@ -137,7 +137,7 @@ class SwarmConversation:
         if self.position == len(self._token_ids):  # the last one's output is needed once more
             await self._roll_back(self.position - 1)
         if self._session is None:
-            self._session = await self._reopen()
+            self._session = await self._reopen(wait_s=0.0)
         return _Generation(
             session=self._session,
             hidden=await self._embed_pending(self._session),
@@ -163,9 +163,12 @@ class SwarmConversation:
             raise MaxLengthExceededError(position, num_tokens, self._max_length)
         self._token_ids += prompt_ids
 
-    async def _reopen(self) -> InferenceSession:
+    async def _reopen(self, *, wait_s: float) -> InferenceSession:
         session = await self._model.remote.open_session(
-            max_length=self._max_length, tenant=self._tenant, on_event=self._on_event
+            max_length=self._max_length,
+            tenant=self._tenant,
+            wait_s=wait_s,
+            on_event=self._on_event,
         )
         if self._is_closed:  # meanwhile
             await session.close()
@@ -199,14 +202,18 @@ class SwarmConversation:
         return token
 
     async def _run(self, generation: _Generation) -> Tensor:
-        """Run pending tokens; a session that servers have lost for good is begun anew."""
+        """Run pending tokens; a session that servers have lost for good is begun anew.
+
+        It waits for servers as long as one that goes on: its caller has read a part of the answer.
+        """
         for _ in range(_MAX_RESTARTS):
             try:
                 return await generation.session.step(generation.hidden)
             except SessionLostError:
                 if self._is_closed or not generation.session.is_closed:
                     raise
-            generation.session = self._session = await self._reopen()
+            session = await self._reopen(wait_s=self._model.wait_for_blocks_s)
+            generation.session = self._session = session
             generation.hidden = await self._embed_pending(generation.session)
         return await generation.session.step(generation.hidden)
 

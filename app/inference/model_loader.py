@@ -100,6 +100,7 @@ async def load_model(
                 eos_token_ids=tuple(facts.eos_token_ids),
             )
         ),
+        wait_for_blocks_s=settings.wait_for_blocks_s,
     )
 
 

@@ -26,6 +26,7 @@ class ServedModel:
         created_at: when it was loaded, UTC.
         chat_defaults: sampling that the model's makers recommend for chats.
         matchers: makes outputs match constraints.
+        wait_for_blocks_s: see `EngineSettings`.
     """
 
     id: str
@@ -38,6 +39,7 @@ class ServedModel:
     replicas: ReplicaPool
     canary: Canary
     matchers: MatcherSource
+    wait_for_blocks_s: float
 
     async def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Return the token ids of a text."""

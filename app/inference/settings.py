@@ -44,6 +44,12 @@ class EngineSettings(BaseModel):
     max_waiting: int = Field(
         default=1024, ge=1, le=65536, description="Tokens per model that may wait for a replica."
     )
+    wait_for_blocks_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="How long a generation that begins anew waits for servers of lost blocks.",
+    )
     canary_period_s: float = Field(
         default=10.0, gt=0, le=3600, description="Between two canary tokens of a model."
     )

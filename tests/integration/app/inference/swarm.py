@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from transformers import LlamaForCausalLM
@@ -23,6 +23,8 @@ from swarm_client.settings import RoutingSettings
 from swarm_protocol.memory_node import MemoryNetwork
 from swarm_server.server import BlockServer
 from tests.harness.server_swarm import server_swarm
+
+_WAIT_S: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,13 @@ async def swarm_of(model: Path, *standby: str) -> AsyncIterator[Swarm]:
     """Yield a swarm that is idle: its first canary is over. `standby` are blocks held twice."""
     async with server_swarm(model, ["0:2", "2:4", *standby]) as (network, servers):
         node = network.node("gateway")
-        connection = SwarmConnection(node, RoutingSettings(ban_s=0.001, wait_for_blocks_s=0.3))
-        settings = EngineSettings(models=(str(model),), dtype="float32", canary_period_s=3600)
+        connection = SwarmConnection(node, RoutingSettings(ban_s=0.001, wait_for_blocks_s=_WAIT_S))
+        settings = EngineSettings(
+            models=(str(model),),
+            dtype="float32",
+            canary_period_s=3600,
+            wait_for_blocks_s=_WAIT_S,
+        )
         engine = await SwarmEngine.start(connection, settings)
         swarm = Swarm(network, servers, engine, model.name)
         try:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from swarm_client.errors import NoRouteError, SessionLostError
+from swarm_client.session.events import SessionEvent, WaitingForBlocks
 from tests.integration.app.inference.swarm import (
     LocalModel,
     collect,
@@ -50,6 +51,31 @@ async def test_a_server_lost_behind_a_reused_prefix_changes_no_token(
         async for _ in events:
             pass
         assert tuple(second.token_ids) == PROMPT + expected
+
+
+async def test_a_reused_prefix_is_waited_for_like_any_other(
+    tiny_llama: Path, local_model: LocalModel
+) -> None:
+    """A server that comes back in time changes no token."""
+    async with swarm_of(tiny_llama) as swarm:
+        only = swarm.servers[1].peer_id
+
+        def come_back(event: SessionEvent) -> None:
+            if isinstance(event, WaitingForBlocks):
+                swarm.network.heal(only)
+
+        first = await swarm.open(max_length=200)
+        await collect(first, request_of(PROMPT, 1))
+        await first.close()
+        second = await swarm.engine.open(swarm.model_id, max_length=200, on_event=come_back)
+        events = second.generate(request_of(PROMPT, 8))
+        await anext(events)
+
+        swarm.network.cut(only)
+
+        async for _ in events:
+            pass
+        assert tuple(second.token_ids) == PROMPT + local_model.continue_greedily(PROMPT, 8)
 
 
 async def test_without_a_standby_the_loss_is_told(tiny_llama: Path) -> None:
