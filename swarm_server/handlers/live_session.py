@@ -63,10 +63,16 @@ class LiveSession:
             return
         task = asyncio.create_task(self._take(request))
         self._pushes.add(task)
-        task.add_done_callback(self._pushes.discard)
+        task.add_done_callback(self._forget)
         await asyncio.wait({task})
         if not task.cancelled():
             task.result()
+
+    def _forget(self, push: asyncio.Task[None]) -> None:
+        """A push has ended; if its server has left, nobody else asks how."""
+        self._pushes.discard(push)
+        if not push.cancelled():
+            push.exception()
 
     async def _take(self, request: StepRequest) -> None:
         async with self._turn:

@@ -1,6 +1,7 @@
 """Sessions whose caller leaves, at every place where the server may be waiting."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from swarm_protocol.errors import PeerRefusedError
-from swarm_protocol.identifiers import BlockRange
+from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.memory_node import MemoryNetwork, MemoryNode
 from swarm_protocol.messages import ExpertRequest
 from swarm_protocol.metadata import InferenceMetadata
@@ -39,17 +40,26 @@ class Bench:
     handler: InferenceHandler
     caller: MemoryNode
 
-    async def send_step(self, *, wait_s: float = 0.0, max_length: int = 10) -> CallStream:
+    async def send_step(
+        self, *, wait_s: float = 0.0, max_length: int = 10, session_id: str | None = None
+    ) -> CallStream:
         """Open a session and send its first step."""
         stream = await self.caller.open_stream(self.caller.peer_id, "infer")
-        metadata = InferenceMetadata(max_length=max_length, alloc_timeout_s=wait_s)
-        tensors = [encode_tensor(torch.zeros(1, 1, HIDDEN_SIZE))]
-        request = ExpertRequest(uid="m.0", tensors=tensors, metadata=metadata.to_wire())
-        await stream.send(request.SerializeToString())
+        metadata = InferenceMetadata(
+            session_id=session_id, max_length=max_length, alloc_timeout_s=wait_s
+        )
+        await stream.send(_request(metadata))
         return stream
 
     async def wait_started(self) -> None:
         await asyncio.to_thread(self.span.started.wait)
+
+
+def _request(metadata: InferenceMetadata, *, num_rows: int = 1) -> bytes:
+    tensors = [encode_tensor(torch.zeros(num_rows, 1, HIDDEN_SIZE))]
+    request = ExpertRequest(uid="m.0", tensors=tensors, metadata=metadata.to_wire())
+    data: bytes = request.SerializeToString()
+    return data
 
 
 @pytest.fixture
@@ -175,3 +185,23 @@ async def test_a_fault_of_ours_is_not_told_to_the_caller(bench: Bench) -> None:
 
     assert "secret" not in str(caught.value)
     assert (bench.admission.num_sessions, bench.budget.slots_left) == (0, 10)
+
+
+async def test_a_push_that_fails_when_its_server_has_left_is_nobodys_fault(bench: Bench) -> None:
+    """It says nothing about the session, and asyncio has nothing to complain of."""
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about))
+    stream = await bench.send_step(session_id="s")
+    await bench.wait_started()
+    wrong = _request(InferenceMetadata(session_id="s", step_id="2"), num_rows=2)
+    push = asyncio.create_task(bench.handler.push(wrong, PeerId("server before")))
+    await settle()
+
+    push.cancel()
+    bench.span.go_on.set()
+
+    assert await stream.receive() is not None
+    await settle()
+    del push  # it remembers what it waited for
+    gc.collect()
+    assert complaints == []
