@@ -128,10 +128,13 @@ class Archive:
             lost = await self._store_once(records)
             await self._store_once(lost)  # what the store has lost is put there again at once
         except StateUnavailableError as error:
+            if not self._pause_s:
+                log.warning("journals_not_stored", reason=error.reason)
             self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
             self._away_until = monotonic() + self._pause_s
-            log.warning("journals_not_stored", num=len(records), reason=error.reason)
         else:
+            if self._pause_s:
+                log.info("journals_stored_again")
             self._pause_s = self._away_until = 0.0
 
     async def _store_once(self, records: Sequence[_Record]) -> list[_Record]:

@@ -22,11 +22,12 @@ class Backoff:
         """Tell whether it is time to try."""
         return self._num_failures == 0 or now >= self._again_at
 
-    def failed(self, now: float) -> None:
-        """Note a failure."""
+    def failed(self, now: float) -> bool:
+        """Note a failure; tell whether it is the first in a row."""
         wait_s = min(self._most_s, self._first_s * 2.0 ** min(self._num_failures, 30))
         self._num_failures += 1
         self._again_at = now + wait_s * (1 + self._jitter()) / 2
+        return self._num_failures == 1
 
     def succeeded(self) -> bool:
         """Note a success; tell whether it is the first after a failure."""

@@ -111,8 +111,8 @@ class FallbackRateLimiter:
             self._owed.popleft()
 
     def _note_failure(self, error: StateUnavailableError) -> None:
-        log.warning("shared_limits_are_away", reason=error.reason, fraction=self._fraction)
-        self._backoff.failed(self._clock())
+        if self._backoff.failed(self._clock()):
+            log.warning("shared_limits_are_away", reason=error.reason, fraction=self._fraction)
 
     def _note_success(self) -> None:
         if self._backoff.succeeded():

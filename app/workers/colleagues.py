@@ -113,9 +113,12 @@ class Colleagues:
         while True:
             try:
                 await self.look()
+                if pause_s > _PERIOD_S:
+                    log.info("board_available_again")
                 pause_s = _PERIOD_S
                 self._has_looked.set()
             except StateUnavailableError as error:
-                log.warning("board_unavailable", reason=error.reason)
+                if pause_s == _PERIOD_S:
+                    log.warning("board_unavailable", reason=error.reason)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             await asyncio.sleep(pause_s * self._random.uniform(0.8, 1.0))

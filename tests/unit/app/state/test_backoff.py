@@ -19,14 +19,15 @@ def test_waits_double_up_to_the_bound() -> None:
 
 
 def test_success_ends_the_waiting() -> None:
-    """It tells whether it is the first one after a failure."""
+    """Both tell whether they are the first in a row: that is what a log needs."""
     backoff = Backoff(1, 4)
-    backoff.failed(0)
+    assert [backoff.failed(0), backoff.failed(0)] == [True, False]
 
     assert not backoff.may_try(0)
     assert backoff.succeeded()
     assert backoff.may_try(0)
     assert not backoff.succeeded()
+    assert backoff.failed(0)
 
 
 @given(num_failures=st.integers(1, 2000), jitter=st.floats(0, 1))

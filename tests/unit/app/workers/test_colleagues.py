@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.state.board import LEASE_S, BoardView
 from app.state.errors import StateUnavailableError
@@ -26,6 +27,7 @@ class FlakyBoard(MemoryWorkerBoard):
     """A board that may be away."""
 
     is_away = False
+    num_refused = 0
 
     async def look(self, worker_id: str) -> BoardView:
         self._check()
@@ -37,6 +39,7 @@ class FlakyBoard(MemoryWorkerBoard):
 
     def _check(self) -> None:
         if self.is_away:
+            self.num_refused += 1
             raise StateUnavailableError("gone")
 
 
@@ -137,3 +140,21 @@ async def test_an_outage_ends_nothing(clock: Clock) -> None:
     await colleagues.look()
 
     assert colleagues.is_leading
+
+
+async def test_an_outage_is_two_lines_in_the_log(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the board is looked at meanwhile."""
+    monkeypatch.setattr("app.workers.colleagues._PERIOD_S", 0.001)
+    board = FlakyBoard(clock)
+    with capture_logs() as logged:
+        async with looking(board) as colleagues:
+            await until(lambda: colleagues.is_leading)
+            board.is_away = True
+            await until(lambda: board.num_refused > 2)
+            board.is_away = False
+            await colleagues.next_look()
+
+    lines = [line["event"] for line in logged if line["event"].startswith("board_")]
+    assert lines == ["board_unavailable", "board_available_again"]
