@@ -36,9 +36,10 @@ function noticeOf(comment) {
 /**
  * @param {ReadableStream<Uint8Array>} body
  * @param {(id: string) => void} [mark] is told the id of each event, once its content was taken
+ * @param {string | null} [requestId] what the gateway's log calls this
  * @returns {AsyncGenerator<ChatEvent, void, void>}
  */
-export async function* chatEvents(body, mark = () => {}) {
+export async function* chatEvents(body, mark = () => {}, requestId = null) {
   try {
     for await (const { data, comment, id } of streamEvents(body)) {
       if (data === "[DONE]") return;
@@ -48,7 +49,7 @@ export async function* chatEvents(body, mark = () => {}) {
         continue;
       }
       const chunk = JSON.parse(data);
-      if (chunk.error) throw errorFrom(chunk.error);
+      if (chunk.error) throw errorFrom({ request_id: requestId, ...chunk.error });
       if (id !== "") mark(id); // before the content: whoever leaves there has taken it
       yield* eventsOf(chunk);
     }
@@ -58,10 +59,16 @@ export async function* chatEvents(body, mark = () => {}) {
   throw new GatewayError("connection_lost", "");
 }
 
-/** @param {Response} response @returns {Promise<ReadableStream<Uint8Array> | null>} null: all told */
-async function bodyOf(response) {
-  if (response.status === 204) return null;
-  if (response.ok && response.body !== null) return response.body;
+/**
+ * @param {Response} response
+ * @param {(id: string) => void} mark see `chatEvents`
+ * @returns {Promise<AsyncIterable<ChatEvent> | ChatEvent[]>}
+ */
+async function eventsIn(response, mark) {
+  if (response.status === 204) return []; // all was told
+  if (response.ok && response.body !== null) {
+    return chatEvents(response.body, mark, response.headers.get("x-request-id"));
+  }
   throw errorFrom((await response.json().catch(() => null))?.error, response);
 }
 
@@ -91,12 +98,10 @@ export async function* resumableAnswer({ open, reopen, end, wait, seenId = "", m
   try {
     for (;;) {
       try {
-        const body = await bodyOf(await (lastId === "" ? open() : reopen(lastId)));
-        if (body !== null) {
-          for await (const event of chatEvents(body, note)) {
-            numTries = 0;
-            yield event;
-          }
+        const response = await (lastId === "" ? open() : reopen(lastId));
+        for await (const event of await eventsIn(response, note)) {
+          numTries = 0;
+          yield event;
         }
         isOver = true;
         return;

@@ -172,6 +172,14 @@ test("an answer that is gone, or failed for good, is not asked for again", async
   });
 });
 
+test("an error in the middle names the request, for whoever looks into the log", async () => {
+  const failed = 'data: {"error":{"code":"no_route","message":"m"}}\n\n';
+  const answer = answerOf(token(1, "Hi") + failed);
+  answer.headers.set("x-request-id", "r1");
+
+  await assert.rejects(collect(gatewayOf(answer).stream), { code: "no_route", requestId: "r1" });
+});
+
 test("a question that never got an answer is not asked twice", async () => {
   const refusal = Response.json({ error: { code: "busy" } }, { status: 503 });
   const { asked, stream } = gatewayOf(refusal);
