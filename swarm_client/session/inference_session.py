@@ -207,13 +207,12 @@ class InferenceSession:
             return
         self._is_closed = True
         self._runner.repairs.stop()
-        await self._moves.drop()
-        sessions = [hop.session for hop in self._hops]
         try:
+            await self._moves.drop()
             if not self._is_stepping:
-                await asyncio.gather(*(session.close() for session in sessions))
+                await asyncio.gather(*(hop.session.close() for hop in self._hops))
         finally:
-            abandon(sessions)
+            abandon(hop.session for hop in self._hops)
             if not self._is_stepping:  # else the step, which fails now, needs them once more
                 self._hops.forget()
 

@@ -103,11 +103,14 @@ class _Move:
     async def drop(self) -> None:
         """Leave the others."""
         self._task.cancel()
-        await asyncio.wait([self._task])
-        with suppress(SwarmError, asyncio.CancelledError):
-            self._task.result()
-        for hop in self._hops or ():
-            hop.session.abandon()
+        try:
+            if not self._task.done():  # to wait would be a chance to be cancelled
+                await asyncio.wait([self._task])
+            with suppress(SwarmError, asyncio.CancelledError):
+                self._task.result()
+        finally:
+            for hop in self._hops or ():
+                hop.session.abandon()
 
     async def _prepare(self) -> None:
         self._note_run()

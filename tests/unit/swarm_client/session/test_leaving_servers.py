@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import replace
 
+import pytest
 import torch
 
 from swarm_client.session import HopLost, HopRestored, InferenceSession, SessionEvent
@@ -66,3 +67,49 @@ async def test_nobody_moves_while_nobody_leaves() -> None:
     events, used = await run_steps({"s1"})
 
     assert (events, used) == ([], ["s0"])
+
+
+async def session_on_the_move(swarm: RememberingSwarm) -> InferenceSession:
+    """Return a session that has begun to leave its first server."""
+    search = RouteSearch(swarm, max_length=100)
+    facts = replace(FACTS, num_blocks=len(BLOCKS), hidden_size=HIDDEN_SIZE)
+    session = await InferenceSession.open(search, BLOCKS, facts, SETTINGS, num_rows=1)
+    await session.step(torch.zeros(1, 1, HIDDEN_SIZE).double())
+    return session
+
+
+async def cancel_after(num_turns: int, task: asyncio.Task[object]) -> None:
+    """Cancel a task when the loop has turned so often."""
+    for _ in range(num_turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("num_turns", range(4))
+async def test_closing_that_is_cancelled_during_a_move_leaves_all_servers(num_turns: int) -> None:
+    """Those in use, and those that were to take over."""
+    swarm = RememberingSwarm(("0:5", "0:5"), leaving={"s0"})
+    session = await session_on_the_move(swarm)
+    for _ in range(num_turns):  # the move has come so far
+        await asyncio.sleep(0)
+
+    await cancel_after(1, asyncio.create_task(session.close()))
+
+    assert all(one.is_over for one in swarm.sessions)
+
+
+@pytest.mark.parametrize("num_turns", range(8))
+async def test_a_step_that_is_cancelled_while_others_take_over_forgets_none(num_turns: int) -> None:
+    """Whoever was opened is in use, and left with the session."""
+    swarm = RememberingSwarm(("0:5", "0:5"), leaving={"s0"})
+    session = await session_on_the_move(swarm)
+    for _ in range(20):  # the others are ready
+        await asyncio.sleep(0)
+
+    step = asyncio.create_task(session.step(torch.zeros(1, 1, HIDDEN_SIZE).double()))
+    await cancel_after(num_turns, step)
+    await session.close()
+
+    assert len(swarm.sessions) > 1
+    assert all(one.is_over for one in swarm.sessions)
