@@ -212,6 +212,7 @@ class _Doubt(Generic[Prepared]):
     async def end(self) -> None:
         """End the preparation, ready or not."""
         self.preparation.cancel()
-        await asyncio.wait([self.preparation])
+        if not self.preparation.done():  # to wait would be a chance to be cancelled
+            await asyncio.wait([self.preparation])
         if not self.preparation.cancelled():
             self.preparation.result()

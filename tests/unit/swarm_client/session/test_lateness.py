@@ -181,6 +181,24 @@ async def test_a_caller_who_leaves_is_cancelled_and_leaves_nothing_behind(is_rea
     assert race.num_left + len(race.discarded) == 1
 
 
+@pytest.mark.parametrize("num_turns", range(6))
+async def test_what_is_ready_is_used_or_discarded_whenever_the_caller_leaves(
+    num_turns: int,
+) -> None:
+    """Between all turns of the loop from there on."""
+    race = Race()
+    running = race.start(AT_ONCE)
+    await race.was_prepared.wait()
+    race.preparation.set_result("others")
+    for _ in range(num_turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+
+    used = [] if running.cancelled() else [running.result()]
+    assert [*used, *race.discarded] == ["others"] * (1 - race.num_left)
+
+
 @pytest.mark.parametrize(
     ("slow_s", "expected_s", "may_queue", "expected"),
     [
