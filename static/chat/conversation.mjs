@@ -13,6 +13,9 @@ import { chosenSwarm } from "./swarm.mjs";
  * @typedef {import("./types.mjs").Store} Store
  */
 
+/** What says that our picture of the swarm is old. */
+const OUTDATED = new Set(["no_route", "unknown_model"]);
+
 /**
  * @param {object} parts
  * @param {Store} parts.store
@@ -27,8 +30,8 @@ export function createConversation({ store, api, refreshSwarm, askKeyFor, clock 
 
   /** @param {unknown} error @returns {Promise<Failure>} */
   async function diagnose(error) {
-    // The reason is most often in the swarm: look before explaining.
-    if (error instanceof GatewayError && error.code === "no_route") await refreshSwarm();
+    // The reason is most often in the swarm, or in what is offered: look before explaining.
+    if (error instanceof GatewayError && OUTDATED.has(error.code)) await refreshSwarm();
     const missing = chosenSwarm(store.state())?.missing ?? [];
     return explain(error, { missing, now: clock() });
   }

@@ -65,6 +65,9 @@ export function healthOf(state) {
   if (state.keyForm !== "hidden") return { level: "warning", text: "API key needed" };
   if (state.isReachable === false) return { level: "lost", text: "Gateway not reachable" };
   const model = chosenSwarm(state);
+  if (state.swarm === null && state.isReady !== null) {
+    return state.isReady ? { level: "good", text: "Ready" } : { level: "warning", text: "Warming up" };
+  }
   if (model === null) return { level: "unknown", text: "Looking at the swarm…" };
   if (model.missing.length > 0) {
     const text = rangesText(model.missing);

@@ -95,7 +95,7 @@
  *   | { type: "answerStopped" }
  *   | { type: "answerFailed", failure: Failure }
  *   | { type: "chatCleared" }
- *   | { type: "swarmSeen", swarm: Swarm, isReady: boolean }
+ *   | { type: "swarmSeen", swarm: Swarm | null, isReady: boolean }
  *   | { type: "gatewayLost" }
  *   | { type: "swarmToggled" }
  *   | { type: "keyAsked", isRefused: boolean }

@@ -60,6 +60,15 @@ test("a gateway that does not answer outweighs what it said before", () => {
   assert.equal(healthOf(after(readyPage(), { type: "gatewayLost" }, seen())).level, "good");
 });
 
+test("a swarm that this key may not see is ready or not", () => {
+  /** @param {boolean} isReady */
+  const looked = (isReady) =>
+    healthOf(after(readyPage(), { type: "swarmSeen", swarm: null, isReady }));
+
+  assert.deepEqual(looked(true), { level: "good", text: "Ready" });
+  assert.deepEqual(looked(false), { level: "warning", text: "Warming up" });
+});
+
 test("before the first look nothing is claimed", () => {
   assert.equal(healthOf(readyPage()).level, "unknown");
 });
