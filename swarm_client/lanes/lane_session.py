@@ -172,7 +172,8 @@ class LaneHopSession:
 
         Args:
             answer: to be.
-            patience_s: after which `on_late` is called, if given. The time for a step begins then.
+            patience_s: after which `on_late` is called, if given; at most the time for a step,
+                which begins then.
             on_late: sends what another server should have sent.
         """
         if answer.done():
@@ -181,6 +182,7 @@ class LaneHopSession:
         if on_late is None:
             deadlines.set(answer, self._terms.step_timeout_s, self._expire)
         else:
+            patience_s = min(patience_s, self._terms.step_timeout_s)
             deadlines.set(answer, patience_s, partial(self._be_late, on_late))
         try:
             return await answer

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from swarm_client.lanes import Lanes, chained_session
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, HopSession, StepInputs
+from swarm_protocol.dialect import OutputsFrame
 from swarm_protocol.errors import PeerRefusedError
 from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.memory_node import MemoryNetwork
@@ -55,7 +56,7 @@ def lanes_of(network: MemoryNetwork) -> Lanes:
 
 @asynccontextmanager
 async def chained_row(
-    max_tokens_of_second: int = 64, max_tokens_of_third: int = 64
+    max_tokens_of_second: int = 64, max_tokens_of_third: int = 64, step_timeout_s: float = 5
 ) -> AsyncIterator[Row]:
     network = MemoryNetwork()
     servers = [await ScriptedLaneServer.start(network, f"s{index}") for index in range(3)]
@@ -66,7 +67,8 @@ async def chained_row(
     lanes = lanes_of(network)
     sessions = []
     for server, blocks in zip(servers, SPANS, strict=True):
-        session = await lanes.session(Hop(server.peer, blocks), TERMS)
+        terms = replace(TERMS, step_timeout_s=step_timeout_s)
+        session = await lanes.session(Hop(server.peer, blocks), terms)
         assert session is not None
         sessions.append(session)
     yield Row(servers, lanes.chain(sessions))
@@ -96,6 +98,20 @@ async def test_outputs_that_do_not_arrive_are_sent_by_us() -> None:
         outputs = await row.run(2, 0)
 
         assert torch.equal(outputs[-1].hidden, expected_output(hidden_states(2)))
+        assert row.num_sent() == [1, 1, 0]
+
+
+async def test_a_server_that_says_it_took_an_hour_is_waited_for_as_long_as_for_a_step() -> None:
+    """Its word for that is as good as any."""
+    async with chained_row(step_timeout_s=0.05) as row:
+        row.servers[0].neighbour = None
+        row.servers[0].transform = lambda frame: OutputsFrame(
+            [entry._replace(compute_us=2**32 - 1) for entry in frame.entries], frame.hidden
+        )
+
+        async with asyncio.timeout(5):
+            await row.run(2, 0)
+
         assert row.num_sent() == [1, 1, 0]
 
 
