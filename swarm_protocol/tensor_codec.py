@@ -17,6 +17,7 @@ from swarm_protocol.messages import TensorMessage
 
 MAX_TENSOR_BYTES: Final = 64 * 1024 * 1024
 MAX_DIMENSIONS: Final = 8
+_MAX_STRIDE: Final = 2**63 - 1  # torch counts strides of an empty tensor, too
 DTYPES: Final = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -110,6 +111,8 @@ def _checked_count(shape: Sequence[int], dtype: torch.dtype, max_bytes: int) -> 
         raise MalformedMessageError(
             f"expected at most {MAX_DIMENSIONS} dimensions, got {len(shape)}"
         )
+    if prod([size or 1 for size in shape]) > _MAX_STRIDE:
+        raise MalformedMessageError(f"no tensor has the sizes {shape!s:.200}")
     count = prod(shape)
     if count * dtype.itemsize > max_bytes:
         raise MalformedMessageError(

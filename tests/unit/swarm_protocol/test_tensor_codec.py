@@ -121,6 +121,7 @@ def test_other_codecs_are_refused_by_name(code: int) -> None:
         TensorMessage(buffer=b"12345678", size=[1], dtype="float32"),
         TensorMessage(buffer=b"", size=[2**31, 2**31], dtype="float32"),
         TensorMessage(buffer=b"", size=[1] * 9, dtype="float32"),
+        TensorMessage(buffer=b"", size=[0] + [2**32 - 1] * 3, dtype="float32"),
         TensorMessage(buffer=b"1234", size=[2], dtype="bfloat16", compression=2),
         TensorMessage(buffer=b"1234", size=[2], dtype="int32", compression=2),
     ],
