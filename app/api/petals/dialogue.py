@@ -27,6 +27,7 @@ from app.inference.requests import FinishReason
 from app.journals.entries import ConversationBegun, Entry, Produced, TurnBegun, TurnPlan
 from app.journals.journal import Reading
 from app.journals.notices import Notice
+from app.validation import kind_of
 from swarm_client.errors import MaxLengthExceededError
 
 MAX_MESSAGE_BYTES: Final = 256 * 1024
@@ -53,7 +54,7 @@ def _read(text: str, expected: str) -> dict[str, Any]:
     values = parse_json_object(text)
     if values.get("type") != expected:
         came = values.get("type")
-        shown = repr(came) if came in ("open_inference_session", "generate") else "another type"
+        shown = f"{came!r:.40}" if isinstance(came, str) else kind_of(came)
         raise BadRequestError(f"type: expected {expected!r} here, got {shown}", "type")
     return values
 

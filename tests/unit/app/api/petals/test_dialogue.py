@@ -65,7 +65,7 @@ def test_opening_has_a_model_and_a_length() -> None:
         ("{", "broken JSON"),
         ("[]", "expected a JSON object, got a list"),
         ('{"type":"generate","max_new_tokens":1}', "expected 'open_inference_session' here"),
-        ('{"type":"dance"}', "got another type"),
+        ('{"type":"dance"}', "got 'dance'"),
         ('{"type":"open_inference_session","max_length":5}', "model: expected a value"),
         ('{"type":"open_inference_session","model":"demo","max_length":-1}', "max_length: should"),
         ('{"type":"open_inference_session","model":7,"max_length":1}', "model: expected a text"),

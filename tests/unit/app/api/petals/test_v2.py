@@ -124,7 +124,7 @@ async def test_conversation_is_recorded_while_it_is_open() -> None:
     ("first", "sentence", "code"),
     [
         ("{", "broken JSON", CLOSE_POLICY),
-        ('{"type": "dance"}', "got another type", CLOSE_POLICY),
+        ('{"type": "dance"}', "got 'dance'", CLOSE_POLICY),
         ('{"type": "generate", "max_new_tokens": 1}', "got 'generate'", CLOSE_POLICY),
         ('{"type": "open_inference_session", "model": "x", "max_length": 4}', "x", CLOSE_POLICY),
         (
