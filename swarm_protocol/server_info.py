@@ -80,7 +80,7 @@ class PeerDescription:
                 compression=Compression(descriptor["compression"]),
                 can_roll_back=isinstance(features, dict) and features.get("rollback") is True,
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise MalformedMessageError("the reply to rpc_info lacks what Petals fixes") from error
 
     @staticmethod

@@ -1,3 +1,5 @@
+from math import inf
+
 import pytest
 import torch
 from hivemind.utils.serializer import MSGPackSerializer
@@ -119,7 +121,9 @@ def test_stock_server_has_not_proved_rollback() -> None:
         stock_reply(outputs_schema=({"size": (4,), "dtype": "torch.qint8", "compression": 0},)),
         stock_reply(outputs_schema=({"size": (4,), "dtype": "float32", "compression": 77},)),
         stock_reply(outputs_schema=({"size": (None,), "dtype": "float32", "compression": 0},)),
+        stock_reply(outputs_schema=({"size": (inf,), "dtype": "float32", "compression": 0},)),
         stock_reply(cache_tokens_available="many"),
+        stock_reply(cache_tokens_available=inf),
     ],
 )
 def test_reply_that_lacks_what_petals_fixes_is_refused(data: bytes) -> None:
