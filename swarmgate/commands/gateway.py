@@ -1,6 +1,8 @@
 """`swarmgate gateway`: the HTTP and WebSocket endpoint in front of a swarm."""
 
-from typing import Annotated, Any
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +17,9 @@ from swarmgate.commands.options import (
 )
 from swarmgate.demo_model import find_model
 from swarmgate.errors import OptionError
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 
 def gateway(
@@ -92,15 +97,28 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def _load(given: Mapping[str, Any]) -> "Settings":
+    """Return the settings; what is wrong with an option is told by its name."""
+    from app.settings import ENV_PREFIX, SettingsError, load_settings
+
+    try:
+        return load_settings(**given)
+    except SettingsError as error:
+        problems = error.problems
+        for name in given:
+            setting = re.compile(rf"{ENV_PREFIX}{name.upper()}\b")
+            option = f"--{name.replace('_', '-')}"
+            problems = tuple(setting.sub(option, problem) for problem in problems)
+        raise SettingsError(problems) from error
+
+
 def _run(given: dict[str, Any]) -> None:
     # Imported here: torch and the web framework take seconds, which `--help` need not wait for,
     # and the parent of workers needs neither.
-    from app.settings import load_settings
     from swarmgate.service import run_until_signalled
 
-    found = tuple(map(find_model, load_settings(**given).models))
-    given = {**given, "models": found}
-    settings = load_settings(**given)
+    given = {**given, "models": tuple(map(find_model, _load(given).models))}
+    settings = _load(given)
     if settings.workers > 1:
         from swarmgate.workers.crew import run_workers
 
