@@ -27,12 +27,12 @@ HEADER: Final = Struct(">BQ")
 MESSAGE: Final = 0
 
 STREAM_BUFFER_BYTES: Final = 1024 * 1024
-"""For readers of streams: a prefill chunk arrives in few wake-ups."""
+"""For readers of streams: a prefill chunk arrives in few wake-ups. What waits to be taken may be so
+much; then nothing more is read."""
 
 _END_OR_ERROR: Final = 1
 _SEND_BUFFER_BYTES: Final = 1024 * 1024  # the system grants what it allows
 _MAX_ERROR_BYTES: Final = 64 * 1024
-_PREFETCHED_FRAMES: Final = 4
 
 
 class FrameEnd(Protocol):
@@ -113,23 +113,29 @@ class ServedStreamEnd(StreamEnd):
 
     def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
         super().__init__(reader, writer)
-        self._frames: asyncio.Queue[tuple[int, bytes] | MalformedMessageError] = asyncio.Queue(
-            _PREFETCHED_FRAMES
-        )
+        self._frames = asyncio.Queue[tuple[int, bytes] | MalformedMessageError]()
+        self._num_waiting_bytes = 0
+        self._has_room = asyncio.Event()
 
     async def read(self) -> tuple[int, bytes] | None:
         frame = await self._frames.get()
         if isinstance(frame, MalformedMessageError):
             raise frame
+        self._num_waiting_bytes -= HEADER.size + len(frame[1])
+        self._has_room.set()
         return frame
 
     async def wait_left(self) -> None:
         with suppress(IncompleteReadError, OSError):
             try:
                 while (frame := await super().read()) is not None:
-                    await self._frames.put(frame)
+                    self._frames.put_nowait(frame)
+                    self._num_waiting_bytes += HEADER.size + len(frame[1])
+                    while self._num_waiting_bytes > STREAM_BUFFER_BYTES:
+                        self._has_room.clear()
+                        await self._has_room.wait()
             except MalformedMessageError as error:
-                await self._frames.put(error)
+                self._frames.put_nowait(error)
                 while await self._reader.read(STREAM_BUFFER_BYTES):
                     pass
 

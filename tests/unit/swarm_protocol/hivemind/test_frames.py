@@ -290,6 +290,24 @@ async def test_a_flood_of_empty_frames_is_not_read_before_somebody_takes_them() 
     await _closed()
 
 
+async def test_large_frames_are_not_read_far_ahead(serve: Serve) -> None:
+    """One is enough to know that the caller is there."""
+    near_end, far_end = socket.socketpair()
+    near, far = await serve(near_end), await connect_socket(far_end)
+    leaving = asyncio.ensure_future(near.wait_left())
+    flooding = asyncio.ensure_future(_write_all(far, [bytes(2 * 1024 * 1024)] * 5))
+
+    await _turns(500)
+
+    assert not flooding.done()
+    assert [(await near.read() or (1, b""))[0] for _ in range(5)] == [0] * 5
+    await flooding
+    far.close()
+    await leaving
+    near.close()
+    await _closed()
+
+
 async def test_what_has_come_can_be_read_after_closing(connect: Connect) -> None:
     """Though it was so much that reading had paused."""
     near_end, far_end = socket.socketpair()
