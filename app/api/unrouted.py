@@ -13,6 +13,12 @@ from swarm_protocol.errors import SwarmError
 
 _METHODS: Final = ("DELETE", "GET", "HEAD", "POST")
 _PREFIXES: Final = re.compile(r"(?:/v1)*(?=/)")
+_HABITS: Final = {
+    "/docs": "/openapi.json",
+    "/redoc": "/openapi.json",
+    "/health": "/health/ready",
+}
+"""Where other gateways have what is elsewhere here."""
 _PATHS: Final = frozenset(each.path for each in OPERATIONS if each.path.startswith("/v1/"))
 
 
@@ -31,6 +37,8 @@ def unrouted_error(scope: Scope, routes: Sequence[BaseRoute]) -> SwarmError:
 
 
 def _meant_path(path: str) -> str | None:
-    """Return the path of ours with `/v1` in front of it once: base URLs lack it, or repeat it."""
+    """Return a path of ours: often `/v1` is lacking, or repeated, for it belongs to base URLs."""
+    if path in _HABITS:
+        return _HABITS[path]
     likely = _PREFIXES.sub("/v1", path, count=1)
     return likely if likely in _PATHS else None

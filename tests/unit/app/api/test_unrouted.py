@@ -11,9 +11,11 @@ from tests.harness.scripted_engine import ScriptedEngine, http_client
         ("/chat/completions", "/v1/chat/completions"),
         ("/v1/v1/messages", "/v1/messages"),
         ("/models", "/v1/models"),
+        ("/docs", "/openapi.json"),
+        ("/health", "/health/ready"),
     ],
 )
-async def test_a_base_url_with_too_much_or_too_little_is_told(path: str, meant: str) -> None:
+async def test_a_path_that_is_nearly_ours_is_told_the_right_one(path: str, meant: str) -> None:
     """One sentence says what is at the path, and which one is like it."""
     async with http_client(ScriptedEngine()) as client:
         answer = await client.post(path, json={})
