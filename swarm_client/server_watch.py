@@ -1,7 +1,6 @@
 """Keeps a `Directory` true to the swarm: looks the servers of one model up, and pings them."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Final
 
 from swarm_client.directory import Directory
@@ -10,7 +9,7 @@ from swarm_client.settings import RoutingSettings
 from swarm_protocol.errors import DeadlineExceededError
 from swarm_protocol.identifiers import make_uid
 from swarm_protocol.logs import get_logger
-from swarm_protocol.node import FoundRecord, Node
+from swarm_protocol.node import Node
 from swarm_protocol.pings import measure
 
 log = get_logger(__name__)
@@ -33,6 +32,7 @@ class ServerWatch:
         self._lookup_lock = asyncio.Lock()
         self._last_started = 0  # look-ups are numbered
         self._last_finished = 0
+        self._has_failed = False  # the one that finished last
 
     async def refresh(self) -> None:
         """Look all records up. Callers who come while a look-up is running share the next one.
@@ -77,27 +77,31 @@ class ServerWatch:
     async def _refresh(self, *, probes: bool) -> None:
         last_started = self._last_started
         async with self._lookup_lock:
-            if self._last_finished > last_started:
-                return
-            self._last_started += 1
-            if probes:
-                await self._probe_banned()
-            self._directory.update(await self._lookup(), _now())
-            self._last_finished = self._last_started
+            if self._last_finished <= last_started:
+                await self._look_up(probes=probes)
+            if self._has_failed:  # for all who have waited for it
+                timeout_s = self._settings.lookup_timeout_s
+                raise DeadlineExceededError(f"no answer from the DHT within {timeout_s:g} s")
+
+    async def _look_up(self, *, probes: bool) -> None:
+        self._last_started += 1
+        if probes:
+            await self._probe_banned()
+        try:
+            async with asyncio.timeout(self._settings.lookup_timeout_s):
+                found = await self._node.lookup(self._uids)
+        except TimeoutError:
+            self._has_failed = True
+        else:
+            self._has_failed = False
+            self._directory.update(found, _now())
+        self._last_finished = self._last_started
 
     async def _probe_banned(self) -> None:
         peers = self._directory.banned_peers(_now())[: self._settings.max_pinged]
         timeout_s = min(_PROBE_S, self._settings.ping_timeout_s)
         await measure(self._node, self._directory.pings, peers, timeout_s=timeout_s)
         self._directory.note_pings(peers)
-
-    async def _lookup(self) -> Mapping[str, Mapping[str, FoundRecord]]:
-        timeout_s = self._settings.lookup_timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._node.lookup(self._uids)
-        except TimeoutError as error:
-            raise DeadlineExceededError(f"no answer from the DHT within {timeout_s:g} s") from error
 
 
 def _now() -> float:

@@ -49,6 +49,39 @@ async def test_callers_who_come_during_a_lookup_share_the_next_one() -> None:
     assert servers.directory.peers() == ("late",)
 
 
+async def test_callers_share_a_lookup_that_fails_as_well() -> None:
+    """Else they would wait for one after the other, each to its deadline."""
+    node = GatedNode(MemoryNetwork())
+    servers = ModelServers(node, FACTS, RoutingSettings(lookup_timeout_s=0.02))
+    first = asyncio.create_task(servers.refresh())
+    await eventually(lambda: node.num_lookups == 1)
+
+    others = [asyncio.create_task(servers.refresh()) for _ in range(5)]
+    failures = await asyncio.gather(first, *others, return_exceptions=True)
+
+    assert [type(failure) for failure in failures] == [DeadlineExceededError] * 6
+    assert node.num_lookups == 2
+
+
+async def test_a_caller_who_leaves_during_a_lookup_ends_it_for_nobody_else() -> None:
+    """Who waits for it makes one of their own."""
+    node = GatedNode(MemoryNetwork())
+    servers = ModelServers(node, FACTS, RoutingSettings())
+    first = asyncio.create_task(servers.refresh())
+    await eventually(lambda: node.num_lookups == 1)
+    others = [asyncio.create_task(servers.refresh()) for _ in range(3)]
+    await asyncio.sleep(0)
+
+    first.cancel()
+    await eventually(lambda: node.num_lookups == 2)
+    others[0].cancel()
+    await eventually(lambda: node.num_lookups == 3)
+    node.gate.set()
+    await asyncio.gather(*others[1:])
+
+    assert node.num_lookups == 3
+
+
 async def test_a_lookup_has_a_deadline() -> None:
     """And what was known stays."""
     network = MemoryNetwork()
