@@ -77,6 +77,7 @@ class SwarmEngine:
 
         Raises:
             CheckpointError: a model cannot be loaded, or two have the same id.
+            NoDeviceError: this machine has no such device.
             MemoryBudgetError: they do not fit together.
         """
         ids = [model_id_of(source) for source in settings.models]

@@ -12,6 +12,7 @@ SwarmError
 ├── ModelExistsError        the gateway offers a model of this name already
 ├── ModelsFixedError        this gateway's models cannot be changed while it runs
 ├── MemoryBudgetError       the model does not fit beside the others
+├── NoDeviceError           this machine has no such torch device
 └── EngineStoppedError      the engine was closed
 """
 
@@ -95,6 +96,19 @@ class HeadFailedError(SwarmError):
 
     def __init__(self) -> None:
         super().__init__("the local part of the model failed")
+
+
+class NoDeviceError(SwarmError):
+    """This machine has no such torch device; found at the start."""
+
+    code = "no_device"
+
+    def __init__(self, device: str) -> None:
+        super().__init__(
+            f"this machine has no device {device!r:.60} for embeddings and LM heads; "
+            "SWARMGATE_DEVICE (--device) is cpu, or e.g. cuda:0"
+        )
+        self.device = device
 
 
 class EngineStoppedError(SwarmError):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from app.inference.errors import NoDeviceError
 from app.inference.settings import EngineSettings
 from swarm_client.models import LocalParts, ModelFacts, load_local_parts
 from swarm_client.models.heads import HeadKind, choose_head
@@ -27,8 +28,11 @@ def plan_copies(
     """Return a copy for each device; may measure heads, so not for an event loop.
 
     Raises:
+        NoDeviceError: there is no such device.
         CheckpointError: a dtype or a head does not go with a device.
     """
+    for device in settings.devices:
+        _check_device(device)
     return tuple(_plan(checkpoint, facts, settings, device) for device in settings.devices)
 
 
@@ -39,6 +43,13 @@ def load_copies(checkpoint: Checkpoint, plans: tuple[CopyPlan, ...]) -> tuple[Lo
         CheckpointError: a tensor is missing, damaged or of a wrong shape.
     """
     return tuple(_load(checkpoint, plan) for plan in plans)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either
+        raise NoDeviceError(device) from error
 
 
 def _plan(

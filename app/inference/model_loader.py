@@ -50,6 +50,7 @@ async def load_model(
 
     Raises:
         CheckpointError: it is no model, or of an unsupported family.
+        NoDeviceError: this machine has no such device.
         MemoryBudgetError: its local parts do not fit; none was loaded.
         DeadlineExceededError, NodeError: its servers cannot be looked up.
     """

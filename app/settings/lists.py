@@ -12,7 +12,12 @@ def _split(value: object) -> object:
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
-        return json.loads(value)
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(
+                "expected a list as JSON, or items with commas between them"
+            ) from error
     return [item.strip() for item in value.split(",") if item.strip()]
 
 

@@ -1,6 +1,7 @@
 """Reads the settings from the environment, and says everything that is wrong with them at once."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
@@ -41,8 +42,8 @@ def load_settings(environ: Mapping[str, str] = os.environ, **given: Any) -> Sett
         wrong = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
         problems += _sentences(error)
         problems += _problems_besides(given, wrong)
-    except ValueError as error:  # a value that should be JSON
-        problems.append(str(error))
+    except ValueError as error:  # pydantic's word for a text that should be JSON
+        problems.append(f"{_name_in(str(error))}: expected an object as JSON")
     else:
         problems += problems_of(settings)
     if problems:
@@ -82,6 +83,12 @@ def _problems_besides(given: Mapping[str, Any], wrong: set[str]) -> list[str]:
         return problems_of(_read({**given, **defaults}), wrong=wrong)
     except ValueError:  # a name that is no field: it has its sentence already
         return []
+
+
+def _name_in(message: str) -> str:
+    """Return the setting that pydantic's message names."""
+    found = re.search(r'field "(\w+)"', message)
+    return f"{ENV_PREFIX}{found[1].upper()}" if found else "a setting"
 
 
 def _sentences(error: ValidationError) -> list[str]:

@@ -67,7 +67,7 @@ def test_nested_and_lower_case_names_are_known() -> None:
         ({"port": 70000}, "SWARMGATE_PORT: should be less than or equal to 65535"),
         ({"port": "x"}, "SWARMGATE_PORT: expected an integer"),
         ({"models": ""}, "SWARMGATE_MODELS: "),
-        ({"models": "[1,"}, "SWARMGATE_MODELS: "),
+        ({"models": "[1,"}, "SWARMGATE_MODELS: expected a list as JSON, or items with commas"),
         ({"log_format": "xml"}, "SWARMGATE_LOG_FORMAT: should be 'json' or 'console'"),
         ({"limits": {"max_generations": 0}}, "SWARMGATE_LIMITS__MAX_GENERATIONS: "),
         ({"drain_s": "nan"}, "SWARMGATE_DRAIN_S: "),
@@ -121,6 +121,14 @@ def test_several_workers_need_a_redis() -> None:
         load_settings(workers=2)
 
     assert load_settings(workers=2, redis_url="redis://127.0.0.1:1").workers == 2
+
+
+def test_an_object_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nested settings may be written as one."""
+    _set(monkeypatch, ROUTING="{")
+
+    with pytest.raises(SettingsError, match="SWARMGATE_ROUTING: expected an object as JSON"):
+        load_settings({})
 
 
 def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from scripts.errors_page import caller_errors, errors_page
 from swarm_protocol.errors import SwarmError
 
 # Raised at start-up or by the library alone, or bases that are never raised themselves.
-# Raised at start-up or by the library alone, or bases that are never raised themselves.
 _NOT_FOR_CALLERS = {
     "swarm_error",
     "state_error",
@@ -23,6 +22,7 @@ _NOT_FOR_CALLERS = {
     "journal_exists",
     "journal_leased",
     "head_failed",
+    "no_device",
 }
 
 
