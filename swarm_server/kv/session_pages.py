@@ -26,7 +26,7 @@ class SessionPages:
     def __init__(self, memory: KVMemory, num_rows: int) -> None:
         self.num_fixed = 0
         self._memory = memory
-        self._page_size = memory.layout.page_size
+        self.page_size = memory.layout.page_size
         self._has_windows = memory.layout.has_windows
         self._set_rows([SequenceKV(memory) for _ in range(num_rows)])
         self._hashes: list[bytes] = []
@@ -66,14 +66,14 @@ class SessionPages:
         self._memory.require(self.num_needed(num_tokens))
         copies = [copy for row in self._rows for copy in row.append(num_tokens)]
         self.length += num_tokens
-        self._num_fitting = -self.length % self._page_size
+        self._num_fitting = -self.length % self.page_size
         return copies
 
     def truncate(self, length: int) -> None:
         """Forget all from `length` on; all is forgotten where a window's pages are gone."""
         if length < self.length:
             self._truncate_rows(length)
-        del self._hashes[length // self._page_size :]
+        del self._hashes[length // self.page_size :]
         self._num_kept = min(self._num_kept, len(self._hashes))
         self.num_fixed = min(self.num_fixed, length)
         if not all(row.can_continue for row in self._rows):
@@ -106,7 +106,7 @@ class SessionPages:
             return 0
         self.num_fixed = self.length = self._rows[0].match_prefix(hashes)
         self._hashes = list(hashes)
-        self._num_kept = self.num_fixed // self._page_size
+        self._num_kept = self.num_fixed // self.page_size
         return self.num_fixed
 
     def forget_prefix(self) -> None:
@@ -123,7 +123,7 @@ class SessionPages:
                 row.free_behind_window()
 
     def _keep_prefixes(self) -> None:
-        while self._num_kept < min(len(self._hashes), self.length // self._page_size):
+        while self._num_kept < min(len(self._hashes), self.length // self.page_size):
             self._rows[0].keep_prefix(self._hashes[self._num_kept], self._num_kept)
             self._num_kept += 1
 

@@ -118,8 +118,9 @@ class EngineSession:
     def match_prefix(self, hashes: Sequence[bytes]) -> int:
         """Begin with tokens that the prefix cache has; return their number, the new position.
 
-        Only for a session that has made no step; one of several rows gets nothing. Pages that are
-        computed for hashes not known yet are kept for others.
+        Only for a session that has made no step; one of several rows gets nothing, and none gets
+        more than it has asked for. Pages that are computed for hashes not known yet are kept for
+        others.
 
         Args:
             hashes: 16 bytes for each whole page of the prompt, chained; equal hashes mean equal
@@ -127,7 +128,8 @@ class EngineSession:
         """
         assert self.position == 0
         assert self.work is None
-        self.position = self.pages.match_prefix([self._own_hash(each) for each in hashes])
+        most = self.request.max_length // self.pages.page_size
+        self.position = self.pages.match_prefix([self._own_hash(each) for each in hashes[:most]])
         self._inputs.begin_at(self.position)
         return self.position
 

@@ -83,6 +83,5 @@ class SessionOpener:
     def _own_hashes(self, opening: Opening, caller: PeerId) -> list[bytes]:
         """Return prefix hashes that only sessions of this model and caller can have."""
         owner = f"{self._model.dht_prefix} {caller}".encode()
-        return [
-            blake2b(owner + each, digest_size=HASH_BYTES).digest() for each in opening.prefix_hashes
-        ]
+        hashes = opening.prefix_hashes[: opening.max_length]  # a page has a token at least
+        return [blake2b(owner + each, digest_size=HASH_BYTES).digest() for each in hashes]

@@ -153,6 +153,20 @@ async def test_other_sessions_share_no_prefix(change: dict[str, Any]) -> None:
         bench.assert_all_is_free()
 
 
+@pytest.mark.parametrize(("max_length", "num_cached"), [(3, 0), (4, 4), (7, 4), (8, 8)])
+async def test_a_session_shares_no_more_than_it_has_asked_for(
+    max_length: int, num_cached: int
+) -> None:
+    """Whole pages of it; who names more is not believed."""
+    async with running_engine() as bench:
+        first, short = bench.open(), bench.open(max_length=max_length)
+        first.match_prefix(HASHES)
+        await run_step(first, tokens(*range(9)))
+
+        assert short.match_prefix(HASHES) == num_cached
+        bench.assert_all_is_free()
+
+
 async def test_prompted_and_rolled_back_tokens_are_not_kept_for_others() -> None:
     """The hashes do not speak of them."""
     async with running_engine() as bench:
