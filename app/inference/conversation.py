@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from app.inference.output_text import Cut
 from app.inference.replica import SampledToken
 from app.inference.requests import FinishReason, GenerationEvent, GenerationRequest, TokenTimings
 from app.inference.served_model import ServedModel
+from app.inference.waits import Waits
 from swarm_client.errors import (
     MaxLengthExceededError,
     RollbackUnsupportedError,
@@ -20,7 +22,8 @@ from swarm_client.errors import (
     SessionLostError,
 )
 from swarm_client.session import InferenceSession
-from swarm_client.session.events import EventListener
+from swarm_client.session.events import EventListener, HopRestored
+from swarm_protocol.identifiers import BlockRange
 
 _MAX_RESTARTS: Final = 3
 """Of a session within one token, from token ids."""
@@ -137,7 +140,7 @@ class SwarmConversation:
         if self.position == len(self._token_ids):  # the last one's output is needed once more
             await self._roll_back(self.position - 1)
         if self._session is None:
-            self._session = await self._reopen(wait_s=0.0)
+            self._session = await self._reopen(wait_s=0.0, on_event=self._on_event)
         return _Generation(
             session=self._session,
             hidden=await self._embed_pending(self._session),
@@ -163,12 +166,9 @@ class SwarmConversation:
             raise MaxLengthExceededError(position, num_tokens, self._max_length)
         self._token_ids += prompt_ids
 
-    async def _reopen(self, *, wait_s: float) -> InferenceSession:
+    async def _reopen(self, *, wait_s: float, on_event: EventListener | None) -> InferenceSession:
         session = await self._model.remote.open_session(
-            max_length=self._max_length,
-            tenant=self._tenant,
-            wait_s=wait_s,
-            on_event=self._on_event,
+            max_length=self._max_length, tenant=self._tenant, wait_s=wait_s, on_event=on_event
         )
         if self._is_closed:  # meanwhile
             await session.close()
@@ -202,20 +202,43 @@ class SwarmConversation:
         return token
 
     async def _run(self, generation: _Generation) -> Tensor:
-        """Run pending tokens; a session that servers have lost for good is begun anew.
+        """Run pending tokens."""
+        since = monotonic()
+        try:
+            return await generation.session.step(generation.hidden)
+        except SessionLostError as error:
+            if not self._can_begin_anew(generation):
+                raise
+            lost = error.blocks
+        return await self._begin_anew(generation, lost, since=since)
+
+    async def _begin_anew(
+        self, generation: _Generation, lost: BlockRange, *, since: float
+    ) -> Tensor:
+        """Run all tokens in another session, in place of one that has lost too much.
 
         It waits for servers as long as one that goes on: its caller has read a part of the answer.
         """
-        for _ in range(_MAX_RESTARTS):
-            try:
-                return await generation.session.step(generation.hidden)
-            except SessionLostError:
-                if self._is_closed or not generation.session.is_closed:
-                    raise
-            session = await self._reopen(wait_s=self._model.wait_for_blocks_s)
+        waits = Waits(self._on_event)
+        for num_left in reversed(range(_MAX_RESTARTS)):
+            session = await self._reopen(wait_s=self._model.wait_for_blocks_s, on_event=waits.hear)
+            waits.end()
             generation.session = self._session = session
-            generation.hidden = await self._embed_pending(generation.session)
-        return await generation.session.step(generation.hidden)
+            generation.hidden = await self._embed_pending(session)
+            try:
+                outputs = await session.step(generation.hidden)
+            except SessionLostError:
+                if not num_left or not self._can_begin_anew(generation):
+                    raise
+                continue
+            num_tokens = generation.hidden.shape[1]
+            waits.hear(HopRestored(lost, num_tokens, monotonic() - since, waits.waited_s))
+            return outputs
+        raise AssertionError("the last attempt returns or raises")
+
+    def _can_begin_anew(self, generation: _Generation) -> bool:
+        """Whether its session has ended by itself; one that has not may take the step again."""
+        return not self._is_closed and generation.session.is_closed
 
     async def _cut_output(self, cut: Cut, num_tokens: int) -> None:
         """End the context with the stop text, so that the next prompt follows right behind it.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from swarm_client.errors import NoRouteError, SessionLostError
-from swarm_client.session.events import SessionEvent, WaitingForBlocks
+from swarm_client.session.events import HopLost, HopRestored, SessionEvent, WaitingForBlocks
 from tests.integration.app.inference.swarm import (
     LocalModel,
     collect,
@@ -56,11 +56,13 @@ async def test_a_server_lost_behind_a_reused_prefix_changes_no_token(
 async def test_a_reused_prefix_is_waited_for_like_any_other(
     tiny_llama: Path, local_model: LocalModel
 ) -> None:
-    """A server that comes back in time changes no token."""
+    """A server that comes back in time changes no token, and its return is told."""
     async with swarm_of(tiny_llama) as swarm:
         only = swarm.servers[1].peer_id
+        told: list[SessionEvent] = []
 
         def come_back(event: SessionEvent) -> None:
+            told.append(event)
             if isinstance(event, WaitingForBlocks):
                 swarm.network.heal(only)
 
@@ -76,6 +78,11 @@ async def test_a_reused_prefix_is_waited_for_like_any_other(
         async for _ in events:
             pass
         assert tuple(second.token_ids) == PROMPT + local_model.continue_greedily(PROMPT, 8)
+        lost, *_, restored = told
+        assert isinstance(lost, HopLost)
+        assert isinstance(restored, HopRestored)
+        assert restored.blocks == lost.blocks
+        assert restored.gap_s >= restored.waited_s > 0
 
 
 async def test_without_a_standby_the_loss_is_told(tiny_llama: Path) -> None:
