@@ -4,7 +4,7 @@
  * memory is read for 16 bits a weight. Nothing asks for instructions that multiply bfloat16. Each
  * output is one sum in the order of the inputs, however many rows and threads there are: a row's
  * outputs do not depend, to the last bit, on the rows beside it. Built by build.py, called by
- * bfloat16_product.py. Weights: packed_weight.h, with panels of LANES outputs.
+ * bfloat16_product.py. A weight is a row of panels of LANES outputs: see packed_weight.h.
  */
 #include <stdlib.h>
 
@@ -124,12 +124,14 @@ static void multiply_chunk(const struct packed_weight *weight, const struct rows
     }
 }
 
-/* What is filled up: outputs to whole groups of panels of so many, inputs to whole pairs. */
-int64_t panel_outputs(void) { return LANES; }
-
-int64_t group_panels(void) { return GROUP; }
-
-int64_t input_multiple(void) { return 2; }
+void describe_layout(struct layout *layout) {
+    *layout = (struct layout){
+        .tile_outputs = LANES,
+        .group_panels = 1,
+        .output_multiple = LANES * GROUP,
+        .input_multiple = 2,
+    };
+}
 
 /* outputs = inputs @ weight.T + bias, for num_rows rows; returns whether there was memory. */
 int32_t multiply_rows(const struct packed_weight *weight, const uint16_t *inputs, void *outputs,

@@ -29,31 +29,50 @@ class _Weight(Structure):
     )
 
 
+class _Layout(Structure):
+    """`struct layout`."""
+
+    _fields_ = tuple(
+        (name, c_int64)
+        for name in (
+            *("tile_outputs", "tile_inputs"),
+            "group_panels",
+            *("output_multiple", "input_multiple"),
+        )
+    )
+
+
 class Bfloat16Product:
     """The built products. Calls let other Python threads run."""
 
     def __init__(self, library: CDLL) -> None:
-        for function in (library.panel_outputs, library.group_panels, library.input_multiple):
-            function.restype = c_int64
-        self._panel_outputs = int(library.panel_outputs())
-        self._group_outputs = self._panel_outputs * int(library.group_panels())
-        self._input_multiple = int(library.input_multiple())
+        self._layout = _Layout()
+        library.describe_layout.argtypes = [c_void_p]
+        library.describe_layout(byref(self._layout))
         self.multiply = library.multiply_rows
         self.multiply.argtypes = [c_void_p, c_void_p, c_void_p, c_int32, c_int64, c_int32]
 
     def pack(self, weight: Tensor) -> Tensor:
-        """Return a weight `[num_outputs, num_inputs]` in panels: int32, two inputs in each.
+        """Return a weight `[num_outputs, num_inputs]` in tiles: int32, two inputs in each.
 
-        `[num_panels, num_pairs, panel_outputs]`, with zeros where the weight ends.
+        `[groups, tiles of a panel, panels of a group, pairs of inputs, outputs]`, with zeros where
+        the weight ends.
         """
-        num_outputs, num_inputs = weight.shape
+        layout, (num_outputs, num_inputs) = self._layout, weight.shape
         padding = (
-            *(0, -num_inputs % self._input_multiple),
-            *(0, -num_outputs % self._group_outputs),
+            *(0, -num_inputs % layout.input_multiple),
+            *(0, -num_outputs % layout.output_multiple),
         )
         pairs = pad(weight, padding).contiguous().view(torch.int32)
-        panels = pairs.view(-1, self._panel_outputs, pairs.shape[1])
-        return panels.transpose(1, 2).contiguous()
+        tile_pairs = layout.tile_inputs // 2 or pairs.shape[1]
+        num_tiles = pairs.shape[1] // tile_pairs
+        tiles = pairs.view(-1, layout.group_panels, layout.tile_outputs, num_tiles, tile_pairs)
+        return tiles.permute(0, 3, 1, 4, 2).contiguous()
+
+    def unpack(self, tiles: Tensor) -> Tensor:
+        """Return what `pack` was given, with its zeros."""
+        outputs_first = tiles.permute(0, 2, 4, 1, 3)
+        return outputs_first.flatten(3, 4).flatten(0, 2).contiguous().view(torch.bfloat16)
 
 
 class InterleavedWeight:
@@ -66,10 +85,10 @@ class InterleavedWeight:
         """Take `[num_outputs, num_inputs]` in bfloat16 on the CPU; copies are kept."""
         self.num_outputs, self.num_inputs = weight.shape
         self._product = product
-        self._panels = product.pack(weight)
+        self._tiles = product.pack(weight)
         self._bias = None if bias is None else bias.float().contiguous()
         self._weight = _Weight(  # points into both
-            pairs=self._panels.data_ptr(),
+            pairs=self._tiles.data_ptr(),
             bias=None if self._bias is None else self._bias.data_ptr(),
             num_outputs=self.num_outputs,
             num_inputs=self.num_inputs,
@@ -97,7 +116,7 @@ class InterleavedWeight:
 
     def unpack(self) -> Tensor:
         """Return the weight; see `PackedWeight.unpack`."""
-        weight = self._panels.transpose(1, 2).flatten(0, 1).contiguous().view(torch.bfloat16)
+        weight = self._product.unpack(self._tiles)
         return weight[: self.num_outputs, : self.num_inputs].contiguous()
 
 

@@ -1,12 +1,4 @@
-/* A bfloat16 weight as products here read it, the rows for it, and how outputs leave.
- *
- * A packed weight is a row of panels, one vector's length of outputs each:
- *
- *     panel 0: [pair 0: for each output (input 0, input 1)] [pair 1: (input 2, input 3)] ...
- *     panel 1: ...
- *
- * Where outputs or inputs end within what a product takes at once, they are filled up with zeros.
- */
+/* A bfloat16 weight as products here read it, the rows for it, and how outputs leave. */
 #ifndef SWARMGATE_PACKED_WEIGHT_H
 #define SWARMGATE_PACKED_WEIGHT_H
 
@@ -14,8 +6,21 @@
 
 #define MIN_PARALLEL_WEIGHTS (1 << 18) /* what is smaller is one thread's */
 
+/* How a product has its weights laid out: in tiles of some outputs and inputs,
+ *
+ *     [groups of panels][tiles of a panel][panels of a group][pairs of inputs][outputs]
+ *
+ * so that a vector has a pair of inputs for each of some outputs. Where outputs or inputs end within
+ * what a product takes at once, they are filled up with zeros.
+ */
+struct layout {
+    int64_t tile_outputs, tile_inputs; /* without tile_inputs a panel is a single tile */
+    int64_t group_panels;
+    int64_t output_multiple, input_multiple;
+};
+
 struct packed_weight {
-    const uint32_t *pairs; /* [num_panels, num_pairs, outputs of a panel] */
+    const uint32_t *pairs; /* in a `layout` */
     const float *bias;     /* [num_outputs], or NULL */
     int64_t num_outputs;
     int64_t num_inputs;
