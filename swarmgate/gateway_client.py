@@ -4,6 +4,7 @@ to import, and a command line makes one request at a time.
 
 import json
 from collections.abc import Generator, Mapping
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
@@ -54,13 +55,20 @@ class GatewayClient:
             response: HTTPResponse = _DIRECT.open(request, timeout=_TIMEOUT_S)
         except HTTPError as error:
             with error:
-                raise GatewayRequestError(_error_text(error)) from error
+                raise GatewayRequestError(self._explain(error)) from error
         except (URLError, OSError, HTTPException) as error:
             raise GatewayRequestError(
                 f"no gateway answers at {self._url} ({_reason(error)}): start one with "
                 "`swarmgate up`, or say where one is with --url"
             ) from error
         return response
+
+    def _explain(self, error: HTTPError) -> str:
+        if error.code != HTTPStatus.UNAUTHORIZED:
+            return _error_text(error)
+        has_key = "authorization" in self._headers
+        what = "does not know this API key" if has_key else "asks for an API key"
+        return f"the gateway at {self._url} {what}: set GATEWAY_API_KEY, or give --api-key"
 
 
 def _reason(error: Exception) -> str:

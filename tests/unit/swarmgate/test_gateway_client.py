@@ -41,6 +41,22 @@ def test_an_error_answer_is_told_in_its_own_words() -> None:
         GatewayClient(url).get("/v1/models")
 
 
+@pytest.mark.parametrize(
+    ("api_key", "what"), [(None, "asks for an API key"), ("wrong", "does not know this API key")]
+)
+def test_a_gateway_that_wants_a_key_is_told_with_the_way_to_give_one(
+    api_key: str | None, what: str
+) -> None:
+    """Its own words are for programs that send headers."""
+    body = json.dumps({"error": {"message": "send it as a header", "code": "invalid_api_key"}})
+
+    with (
+        answering(401, body.encode()) as url,
+        pytest.raises(GatewayRequestError, match=f"{url} {what}: set GATEWAY_API_KEY, or give --"),
+    ):
+        GatewayClient(url, api_key).get("/v1/models")
+
+
 def test_the_reasons_of_an_unready_gateway_are_told() -> None:
     """`swarmgate up` says them when it gives up."""
     with (
