@@ -102,7 +102,11 @@ def _allowed(facts: Mapping[str, Any]) -> str:
 
 
 def _env_example(sections: list[Section]) -> str:
-    lines = [f"# Settings of the gateway, {_NOTE}.", "# Every line shows the default."]
+    lines = [
+        f"# Settings of the gateway, {_NOTE}.",
+        "# Every line shows the default. The gateway reads its environment, and no file:",
+        "#   cp .env.example .env; set -a; source .env; set +a; swarmgate gateway",
+    ]
     for section in sections:
         lines += ["", f"# --- {section.title}: {section.description}"]
         for setting in section.settings:
