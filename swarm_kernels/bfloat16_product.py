@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from swarm_kernels.build import BuildError, build_library
+from swarm_kernels.huge_pages import in_huge_pages
 from swarm_protocol.logs import get_logger
 
 log = get_logger(__name__)
@@ -67,7 +68,7 @@ class Bfloat16Product:
         tile_pairs = layout.tile_inputs // 2 or pairs.shape[1]
         num_tiles = pairs.shape[1] // tile_pairs
         tiles = pairs.view(-1, layout.group_panels, layout.tile_outputs, num_tiles, tile_pairs)
-        return tiles.permute(0, 3, 1, 4, 2).contiguous()
+        return in_huge_pages(tiles.permute(0, 3, 1, 4, 2))
 
     def unpack(self, tiles: Tensor) -> Tensor:
         """Return what `pack` was given, with its zeros."""
