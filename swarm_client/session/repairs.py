@@ -171,6 +171,7 @@ class Repairs:
 
         Raises:
             SessionLostError: there were too many losses in this step.
+            SessionClosedError: the session was closed meanwhile.
         """
         peer = hop.session.hop.peer
         self._search.report_late(peer)
@@ -180,9 +181,14 @@ class Repairs:
     def adopt(
         self, hop: SessionHop, others: SessionHops, num_rows: int, reason: str, *, since: float
     ) -> None:
-        """Put others, which are where the hop is, in its place."""
+        """Put others, which are where the hop is, in its place.
+
+        Raises:
+            SessionClosedError: the session was closed meanwhile.
+        """
         hop.session.abandon()
         self._hops.adopt(hop, others)
+        self._check_open()
         self._search.tell(HopLost(hop.session.hop.peer, hop.blocks, reason))
         num_replayed = hop.history.num_tokens * num_rows
         self._search.tell(HopRestored(hop.blocks, num_replayed, _now() - since, 0.0))

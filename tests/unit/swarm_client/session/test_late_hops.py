@@ -229,3 +229,22 @@ async def test_servers_that_all_are_late_are_too_many_losses_at_last() -> None:
 
         with pytest.raises(SessionLostError):
             await session.step(hidden_states(1))
+
+
+@pytest.mark.parametrize("num_turns", range(12))
+async def test_closing_while_others_take_over_leaves_them_too(num_turns: int) -> None:
+    """In whichever turn of the loop: the step does not go on with them."""
+    async with swarm_of(["0:4"], HASTY) as swarm:
+        session, _, (standby,) = await open_session(swarm, "0:4")
+        await session.step(hidden_states(3))
+        swarm.stop(swarm.servers[0])
+        step = asyncio.create_task(session.step(hidden_states(1)))
+        while not standby.inputs:  # noqa: ASYNC110  (turns of the loop are counted from here on)
+            await asyncio.sleep(0)
+        for _ in range(num_turns):
+            await asyncio.sleep(0)
+
+        await session.close()
+
+        await asyncio.gather(step, return_exceptions=True)
+        await eventually(lambda: not standby.node.pipes)
