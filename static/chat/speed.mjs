@@ -11,6 +11,9 @@
  * @property {boolean} isExact counted by the gateway, else estimated from the pieces of text
  */
 
+/** Pieces that waited for the browser arrive together: a shorter time says nothing of the swarm. */
+const LEAST_MS = 50;
+
 /**
  * The first token is left out of the rate: its time is the prompt's, told by `firstTokenMs`.
  *
@@ -21,7 +24,7 @@ export function speedOf({ sentAt, firstAt, lastAt, numChunks, numTokens }) {
   const counted = numTokens ?? numChunks;
   const tookMs = firstAt === null || lastAt === null ? 0 : lastAt - firstAt;
   // One piece of text has no duration, whatever number of tokens it carries.
-  const hasRate = numChunks > 1 && counted > 1 && tookMs > 0;
+  const hasRate = numChunks > 1 && counted > 1 && tookMs >= LEAST_MS;
   return {
     tokensPerS: hasRate ? ((counted - 1) * 1000) / tookMs : null,
     firstTokenMs: firstAt === null ? null : firstAt - sentAt,

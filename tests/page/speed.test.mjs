@@ -34,8 +34,10 @@ test("one piece of text has no rate, however many tokens it carries", () => {
   assert.equal(speedText(burst), "40 tokens · first after 300 ms");
 });
 
-test("pieces that arrive at the same instant have no rate", () => {
+test("pieces that arrive together have no rate: they waited for the browser", () => {
   assert.equal(speedOf({ ...RUNNING, lastAt: 1300 }).tokensPerS, null);
+  assert.equal(speedOf({ ...RUNNING, lastAt: 1300.3 }).tokensPerS, null);
+  assert.equal(speedOf({ ...RUNNING, lastAt: 1350 }).tokensPerS, 400);
 });
 
 test("slow rates keep a decimal", () => {
