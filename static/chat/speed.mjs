@@ -12,7 +12,7 @@
  */
 
 /** Pieces that waited for the browser arrive together: a shorter time says nothing of the swarm. */
-const LEAST_MS = 50;
+const LEAST_MS = 20;
 
 /**
  * The first token is left out of the rate: its time is the prompt's, told by `firstTokenMs`.
