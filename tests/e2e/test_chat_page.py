@@ -75,11 +75,11 @@ def right_edge(place: Locator) -> float:
 
 
 def test_question_by_keyboard_gets_a_streamed_answer(page: Page) -> None:
-    """Typing and Enter are enough; the answer, its speed, then the focus is back."""
+    """Typing and Enter are enough; the answer, its length, then the focus is back."""
     ask(page, "What is the capital of Japan?")
 
     expect(page.locator(f"{DONE} .answer")).to_contain_text("Tokyo", timeout=ANSWER_MS)
-    expect(page.locator(f"{LAST} .speed")).to_contain_text(re.compile(r"\d.*tokens/s"))
+    expect(page.locator(f"{LAST} .speed")).to_contain_text(re.compile(r"\d.*tokens"))
     expect(page.get_by_label("Message")).to_be_focused()
 
 
