@@ -19,7 +19,7 @@
 #endif
 
 #define GROUP 4 /* panels that few rows go through together, at most */
-#define AHEAD_BYTES 8192 /* how far ahead a lone pass over a weight asks for it */
+#define AHEAD_BYTES 4096 /* how far ahead in each panel a lone pass over a weight asks for it */
 #define MAX_SCRATCH_BYTES (1000 << 10) /* of gathered rows: what a second cache may hold */
 
 static inline int64_t count_panels(const struct packed_weight *weight) {
@@ -42,7 +42,7 @@ struct tile {
     const float *inputs;   /* see gather_rows */
     int64_t num_pairs;
     int64_t row, output; /* of the first row and panel */
-    const char *ahead;   /* what will be wanted next, */
+    const char *ahead;   /* what will be wanted next of the first panel, as of the others, */
     int64_t ahead_step;  /* so many bytes of it with each pair */
 };
 
@@ -50,7 +50,7 @@ struct tile {
 ALWAYS_INLINE void multiply_tile(
     const struct packed_weight *weight, const struct rows *rows, const struct tile *tile,
     const int num_rows, const int num_panels) {
-    const int64_t num_pairs = tile->num_pairs;
+    const int64_t num_pairs = tile->num_pairs, panel_bytes = num_pairs * LANES * 4;
     const float *inputs = tile->inputs;
     const char *ahead = tile->ahead;
     floats sums[MAX_ROWS][GROUP];
@@ -58,13 +58,13 @@ ALWAYS_INLINE void multiply_tile(
         for (int p = 0; p < num_panels; p++) sums[r][p] = (floats){0};
     for (int64_t pair = 0; pair < num_pairs; pair++, inputs += 2 * num_rows) {
         for (int p = 0; p < num_panels; p++) {
-            __builtin_prefetch(ahead, 0, 2);
-            ahead += tile->ahead_step;
+            __builtin_prefetch(ahead + p * panel_bytes, 0, 2);
             const words both = *(const words *)(tile->pairs + (p * num_pairs + pair) * LANES);
             const floats first = first_of(both), second = second_of(both);
             for (int r = 0; r < num_rows; r++) sums[r][p] += first * inputs[r];
             for (int r = 0; r < num_rows; r++) sums[r][p] += second * inputs[num_rows + r];
         }
+        ahead += tile->ahead_step;
     }
     for (int r = 0; r < num_rows; r++)
         for (int p = 0; p < num_panels; p++)
