@@ -17,9 +17,8 @@ _M_TRIM_THRESHOLD: Final = -1  # of glibc's malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 
 _MAPPED_BYTES: Final = 4 << 20
-"""Blocks from this size on are mapped, and gone when freed. Tensors of decode steps and of the chunks
-that a prompt is cut into are smaller: mapping those anew costs a processor with AMX a tenth of a
-chunk's time.
+"""Blocks from this size on are mapped, and gone when freed. Tensors of decode steps and of most
+chunks of prompts are smaller: mapping those anew costs a processor with AMX a tenth of their time.
 """
 
 _SPARE_BYTES: Final = 16 << 20
