@@ -1,4 +1,7 @@
-"""Products with bfloat16 weights in C, summed up in float32: see bfloat16_product.c."""
+"""Products with bfloat16 weights in C, summed up in float32.
+
+On any CPU with vectors: see bfloat16_product.c; on one with AMX: amx_product.c.
+"""
 
 from ctypes import CDLL, Structure, byref, c_int32, c_int64, c_void_p
 from functools import cache
@@ -16,7 +19,7 @@ from swarm_protocol.logs import get_logger
 log = get_logger(__name__)
 
 SOURCE: Final = Path(__file__).with_suffix(".c")
-TILE_SOURCE: Final = SOURCE.with_name("tile_product.c")
+AMX_SOURCE: Final = SOURCE.with_name("amx_product.c")
 
 
 class _Weight(Structure):
@@ -129,11 +132,17 @@ def load_vector_product() -> Bfloat16Product | None:
 
 
 @cache
-def load_tile_product() -> Bfloat16Product | None:
+def load_amx_product() -> Bfloat16Product | None:
     """Return products by AMX; None where the processor or the system has none, or they fail."""
-    library = _built(TILE_SOURCE)
-    is_usable = library is not None and bool(library.can_use_tiles())
-    return Bfloat16Product(library) if library is not None and is_usable else None
+    library = _built(AMX_SOURCE) if _has_amx() else None
+    if library is None or not library.can_use_amx():
+        return None
+    return Bfloat16Product(library)
+
+
+def _has_amx() -> bool:
+    facts = Path("/proc/cpuinfo")
+    return facts.exists() and "amx_bf16" in facts.read_text()
 
 
 def _built(source: Path) -> CDLL | None:

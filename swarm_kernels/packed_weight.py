@@ -4,7 +4,7 @@ torch keeps weights as rows and pays for it in every product. oneDNN reads them 
 once, one bfloat16 row through eight blocks of hidden size 1024 takes 12 ms instead of 24, and a few
 float32 rows half the time; the operations are those that torch's own compiler emits. But where a
 processor has no instructions for bfloat16, oneDNN takes six times as long for sixteen rows as
-products of our own.
+products of our own, and where it has AMX, up to twice as long for a few.
 """
 
 from typing import Final, Protocol

@@ -11,7 +11,7 @@ import torch
 from swarm_kernels.bfloat16_product import (
     Bfloat16Product,
     InterleavedWeight,
-    load_tile_product,
+    load_amx_product,
     load_vector_product,
 )
 from swarm_kernels.measuring import best_times_s, for_log, mixed_rows
@@ -32,7 +32,7 @@ comes out as the same bits whatever rows are beside it, and it does not promise 
 @cache
 def chosen_product() -> Bfloat16Product | None:
     """Return products of our own where some are the fastest, else None; 0.2 s, once."""
-    products = {"tiles": load_tile_product(), "vectors": load_vector_product()}
+    products = {"amx": load_amx_product(), "vectors": load_vector_product()}
     return choose_product({name: product for name, product in products.items() if product})
 
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from swarm_kernels.bfloat16_product import (
+    AMX_SOURCE,
     SOURCE,
-    TILE_SOURCE,
     Bfloat16Product,
     InterleavedWeight,
-    load_tile_product,
+    load_amx_product,
     load_vector_product,
 )
 from swarm_kernels.build import BuildError, build_library
@@ -25,20 +25,20 @@ SHAPES = [(1, 1), (64, 2), (65, 63), (130, 257), (256, 1024)]
 
 
 VECTORS = [(SOURCE, target) for target in (None, *SHORTER_VECTORS)]
-TILES = [(TILE_SOURCE, target) for target in (None, "-march=x86-64")]
-"""What this processor has no tiles for is computed as they would, slowly."""
+AMX = [(AMX_SOURCE, target) for target in (None, "-march=x86-64")]
+"""Where a processor has none, the same is computed slowly."""
 
 
 @pytest.fixture(
     scope="module",
-    params=[*VECTORS, *TILES],
+    params=[*VECTORS, *AMX],
     ids=lambda kind: f"{kind[0].stem}{kind[1] or ''}",
 )
 def product(request: pytest.FixtureRequest) -> Bfloat16Product:
     source, target = request.param
     if target is not None:
         return Bfloat16Product(library_for(target, source))
-    product = load_vector_product() if source == SOURCE else load_tile_product()
+    product = load_vector_product() if source == SOURCE else load_amx_product()
     if product is not None:
         return product
     try:

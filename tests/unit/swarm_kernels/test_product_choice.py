@@ -6,7 +6,7 @@ from itertools import accumulate
 import pytest
 import torch
 
-from swarm_kernels.bfloat16_product import TILE_SOURCE, Bfloat16Product, load_vector_product
+from swarm_kernels.bfloat16_product import AMX_SOURCE, Bfloat16Product, load_vector_product
 from swarm_kernels.build import build_library
 from swarm_kernels.measuring import NUM_TRIES
 from swarm_kernels.product_choice import choose_product
@@ -40,8 +40,8 @@ def test_of_our_own_the_faster_one_is_chosen() -> None:
     vectors = load_vector_product()
     if vectors is None:
         pytest.skip("no C compiler here")
-    tiles = Bfloat16Product(build_library(TILE_SOURCE))
-    products = {"tiles": tiles, "vectors": vectors}
+    amx = Bfloat16Product(build_library(AMX_SOURCE))
+    products = {"amx": amx, "vectors": vectors}
 
     chosen = choose_product(products, clock=clock_of(2.0, 1.0, *([3.0] * can_tile(torch.bfloat16))))
 

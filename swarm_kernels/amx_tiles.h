@@ -4,8 +4,8 @@
  * Which register is meant must be a constant. Of "Advanced Matrix Extensions", Intel's
  * Architecture Instruction Set Extensions Programming Reference, chapter 3.
  */
-#ifndef SWARMGATE_TILES_H
-#define SWARMGATE_TILES_H
+#ifndef SWARMGATE_AMX_TILES_H
+#define SWARMGATE_AMX_TILES_H
 
 #include <stdint.h>
 #include <string.h>

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "packed_weight.h"
-#include "tiles.h"
+#include "amx_tiles.h"
 
 #define SIDE 2 /* panels in a group, and blocks of rows that go through it together */
 #define TILE_INPUTS 32
@@ -179,7 +179,7 @@ void describe_layout(struct layout *layout) {
 }
 
 /* Whether this process may use tiles; asks for them. Else all is computed slowly. */
-int32_t can_use_tiles(void) { return HAS_TILES && ask_for_tiles(); }
+int32_t can_use_amx(void) { return HAS_TILES && ask_for_tiles(); }
 
 /* outputs = inputs @ weight.T + bias, for num_rows rows; returns whether there was memory. */
 int32_t multiply_rows(const struct packed_weight *weight, const uint16_t *inputs, void *outputs,
