@@ -111,14 +111,14 @@ def _checked_count(shape: Sequence[int], dtype: torch.dtype, max_bytes: int) -> 
         raise MalformedMessageError(
             f"expected at most {MAX_DIMENSIONS} dimensions, got {len(shape)}"
         )
-    if prod([size or 1 for size in shape]) > _MAX_STRIDE:
-        raise MalformedMessageError(f"no tensor has the sizes {shape!s:.200}")
     count = prod(shape)
     if count * dtype.itemsize > max_bytes:
         raise MalformedMessageError(
             f"a tensor of {count} values of {dtype_name(dtype)} is over the limit of {max_bytes} "
             f"bytes"
         )
+    if count == 0 and prod([size or 1 for size in shape]) > _MAX_STRIDE:
+        raise MalformedMessageError(f"no tensor has the sizes {shape!s:.200}")
     return count
 
 
