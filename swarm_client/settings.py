@@ -81,7 +81,8 @@ class RoutingSettings(BaseModel):
         default=3,
         ge=0,
         le=100,
-        description="Further routes tried when one fails; in a session, per hop and step.",
+        description="Further routes tried when one fails; in a session, per hop and step. Those to "
+        "servers that cannot be reached do not count: records outlive their servers.",
     )
     retry_delay_s: float = Field(
         default=0.5,

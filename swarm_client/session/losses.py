@@ -40,7 +40,7 @@ class Losses:
         """Begin without losses.
 
         Args:
-            max_losses: that may be mended.
+            max_losses: that may be mended, besides peers that do not answer when they are dialled.
             timeout_s: for mending all of them.
             wait_s: thereof, for waiting until somebody serves blocks that nobody serves.
         """
@@ -60,17 +60,30 @@ class Losses:
         """Whether servers may be waited for at all."""
         return self._wait_s > 0
 
-    def add(self, *peers: PeerId, cause: SwarmError, now: float) -> float:
+    def add(
+        self, *peers: PeerId, cause: SwarmError, now: float, is_unanswered: bool = False
+    ) -> float:
         """Take in peers that failed together; return the deadline.
 
-        Those that were tried once more while others are waited for count once.
+        Those that were tried once more while others are waited for count once. Those that did not
+        answer when they were dialled do not count, but end with the deadline: records outlive
+        their servers, and of one block there may be many.
+
+        Args:
+            peers: that failed.
+            cause: why.
+            now: reading of the clock.
+            is_unanswered: they were dialled, and none of them answered.
 
         Raises:
-            SwarmError: `cause`, when there were too many before.
+            SwarmError: `cause`, when there were too many before, or it is too late.
         """
         self.failed.update(peers)
         self.latest = cause
-        if not self._forgiven.issuperset(peers):
+        if is_unanswered:
+            if self.deadline is not None and now >= self.deadline:
+                raise cause
+        elif not self._forgiven.issuperset(peers):
             if self._num_left == 0:
                 raise cause
             self._num_left -= 1

@@ -1,7 +1,8 @@
 """Finding open sessions for some blocks: choose a route, dial it, and on failure choose again.
 
 A peer that failed is not tried again, unless nobody else serves its blocks and it has returned.
-Failures are bounded. Blocks that nobody serves are waited for as long as the losses allow.
+Failures are bounded, but for those of peers that do not answer: records outlive their servers, so
+each of them is tried once. Blocks that nobody serves are waited for as long as the losses allow.
 """
 
 import asyncio
@@ -141,8 +142,12 @@ class RouteSearch:
                 self._source.report_failure(failure.peer, is_silent=is_silence(failure))
             if dialled.hops:
                 return dialled.hops
-            peers = [failure.peer for failure in dialled.failures]
-            losses.add(*peers, cause=dialled.failures[0], now=asyncio.get_running_loop().time())
+            losses.add(
+                *[failure.peer for failure in dialled.failures],
+                cause=dialled.failures[0],
+                now=asyncio.get_running_loop().time(),
+                is_unanswered=all(map(is_silence, dialled.failures)),
+            )
 
     def quietly(self) -> "RouteSearch":
         """Return the same search, but telling nothing."""

@@ -9,7 +9,7 @@ import torch
 from swarm_client.connection import SwarmConnection
 from swarm_client.errors import NoRouteError
 from swarm_client.settings import RoutingSettings
-from swarm_protocol.errors import PeerError, PeerMisbehavedError, PeerUnreachableError
+from swarm_protocol.errors import PeerMisbehavedError, PeerRefusedError, PeerUnreachableError
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_protocol.memory_node import MemoryNetwork
 from swarm_protocol.records import ServerState
@@ -104,16 +104,33 @@ async def test_a_banned_server_is_a_last_resort() -> None:
 
 
 async def test_retries_are_bounded() -> None:
-    """The last peer's failure is the answer."""
+    """The refusal of the last peer is the answer."""
+    settings = RoutingSettings(max_retries=1)
+    async with swarm_of(["0:4", "0:4", "0:4"], settings) as swarm:
+
+        async def refuse(request: bytes, caller: object) -> bytes:
+            raise ValueError("not today")
+
+        for server in swarm.servers:
+            await server.node.serve_unary("TransformerConnectionHandler.rpc_info", refuse)
+
+        with pytest.raises(PeerRefusedError):
+            await swarm.model.open_session(max_length=10)
+
+        assert len(swarm.banned()) == 2
+
+
+async def test_servers_that_cannot_be_reached_are_no_retries() -> None:
+    """Each is tried once, and the answer names the blocks that nobody serves."""
     settings = RoutingSettings(max_retries=1)
     async with swarm_of(["0:4", "0:4", "0:4"], settings) as swarm:
         for server in swarm.servers:
             swarm.network.cut(server.peer)
 
-        with pytest.raises(PeerError):
+        with pytest.raises(NoRouteError, match="0:4"):
             await swarm.model.open_session(max_length=10)
 
-        assert len(swarm.banned()) == 2
+        assert len(swarm.banned()) == 3
 
 
 async def test_a_server_that_does_not_describe_itself_in_time_is_banned() -> None:

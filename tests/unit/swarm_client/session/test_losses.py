@@ -44,6 +44,17 @@ def test_peers_that_are_tried_once_more_while_others_are_waited_for_count_once()
     assert losses.failed == {A, B}
 
 
+def test_peers_that_do_not_answer_when_they_are_dialled_do_not_count() -> None:
+    """They stay excluded, and end with the deadline."""
+    losses = Losses(max_losses=0, timeout_s=10)
+
+    assert losses.add(A, cause=SwarmError(), now=100, is_unanswered=True) == 110
+    assert losses.add(B, cause=SwarmError(), now=109, is_unanswered=True) == 110
+    assert losses.failed == {A, B}
+    with pytest.raises(SwarmError, match="late"):
+        losses.add(PeerId("c"), cause=SwarmError("late"), now=110, is_unanswered=True)
+
+
 def test_the_time_for_waiting_counts_from_the_first_gap() -> None:
     """However often servers come and fail; the deadline of all repairs may be earlier."""
     losses = Losses(max_losses=5, timeout_s=8, wait_s=10)

@@ -334,3 +334,18 @@ async def test_a_failure_beside_the_route_that_is_used_is_a_ban_too() -> None:
 
         assert await swarm.open(swarm.losses(wait_s=0)) == ["c", "d"]
         assert swarm.servers.directory.is_banned(broken.peer, asyncio.get_running_loop().time())
+
+
+async def test_blocks_are_waited_for_however_many_of_their_servers_do_not_answer() -> None:
+    """Records outlive their servers: trying the dead uses up nothing."""
+    async with searching() as swarm:
+        dead = [await swarm.join(name, "0:4") for name in "bcdefg"]
+        await swarm.servers.refresh()
+        for server in dead:
+            swarm.network.cut(server.peer)
+        opening = asyncio.create_task(swarm.open(swarm.losses(wait_s=5, max_losses=1)))
+        await eventually(lambda: opening.done() or len(swarm.events) > 0)
+
+        await swarm.join("a", "0:4")
+
+        assert await opening == ["a"]
