@@ -88,8 +88,10 @@ def _check_number(
         or isinstance(value, bool)
         or not (above < value <= most and value >= least)
     ):
-        lower = f"from {least:g}" if above == -inf else f"above {above:g}"
-        raise InvalidParametersError(field, f"a number {lower} and at most {most:g}", value)
+        bounds = f"from {least:g} to {most:g}"
+        if above > -inf:
+            bounds = f"above {above:g} and at most {most:g}"
+        raise InvalidParametersError(field, f"a number {bounds}", value)
 
 
 def _check_whole(field: str, value: object, *, least: int, most: int) -> None:
