@@ -86,7 +86,8 @@ def make_identity(path: Path) -> PeerId:
             P2P.generate_identity(str(path))
         return PeerId(PeerID.from_identity(path.read_bytes()).to_base58())
     except OSError as error:
-        raise NodeError(f"cannot use the identity file {path}: {error.strerror}") from error
+        reason = error.strerror or "no file can be made there"  # hivemind blames the directory
+        raise NodeError(f"cannot use the identity file {path}: {reason}") from error
     except Exception as error:  # protobuf and the key parser raise classes of their own
         raise NodeError(f"{path} is not an identity file") from error
 

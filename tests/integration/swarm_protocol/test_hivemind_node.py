@@ -121,6 +121,12 @@ def test_file_that_is_no_identity_is_refused(tmp_path: Path) -> None:
     assert path.read_text() == "hello"
 
 
+def test_a_place_for_no_identity_is_refused_with_the_reason() -> None:
+    """Its directory is there, but takes no files."""
+    with pytest.raises(NodeError, match="/proc/identity: no file can be made there"):
+        make_identity(Path("/proc/identity"))
+
+
 async def test_a_peer_without_dht_handlers_answers_a_ping(node: HivemindNode) -> None:
     """As relayed servers and clients are: "not supported" is an answer, from whoever is alive."""
     settings = NodeSettings(initial_peers=node.maddrs, client_mode=True)
