@@ -115,7 +115,7 @@ class BlockServer:
             blocks = await choose_blocks(node, settings, plan)
             server = cls(node, settings, plan, blocks, compute)
         except BaseException:
-            await compute.close()
+            compute.leave()  # it may wait for a hub, and holds nothing
             raise
         try:
             await server._go_online()
@@ -160,7 +160,10 @@ class BlockServer:
         }
 
     async def close(self) -> None:
-        """End all sessions and requests, and free everything but the node. Idempotent."""
+        """End all sessions and requests, and free everything but the node. Idempotent.
+
+        A thread that still loads, and so may wait for a hub, is left to end by itself.
+        """
         await self._go_offline()
         if self._inference is not None:
             self._inference.end_all()
@@ -172,7 +175,10 @@ class BlockServer:
             self._engine.close()
         await self._pusher.close()
         await self._push_lanes.close()
-        await self._compute.close()
+        if self._engine is None:
+            self._compute.leave()
+        else:
+            await self._compute.close()
 
     async def _wait_idle(self, timeout_s: float) -> None:
         with suppress(TimeoutError):

@@ -72,10 +72,15 @@ class ComputeThread:
 
     async def close(self) -> None:
         """Drop what is queued, wait for what runs, end the thread. Idempotent."""
+        self.leave()
+        await asyncio.to_thread(self._executor.shutdown, wait=True)
+
+    def leave(self) -> None:
+        """Drop what is queued; the thread ends by itself after what runs, however long it takes."""
         for tasks in self._waiting.values():
             while tasks:
                 tasks.popleft().drop()
-        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _run_next(self, least: Urgency) -> bool:
         """Run one function that is at least so urgent; False when there is none."""

@@ -64,6 +64,21 @@ async def test_close_drops_what_is_queued_and_waits_for_what_runs() -> None:
     assert started.is_set()
 
 
+async def test_who_leaves_waits_for_nothing() -> None:
+    """The running function may take long; the queued one never starts."""
+    compute, go_on = ComputeThread(), threading.Event()
+    running = compute.submit(go_on.wait)
+    queued = compute.submit(go_on.clear)
+
+    compute.leave()
+
+    assert queued.cancelled()
+    assert not running.done()
+    go_on.set()
+    await compute.close()
+    assert running.done()
+
+
 async def test_inference_goes_before_training_that_waits() -> None:
     """And each in the order of submission."""
     compute, go_on, order = ComputeThread(), threading.Event(), list[str]()
