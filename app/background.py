@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+from swarm_protocol.detached_tasks import start_detached
+
 log = structlog.get_logger(__name__)
 
 
@@ -16,7 +18,7 @@ async def in_background(work: Coroutine[Any, Any, None], *, name: str) -> AsyncI
 
     The block goes on without it should it fail; the log tells of that at once.
     """
-    task = asyncio.create_task(work, name=name)
+    task = start_detached(work, name=name)
     task.add_done_callback(_tell_failure)
     try:
         yield

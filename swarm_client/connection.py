@@ -23,6 +23,7 @@ from swarm_client.session.step_checks import (
 )
 from swarm_client.settings import RoutingSettings
 from swarm_client.training import ForwardResult, Gradients, Tape
+from swarm_protocol.detached_tasks import start_detached
 from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.node import Node
 
@@ -147,7 +148,7 @@ class RemoteModel:
     async def start(self) -> None:
         """Look the servers up, then keep doing so in the background."""
         await self._servers.refresh()
-        self._watcher = asyncio.create_task(self._servers.watch.keep_watch())
+        self._watcher = start_detached(self._servers.watch.keep_watch())
 
     async def stop(self) -> None:
         """End the background task, and the streams that sessions share. Idempotent."""

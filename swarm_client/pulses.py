@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import isinf
 from typing import Final
 
+from swarm_protocol.detached_tasks import start_detached
 from swarm_protocol.errors import SwarmError
 from swarm_protocol.identifiers import PeerId
 from swarm_protocol.node import Node
@@ -83,7 +84,7 @@ class Pulses:
         if usual_s is None or isinf(usual_s):
             usual_s = _UNKNOWN_S
         due_at = _now() + _MARGIN_S + _FACTOR * usual_s
-        question = _Question(asyncio.create_task(self._ping(peer)), due_at)
+        question = _Question(start_detached(self._ping(peer)), due_at)
         self._asked[peer] = question
 
         def remove(_: object) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 from swarm_client.routing import Hop, Route
+from swarm_protocol.detached_tasks import start_detached
 from swarm_protocol.errors import PeerError, SwarmError
 from swarm_protocol.identifiers import PeerId
 
@@ -52,7 +53,7 @@ class Standbys:
         if now < self._next_at or (self._greeting is not None and not self._greeting.done()):
             return
         self._next_at = now + _PAUSE_S
-        self._greeting = asyncio.create_task(self._greet_all(route))
+        self._greeting = start_detached(self._greet_all(route))
 
     async def close(self) -> None:
         """Greet nobody any more. Idempotent."""

@@ -22,6 +22,7 @@ from app.inference.served_model import ServedModel
 from app.inference.settings import EngineSettings
 from swarm_client.connection import SwarmConnection
 from swarm_client.session.events import EventListener
+from swarm_protocol.detached_tasks import start_detached
 from swarm_protocol.errors import CheckpointError
 
 __all__ = ["EngineSettings", "SwarmEngine"]
@@ -129,7 +130,7 @@ class SwarmEngine:
             )
         finally:
             self._coming.discard(model_id)
-        canary = asyncio.create_task(self._keep_canary(model), name=f"canary {model_id}")
+        canary = start_detached(self._keep_canary(model), name=f"canary {model_id}")
         self._places[model_id] = _Place(model, canary)
         self._models[model_id] = model
         try:

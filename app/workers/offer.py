@@ -15,6 +15,7 @@ from app.inference.engine import SwarmEngine
 from app.inference.errors import ModelExistsError
 from app.inference.served_model import ServedModel
 from app.workers.colleagues import Colleagues
+from swarm_protocol.detached_tasks import start_detached
 from swarm_protocol.errors import SwarmError
 
 log = structlog.get_logger(__name__)
@@ -140,7 +141,7 @@ class SharedOffer:
 
     def _begin_removal(self, model_id: str) -> None:
         self._retry_at.pop(model_id, None)
-        removal = asyncio.create_task(
+        removal = start_detached(
             self.engine.remove(model_id, self.drain_s), name=f"removal of {model_id}"
         )
         self._removals.add(removal)

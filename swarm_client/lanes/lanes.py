@@ -16,6 +16,7 @@ from swarm_client.lanes.lane_session import LaneHopSession
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopSession, SessionTerms
 from swarm_protocol.busy_polling import BusyPolling
+from swarm_protocol.detached_tasks import start_detached
 from swarm_protocol.dialect import VERSION, HelloReply, HelloRequest
 from swarm_protocol.dialect.methods import HELLO, STEPS
 from swarm_protocol.errors import (
@@ -129,7 +130,7 @@ class Lanes:
     def _begin(self, peer: PeerId) -> asyncio.Task[Lane | None]:
         if self._is_closed:
             raise ModelClosedError
-        opening = asyncio.create_task(self._open(peer))
+        opening = start_detached(self._open(peer))
         self._lanes[peer] = opening
 
         def drop_failed(ended: asyncio.Task[Lane | None]) -> None:
@@ -154,7 +155,7 @@ class Lanes:
             reason = f"no lane to it within {self._timeout_s:g} s"
             raise PeerUnreachableError(peer, reason) from error
         lane = Lane(peer, stream, hello, self._on_leaving, self._polling)
-        running = asyncio.create_task(self._run(lane))
+        running = start_detached(self._run(lane))
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         running.add_done_callback(lambda _: stream.close())  # if it ends before it begins

@@ -22,6 +22,7 @@ from hivemind.p2p.p2p_daemon_bindings.utils import raise_if_failed, read_pbmsg_s
 from hivemind.proto.p2pd_pb2 import ConnectRequest, Request, Response, StreamOpenRequest
 from hivemind.utils.multiaddr import Multiaddr
 
+from swarm_protocol.detached_tasks import start_detached
 from swarm_protocol.errors import NodeError
 from swarm_protocol.hivemind.frames import STREAM_BUFFER_BYTES
 from swarm_protocol.identifiers import PeerId
@@ -101,7 +102,7 @@ class Daemon:
         self._control_maddr = control_maddr
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._last_lines: deque[str] = deque(maxlen=5)
-        self._reader = asyncio.create_task(self._read_output())
+        self._reader = start_detached(self._read_output())
 
     @classmethod
     async def start(cls, arguments: DaemonArguments, timeout_s: float) -> "Daemon":

@@ -12,6 +12,7 @@ from hivemind.p2p import PeerID
 from hivemind.p2p.p2p_daemon_bindings.utils import ControlFailure
 from hivemind.utils.multiaddr import Multiaddr
 
+from swarm_protocol.detached_tasks import start_detached
 from swarm_protocol.hivemind.acquaintances import Acquaintances, Call
 from swarm_protocol.hivemind.daemon import Daemon
 from swarm_protocol.identifiers import PeerId
@@ -45,7 +46,7 @@ class Rejoining:
         initial.pop(PeerId(dht.peer_id.to_base58()), None)  # all peers of a swarm may get one list
         self._acquaintances = Acquaintances(initial, self._loop.time(), Random())
         self._calling = asyncio.Semaphore(_MAX_CALLS)
-        self._task = asyncio.create_task(self._run())
+        self._task = start_detached(self._run())
 
     async def stop(self) -> None:
         """End it. Idempotent; never raises."""
