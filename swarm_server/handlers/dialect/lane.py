@@ -45,6 +45,7 @@ from swarm_server.handlers.dialect.opener import SessionOpener
 from swarm_server.handlers.dialect.push_lanes import PushLanes
 from swarm_server.handlers.dialect.replies import Replies
 from swarm_server.handlers.opening import ServedModel
+from swarm_server.handlers.session_ends import log_session_end
 
 log = get_logger(__name__)
 
@@ -235,10 +236,9 @@ class ServedLane:
             del self._services.by_token[opening.token]
         if (task := self._openings.get(session)) is not None:
             task.cancel()
-        log.info(
-            "session_ended",
-            peer=self._stream.caller,
-            blocks=str(opening.blocks),
+        log_session_end(
+            self._stream.caller,
+            opening.blocks,
             num_rows=opening.num_rows,
             num_tokens=session.end,
         )
