@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from swarm_client.routing import Hop
 from swarm_protocol.argument_packing import structure_of
+from swarm_protocol.errors import PeerError
 from swarm_protocol.identifiers import BlockChain
 from swarm_protocol.messages import ExpertRequest, ExpertResponse, TensorMessage, parse_message
 from swarm_protocol.metadata import TrainingMetadata
@@ -71,15 +73,14 @@ class SpanRequest:
             return reply.finish()
         finally:
             sending.cancel()
+            stream.close()  # before any wait: that may be cancelled, too
             await asyncio.wait([sending])
-            if not sending.cancelled():
-                sending.exception()  # what broke the sending ends the receiving, too
-            stream.close()
 
     async def _send_parts(self, stream: CallStream) -> None:
-        for frame in self._frames():
-            await stream.send(frame)
-        await stream.finish()
+        with suppress(PeerError):  # what breaks the sending ends the receiving, too
+            for frame in self._frames():
+                await stream.send(frame)
+            await stream.finish()
 
     def _frames(self) -> Iterator[bytes]:
         for part in split_tensors(self._messages):

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from swarm_client.errors import NoRouteError, RequestTooLargeError, ServerBusyError
+from swarm_client.routing import Hop
 from swarm_client.settings import RoutingSettings
+from swarm_client.training.span_request import SpanRequest
 from swarm_protocol.errors import (
     DeadlineExceededError,
     PeerMisbehavedError,
@@ -419,3 +421,27 @@ async def test_a_cancelled_pass_leaves_no_stream_open() -> None:
 
         assert task.cancelled()
         await eventually(lambda: not swarm.servers[0].node.pipes)
+
+
+async def test_a_request_that_is_cancelled_again_and_again_leaves_no_stream_open() -> None:
+    """Also while it waits for the end of its own sending."""
+    async with training_swarm(["0:4"]) as swarm:
+        entered = asyncio.Event()
+
+        async def never(stream: ServedStream) -> None:
+            entered.set()
+            await asyncio.Event().wait()
+
+        node = swarm.servers[0].node
+        await node.serve_stream(RPC_FORWARD_STREAM, never)
+        hop = Hop(node.peer_id, BlockRange(0, 4))
+        request = SpanRequest(hop, "m", [batch(1, 40000)[0]], torch.float32, None)
+        sending = request.send_in_parts(node, RPC_FORWARD_STREAM, max_reply_bytes=1)
+        task = asyncio.create_task(sending)
+        await entered.wait()
+
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+
+        await eventually(lambda: not node.pipes)
