@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from swarm_server.errors import (
     ServerDrainingError,
@@ -10,6 +11,8 @@ from swarm_server.errors import (
     TooManySessionsError,
 )
 from swarm_server.kv import KVBudget
+
+Session = TypeVar("Session")
 
 
 class SessionDemand(Protocol):
@@ -26,6 +29,14 @@ class SessionDemand(Protocol):
     @property
     def session_id(self) -> str | None:
         """Unique among those admitted; None where something else names the session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted(Generic[Session]):
+    """A session that has begun, and the function that gives back what it needs."""
+
+    session: Session
+    release: Callable[[], None]
 
 
 class Admission:
@@ -48,6 +59,19 @@ class Admission:
     def start_draining(self) -> None:
         """Refuse new sessions from now on."""
         self._is_draining = True
+
+    async def open(self, demand: SessionDemand, begin: Callable[[], Session]) -> Admitted[Session]:
+        """Reserve what a session needs, then begin it; where that fails, nothing is reserved.
+
+        Raises:
+            as `admit` does, and what `begin` raises.
+        """
+        release = await self.admit(demand)
+        try:
+            return Admitted(begin(), release)
+        except BaseException:
+            release()
+            raise
 
     async def admit(self, demand: SessionDemand) -> Callable[[], None]:
         """Reserve what the session needs; return the function that gives it back.

@@ -121,17 +121,18 @@ class InferenceHandler:
         if request is None:
             return
         opening = read_opening(request, self._model)
-        release = await self._admission.admit(opening)
-        session = ServedSession(
-            opening, self._engine.open(_session_request(opening, stream.caller))
+        wanted = _session_request(opening, stream.caller)
+        admitted = await self._admission.open(
+            opening, lambda: ServedSession(opening, self._engine.open(wanted))
         )
+        session = admitted.session
         try:
             with self._reachable(
                 opening.session_id, LiveSession(session, frames, self._pusher)
             ) as live:
                 await live.run(request)
         finally:
-            session.close(release)
+            session.close(admitted.release)
             log.info(
                 "session_ended",
                 peer=stream.caller,

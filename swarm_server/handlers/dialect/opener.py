@@ -48,23 +48,18 @@ class SessionOpener:
         opening = session.opening
         self._check(opening)
         wait_s = min(opening.wait_s, _MAX_WAIT_S)
-        wanted = num_slots(opening.num_rows, opening.max_length, opening.blocks)
-        release = await self._admission.admit(_Demand(wanted, wait_s))
-        try:
-            computed = self._engine.open(
-                SessionRequest(
-                    blocks=self._own_blocks(opening.blocks),
-                    num_rows=opening.num_rows,
-                    max_length=opening.max_length,
-                    tenant=f"{caller}/{opening.tenant}",
-                    adapter=opening.adapter,
-                    wait_s=wait_s,
-                )
-            )
-        except BaseException:
-            release()
-            raise
-        return session.begin(computed, self._own_hashes(opening, caller), release)
+        demand = _Demand(num_slots(opening.num_rows, opening.max_length, opening.blocks), wait_s)
+        wanted = SessionRequest(
+            blocks=self._own_blocks(opening.blocks),
+            num_rows=opening.num_rows,
+            max_length=opening.max_length,
+            tenant=f"{caller}/{opening.tenant}",
+            adapter=opening.adapter,
+            wait_s=wait_s,
+        )
+        admitted = await self._admission.open(demand, lambda: self._engine.open(wanted))
+        hashes = self._own_hashes(opening, caller)
+        return session.begin(admitted.session, hashes, admitted.release)
 
     def _check(self, opening: Opening) -> None:
         model, blocks = self._model, opening.blocks

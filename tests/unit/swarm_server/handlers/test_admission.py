@@ -95,3 +95,17 @@ async def test_a_draining_server_takes_nothing_new() -> None:
     with pytest.raises(ServerDrainingError):
         await admission.admit(opening())
     assert admission.num_sessions == 1
+
+
+async def test_a_session_that_cannot_begin_leaves_nothing_behind() -> None:
+    """In either dialect; the error is told as it is."""
+    admission, budget = make_admission()
+
+    def fail() -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        await admission.open(opening("a"), fail)
+
+    assert (admission.num_sessions, budget.slots_left) == (0, 25)
+    await admission.open(opening("a"), lambda: None)
