@@ -20,7 +20,7 @@ from swarm_protocol.methods import (
     RPC_INFO,
     RPC_PUSH,
 )
-from swarm_protocol.node import Node
+from swarm_protocol.node import Node, StreamHandler
 from swarm_protocol.records import ServerRecord, ServerState
 from swarm_server.announcing import Announced, Announcer
 from swarm_server.engine import ComputeThread, Span
@@ -30,6 +30,7 @@ from swarm_server.handlers import (
     Admission,
     InferenceHandler,
     InfoHandler,
+    OpenStreams,
     Pusher,
     ServedModel,
     SessionTimeouts,
@@ -79,6 +80,9 @@ class BlockServer:
         self._admission = Admission(self._budget, max_sessions=settings.max_sessions)
         self._training = TrainingAdmission(
             max_running=settings.max_training_requests, timeout_s=settings.training_timeout_s
+        )
+        self._streams = OpenStreams(
+            max_streams=settings.max_streams, max_per_peer=settings.max_streams_per_peer
         )
         self._pusher = Pusher(node, plan.dht_prefix)
         self._push_lanes = PushLanes(node, plan.dht_prefix)
@@ -237,13 +241,13 @@ class BlockServer:
             count_slots_left=lambda: self._budget.slots_left,
         )
         await self._node.serve_unary(RPC_INFO, info.answer)
-        await self._node.serve_stream(RPC_INFERENCE, self._inference.serve)
+        await self._serve_stream(RPC_INFERENCE, self._inference.serve)
         await self._node.serve_unary(RPC_PUSH, self._inference.push)
         training = TrainingHandler(served, span, self._compute, self._training)
         await self._node.serve_unary(RPC_FORWARD, training.forward)
-        await self._node.serve_stream(RPC_FORWARD_STREAM, training.serve_forward)
+        await self._serve_stream(RPC_FORWARD_STREAM, training.serve_forward)
         await self._node.serve_unary(RPC_BACKWARD, training.backward)
-        await self._node.serve_stream(RPC_BACKWARD_STREAM, training.serve_backward)
+        await self._serve_stream(RPC_BACKWARD_STREAM, training.serve_backward)
         await self._register_dialect(served, span, engine)
 
     async def _register_dialect(self, served: ServedModel, span: Span, engine: Engine) -> None:
@@ -253,8 +257,11 @@ class BlockServer:
         )
         self._dialect = DialectHandler(served, engine, self._admission, limits, self._push_lanes)
         hello = HelloHandler(served, limits, dtype=span.dtype, page_size=settings.page_size)
-        await self._node.serve_stream(STEPS, self._dialect.serve)
+        await self._serve_stream(STEPS, self._dialect.serve)
         await self._node.serve_unary(HELLO, hello.answer)
+
+    async def _serve_stream(self, method: str, handler: StreamHandler) -> None:
+        await self._node.serve_stream(method, self._streams.bounded(handler))
 
     async def _go_offline(self) -> None:
         if self._is_offline:

@@ -68,6 +68,15 @@ class ServerSettings(BaseModel):
     max_training_requests: int = Field(
         default=32, ge=1, le=4096, description="Most forward and backward requests in work at once."
     )
+    max_streams: int = Field(
+        default=1024, ge=1, le=1 << 20, description="Most streams of all peers at once."
+    )
+    max_streams_per_peer: int = Field(
+        default=384,
+        ge=1,
+        le=1 << 20,
+        description="Most streams of one peer; in the Petals dialect each of its sessions is one.",
+    )
     public_name: str | None = Field(
         default=None, max_length=100, description="Name to show on the map of the swarm."
     )

@@ -20,6 +20,7 @@ SwarmError
 │   └── PagesExhaustedError      too few pages are free just now; the engine waits or preempts
 ├── TooManySessionsError     the server runs its maximum of sessions
 ├── TooManyRequestsError     the server has its maximum of forward and backward requests
+├── TooManyStreamsError      the server has its maximum of open streams, with a peer or with all
 ├── RequestExpiredError      a forward or backward request took longer than the server allows
 ├── ServerDrainingError      the server takes nothing new
 ├── SessionExpiredError      the session lasted longer than the server allows
@@ -58,6 +59,7 @@ from swarm_server.errors.shortages import (
     StepFailedError,
     TooManyRequestsError,
     TooManySessionsError,
+    TooManyStreamsError,
 )
 
 __all__ = [
@@ -84,4 +86,5 @@ __all__ = [
     "StepUnfinishedError",
     "TooManyRequestsError",
     "TooManySessionsError",
+    "TooManyStreamsError",
 ]

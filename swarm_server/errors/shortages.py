@@ -74,6 +74,17 @@ class TooManyRequestsError(SwarmError):
         self.max_requests = max_requests
 
 
+class TooManyStreamsError(SwarmError):
+    """The server has its maximum of open streams, with this peer or with all."""
+
+    code = "too_many_streams"
+    retryable = True
+
+    def __init__(self, max_streams: int, whose: str) -> None:
+        super().__init__(f"this server has its maximum of {max_streams} open streams {whose}")
+        self.max_streams = max_streams
+
+
 class RequestExpiredError(SwarmError):
     """A forward or backward request took longer than the server allows."""
 

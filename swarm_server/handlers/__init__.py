@@ -7,6 +7,7 @@ peer sends is checked here, before it reaches the engine.
 from swarm_server.handlers.admission import Admission
 from swarm_server.handlers.inference import InferenceHandler, SessionTimeouts
 from swarm_server.handlers.info import InfoHandler
+from swarm_server.handlers.open_streams import OpenStreams
 from swarm_server.handlers.opening import ServedModel
 from swarm_server.handlers.pusher import Pusher
 from swarm_server.handlers.training import TrainingHandler
@@ -16,6 +17,7 @@ __all__ = [
     "Admission",
     "InferenceHandler",
     "InfoHandler",
+    "OpenStreams",
     "Pusher",
     "ServedModel",
     "SessionTimeouts",
