@@ -12,6 +12,7 @@ from swarm_server.errors import ServerDrainingError
 from swarm_server.handlers.admission import Admission
 from swarm_server.handlers.dialect.engine import SessionEngine
 from swarm_server.handlers.dialect.failures import presentable
+from swarm_server.handlers.dialect.inflight import AllInflight
 from swarm_server.handlers.dialect.lane import LaneServices, ServedLane
 from swarm_server.handlers.dialect.limits import LaneLimits
 from swarm_server.handlers.dialect.opener import SessionOpener
@@ -34,7 +35,13 @@ class DialectHandler:
     ) -> None:
         opener = SessionOpener(model, engine, admission, limits)
         self._services = LaneServices(
-            model, limits, opener, pushes, by_token={}, call_afterwards=engine.call_afterwards
+            model,
+            limits,
+            opener,
+            pushes,
+            by_token={},
+            inflight=AllInflight(limits.max_total_tokens),
+            call_afterwards=engine.call_afterwards,
         )
         self._ends: set[asyncio.Timeout] = set()
         self._lanes: set[ServedLane] = set()
@@ -52,6 +59,13 @@ class DialectHandler:
         for end in self._ends:
             if not end.expired():
                 end.reschedule(now)
+
+    def check_integrity(self) -> None:
+        """Assert that streams that have ended have left nothing behind."""
+        self._services.inflight.check_integrity()
+        if not self._lanes:
+            assert not self._services.by_token
+            assert self._services.inflight.num_tokens == 0
 
     async def serve(self, stream: ServedStream) -> None:
         """Serve one stream until the client ends it, leaves, or sends what no right client does.

@@ -37,7 +37,7 @@ from swarm_server.errors import (
 )
 from swarm_server.handlers.dialect.arrivals import Arrivals, steps_of
 from swarm_server.handlers.dialect.failures import describe_failure, presentable
-from swarm_server.handlers.dialect.inflight import InflightTokens
+from swarm_server.handlers.dialect.inflight import AllInflight, InflightTokens
 from swarm_server.handlers.dialect.lane_session import LaneSession
 from swarm_server.handlers.dialect.lane_step import LaneStep
 from swarm_server.handlers.dialect.limits import LaneLimits
@@ -56,7 +56,8 @@ _CHECKS_PER_TIMEOUT: Final = 4
 class LaneServices:
     """What all streams of a server share.
 
-    `by_token` finds the sessions that pushes name; for `call_afterwards` see `SessionEngine`.
+    `by_token` finds the sessions that pushes name; `inflight` is what all streams have in work;
+    for `call_afterwards` see `SessionEngine`.
     """
 
     model: ServedModel
@@ -64,6 +65,7 @@ class LaneServices:
     opener: SessionOpener
     pushes: PushLanes
     by_token: MutableMapping[bytes, LaneSession]
+    inflight: AllInflight
     call_afterwards: Callable[[Callable[[], None]], None]
 
 
@@ -75,7 +77,7 @@ class ServedLane:
         self._services = services
         self._limits = services.limits
         self._arrivals = Arrivals(stream, services.model, services.limits.max_frame_tokens)
-        self._inflight = InflightTokens(services.limits.max_inflight_tokens)
+        self._inflight = InflightTokens(services.limits.max_inflight_tokens, services.inflight)
         frame_tokens = min(
             services.limits.max_frame_tokens, good_frame_tokens(services.model.hidden_size)
         )
@@ -100,6 +102,7 @@ class ServedLane:
         finally:
             for session in list(self._sessions.values()):
                 self._end(session)
+            self._inflight.leave()
 
     def tell_draining(self) -> None:
         """Say that the server is about to stop; sessions go on."""

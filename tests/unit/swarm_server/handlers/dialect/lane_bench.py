@@ -44,7 +44,13 @@ from tests.unit.swarm_server.engine.serving.running_sums import (
 )
 
 MODEL = ServedModel("m", BLOCKS, HIDDEN_SIZE, max_length=100, max_batch_tokens=16)
-LIMITS = LaneLimits(max_frame_tokens=16, max_inflight_tokens=24, step_s=10.0, session_s=10.0)
+LIMITS = LaneLimits(
+    max_frame_tokens=16,
+    max_inflight_tokens=24,
+    step_s=10.0,
+    session_s=10.0,
+    max_total_tokens=96,
+)
 NUM_PAGES = 64
 
 
@@ -143,6 +149,7 @@ class LaneBench:
         self.budget.check_integrity()
         assert self.budget.slots_left == self.budget.num_slots
         self.engine.engine.check_integrity()
+        self.handler.check_integrity()
         assert self.engine.memory.num_available == NUM_PAGES
 
 

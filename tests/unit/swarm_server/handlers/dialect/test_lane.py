@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,7 +24,13 @@ from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_server.errors import SessionExpiredError
 from swarm_server.handlers.dialect import LaneLimits
 from tests.unit.swarm_server.engine.serving.running_sums import BLOCKS, tokens
-from tests.unit.swarm_server.handlers.dialect.lane_bench import LaneBench, lane_server, opening
+from tests.unit.swarm_server.handlers.dialect.lane_bench import (
+    LIMITS,
+    LaneBench,
+    RawLane,
+    lane_server,
+    opening,
+)
 
 
 @pytest.fixture
@@ -378,12 +385,7 @@ async def test_a_flood_is_not_read_before_there_is_room(server: LaneBench) -> No
     await lane.open(opening(1, max_length=100))
     await lane.next_opened()
     server.engine.span.go_on.clear()
-
-    async def flood() -> None:
-        for number in range(9):
-            await lane.step(1, number, number * 8, *[1.0] * 8)
-
-    flooding = asyncio.ensure_future(flood())
+    flooding = asyncio.ensure_future(_flood(lane))
     await server.engine.wait_started()
     done, _ = await asyncio.wait({flooding}, timeout=0.1)
     assert not done
@@ -396,8 +398,8 @@ async def test_a_flood_is_not_read_before_there_is_room(server: LaneBench) -> No
 @pytest.mark.parametrize(
     ("limits", "text"),
     [
-        (LaneLimits(16, 24, step_s=0.05, session_s=10.0), "waited for its next step"),
-        (LaneLimits(16, 24, step_s=10.0, session_s=0.05), "lasted"),
+        (replace(LIMITS, step_s=0.05), "waited for its next step"),
+        (replace(LIMITS, session_s=0.05), "lasted"),
     ],
 )
 async def test_a_session_that_takes_too_long_is_ended(limits: LaneLimits, text: str) -> None:
@@ -415,7 +417,7 @@ async def test_a_session_that_takes_too_long_is_ended(limits: LaneLimits, text: 
 
 async def test_a_stream_whose_replies_nobody_takes_is_ended() -> None:
     """After the time that a step may take; its sessions end with it."""
-    limits = LaneLimits(16, 24, step_s=0.05, session_s=10.0)
+    limits = replace(LIMITS, step_s=0.05)
     async with lane_server(limits=limits) as server:
         stream = Clogged(encode_open([opening(1)]))
 
@@ -486,3 +488,32 @@ async def test_clients_hear_at_once_that_the_server_is_about_to_stop(server: Lan
     assert (await lane.next_output())[1] == [5]
     late = await server.lane()
     assert (await late.next_failure()).code == DRAINING_CODE
+
+
+async def test_a_stream_that_has_all_in_work_keeps_no_other_out() -> None:
+    """It is not read on while the server has enough; the sessions of another are served."""
+    limits = replace(LIMITS, max_inflight_tokens=100, max_total_tokens=16)
+    async with lane_server(limits=limits) as server:
+        flooding, modest = await server.lane(), await server.lane()
+        await flooding.open(opening(1, max_length=100))
+        await flooding.next_opened()
+        server.engine.span.go_on.clear()
+        flood = asyncio.ensure_future(_flood(flooding))
+        await server.engine.wait_started()
+        done, _ = await asyncio.wait({flood}, timeout=0.1)
+        assert not done
+
+        await modest.open(opening(2))
+        await modest.step(2, 0, 0, 5.0)
+        await modest.all_has_arrived()
+        server.engine.span.go_on.set()
+
+        assert (await modest.next_output())[1] == [5]
+        assert [(await flooding.next_output())[0].step for _ in range(9)] == list(range(9))
+        await flood
+    server.handler.check_integrity()
+
+
+async def _flood(lane: RawLane) -> None:
+    for number in range(9):
+        await lane.step(1, number, number * 8, *[1.0] * 8)

@@ -1,13 +1,13 @@
 """What is gathered for one stream, frame by frame."""
 
 from swarm_protocol.dialect import FailedFrame, Failure, Opened, OpenedFrame, decode_reply
-from swarm_server.handlers.dialect.inflight import InflightTokens
+from swarm_server.handlers.dialect.inflight import AllInflight, InflightTokens
 from swarm_server.handlers.dialect.replies import Replies
 
 
 def test_any_number_of_openings_and_failures_is_told() -> None:
     """In as many frames as a client can read; each of them is room for another step."""
-    inflight = InflightTokens(limit=1)
+    inflight = InflightTokens(1, AllInflight(1))
     replies = Replies(inflight, frame_tokens=16)
     for number in range(5_000):
         replies.add_opened(Opened(number, cached_tokens=0))
