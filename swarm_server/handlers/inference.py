@@ -26,6 +26,7 @@ from swarm_server.handlers.live_session import LiveSession
 from swarm_server.handlers.opening import Opening, ServedModel, read_opening
 from swarm_server.handlers.pusher import Pusher
 from swarm_server.handlers.session import ServedSession
+from swarm_server.handlers.session_ends import log_session_end
 from swarm_server.handlers.session_frames import SessionFrames, parse_frame
 
 log = get_logger(__name__)
@@ -133,10 +134,9 @@ class InferenceHandler:
                 await live.run(request)
         finally:
             session.close(admitted.release)
-            log.info(
-                "session_ended",
-                peer=stream.caller,
-                blocks=str(opening.blocks),
+            log_session_end(
+                stream.caller,
+                opening.blocks,
                 num_rows=opening.batch_size,
                 num_tokens=session.position,
             )
