@@ -160,6 +160,7 @@ async def lane_server(
     *,
     limits: LaneLimits = LIMITS,
     max_sessions: int = 8,
+    model: ServedModel = MODEL,
 ) -> AsyncIterator[LaneBench]:
     """Yield a server."""
     network = network or MemoryNetwork()
@@ -167,9 +168,9 @@ async def lane_server(
     async with running_engine(NUM_PAGES) as engine:
         budget = KVBudget(num_slots=200, slot_bytes=8)
         admission = Admission(budget, max_sessions=max_sessions)
-        pushes = PushLanes(node, MODEL.dht_prefix)
-        handler = DialectHandler(MODEL, engine.engine, admission, limits, pushes)
-        hello = HelloHandler(MODEL, limits, dtype=torch.float32, page_size=PAGE_SIZE)
+        pushes = PushLanes(node, model.dht_prefix)
+        handler = DialectHandler(model, engine.engine, admission, limits, pushes)
+        hello = HelloHandler(model, limits, dtype=torch.float32, page_size=PAGE_SIZE)
         await node.serve_stream(STEPS, handler.serve)
         await node.serve_unary(HELLO, hello.answer)
         yield LaneBench(node, engine, budget, admission, handler, caller)
