@@ -6,7 +6,7 @@ JOINING ── weights loaded, handlers registered ──> ONLINE ── drain �
 import asyncio
 from contextlib import suppress
 from time import perf_counter
-from typing import Final
+from typing import Final, Never
 
 from swarm_protocol.dialect.methods import HELLO, STEPS
 from swarm_protocol.identifiers import BlockRange, PeerId
@@ -23,6 +23,7 @@ from swarm_protocol.methods import (
 from swarm_protocol.node import Node, StreamHandler
 from swarm_protocol.records import ServerRecord, ServerState
 from swarm_server.announcing import Announced, Announcer
+from swarm_server.device_watch import wait_broken
 from swarm_server.engine import ComputeThread, Span
 from swarm_server.engine.measuring import SpanSpeed
 from swarm_server.engine.serving import Engine
@@ -142,6 +143,15 @@ class BlockServer:
     def kv_tokens_free(self) -> int:
         """Tokens of one sequence for which there are pages now, whatever was promised."""
         return 0 if self._engine is None else self._engine.num_free_tokens
+
+    async def wait_broken(self) -> Never:
+        """Wait, while online, until the device computes nothing any more.
+
+        Raises:
+            DeviceBrokenError: it does not; `drain` and `close`, and let another process try.
+        """
+        assert self._engine is not None
+        await wait_broken(self._plan.device, self._engine.batch_failed, self._compute)
 
     async def drain(self) -> None:
         """Announce the end, take nothing new, and let what runs go on up to `drain_s`."""

@@ -1,5 +1,6 @@
 """A block server as a process: its node, its blocks, its memory, and their orderly end."""
 
+import asyncio
 import sys
 from typing import Final
 
@@ -22,6 +23,7 @@ async def run_block_server(node_settings: NodeSettings, settings: ServerSettings
     Raises:
         NodeError: it cannot join the swarm, or its daemon has ended.
         CheckpointError: the model cannot be loaded.
+        DeviceBrokenError: its device computes nothing any more.
     """
     keep_little_memory()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -39,9 +41,19 @@ async def run_block_server(node_settings: NodeSettings, settings: ServerSettings
                 blocks=str(server.blocks),
                 model=server.model,
             )
-            await watch_node(node)
+            await _watch(node, server)
         finally:
             await server.drain()
             await server.close()
     finally:
         await node.close()
+
+
+async def _watch(node: HivemindNode, server: BlockServer) -> None:
+    """Wait until the process cannot go on; raises why."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(watch_node(node))
+            tasks.create_task(server.wait_broken())
+    except BaseExceptionGroup as group:  # callers know the plain error
+        raise group.exceptions[0] from group

@@ -5,6 +5,7 @@ SwarmError
 ├── CheckpointError          of swarm_protocol: a model's files are missing or do not fit
 │   └── AdapterError             an adapter's are, or it needs what is not served
 ├── DeviceError              there is no such device to compute on
+├── DeviceBrokenError        the device computes nothing any more in this process
 ├── RequestRefusedError      what a peer sent fails a check; its session is closed
 │   ├── NotServedError           it names blocks or an adapter that this server does not hold
 │   ├── InvalidStepError         a tensor's shape, dtype or values do not fit the session
@@ -34,6 +35,7 @@ those that PETALS_PROTOCOL §3.8 lists are kept word for word.
 from swarm_server.errors.loading import (
     AdapterError,
     BlockRangeError,
+    DeviceBrokenError,
     DeviceError,
 )
 from swarm_server.errors.refusals import (
@@ -67,6 +69,7 @@ __all__ = [
     "BatchFailedError",
     "BlockRangeError",
     "CopiesDisagreeError",
+    "DeviceBrokenError",
     "DeviceError",
     "InvalidPositionError",
     "InvalidStepError",

@@ -1,4 +1,4 @@
-"""What keeps a server from starting."""
+"""What keeps a server from starting, or from going on."""
 
 from swarm_protocol.errors import CheckpointError, SwarmError
 
@@ -33,4 +33,14 @@ class DeviceError(SwarmError):
 
     def __init__(self, device: str) -> None:
         super().__init__(f"this machine has no device {device!r:.60} to compute on")
+        self.device = device
+
+
+class DeviceBrokenError(SwarmError):
+    """The device computes nothing any more; the server ends, so that another process may try."""
+
+    code = "device_broken"
+
+    def __init__(self, device: str) -> None:
+        super().__init__(f"the device {device!r:.60} computes nothing any more in this process")
         self.device = device

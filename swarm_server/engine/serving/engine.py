@@ -68,6 +68,7 @@ class Engine:
             clock: in seconds.
         """
         self.counters = EngineCounters()
+        self.batch_failed = asyncio.Event()  # to be cleared by whoever looks into it
         self._span = span
         self._memory = memory
         self._clock = clock
@@ -255,6 +256,7 @@ class Engine:
     def _fail(self, batch: RunningBatch, cause: Exception) -> None:
         """End every step of a batch; their sessions are as before."""
         self.counters.num_failed_batches += 1
+        self.batch_failed.set()
         log.error("batch_failed", num_rows=batch.num_rows, exc_info=cause)
         for session in batch.sessions:
             work, session.is_in_batch = session.work, False
