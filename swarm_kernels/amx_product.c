@@ -55,11 +55,16 @@ ALWAYS_INLINE void ask_ahead(const struct square *square, int64_t tile) {
     for (int64_t i = 0; i < square->ahead_bytes; i += LINE_BYTES) __builtin_prefetch(line + i, 0, 2);
 }
 
-/* [1, SIDE] tiles of sums. */
-static void multiply_block(const struct square *square, float *sums) {
+/* [num_blocks, SIDE] tiles of sums. Of two blocks, a tile is multiplied for each one that is loaded.
+ * `num_blocks` is a constant wherever this is inlined. */
+ALWAYS_INLINE void multiply_blocks(const struct square *square, float *sums, const int num_blocks) {
     const char *inputs = square->inputs, *panels = square->panels;
     CLEAR_TILE(0);
     CLEAR_TILE(1);
+    if (num_blocks == 2) {
+        CLEAR_TILE(2);
+        CLEAR_TILE(3);
+    }
     for (int64_t tile = 0; tile < square->num_tiles; tile++) {
         ask_ahead(square, tile);
         LOAD_TILE(4, inputs);
@@ -67,35 +72,19 @@ static void multiply_block(const struct square *square, float *sums) {
         LOAD_TILE(7, panels + TILE_BYTES);
         MULTIPLY_TILES(0, 4, 6);
         MULTIPLY_TILES(1, 4, 7);
-        inputs += TILE_BYTES, panels += SIDE * TILE_BYTES;
+        if (num_blocks == 2) {
+            LOAD_TILE(5, inputs + TILE_BYTES);
+            MULTIPLY_TILES(2, 5, 6);
+            MULTIPLY_TILES(3, 5, 7);
+        }
+        inputs += num_blocks * TILE_BYTES, panels += SIDE * TILE_BYTES;
     }
     STORE_TILE(0, sums);
     STORE_TILE(1, sums + TILE_NUMBERS);
-}
-
-/* [SIDE, SIDE] tiles of sums: a tile is multiplied for each one that is loaded. */
-static void multiply_two_blocks(const struct square *square, float *sums) {
-    const char *inputs = square->inputs, *panels = square->panels;
-    CLEAR_TILE(0);
-    CLEAR_TILE(1);
-    CLEAR_TILE(2);
-    CLEAR_TILE(3);
-    for (int64_t tile = 0; tile < square->num_tiles; tile++) {
-        ask_ahead(square, tile);
-        LOAD_TILE(4, inputs);
-        LOAD_TILE(6, panels);
-        LOAD_TILE(7, panels + TILE_BYTES);
-        MULTIPLY_TILES(0, 4, 6);
-        MULTIPLY_TILES(1, 4, 7);
-        LOAD_TILE(5, inputs + TILE_BYTES);
-        MULTIPLY_TILES(2, 5, 6);
-        MULTIPLY_TILES(3, 5, 7);
-        inputs += SIDE * TILE_BYTES, panels += SIDE * TILE_BYTES;
+    if (num_blocks == 2) {
+        STORE_TILE(2, sums + 2 * TILE_NUMBERS);
+        STORE_TILE(3, sums + 3 * TILE_NUMBERS);
     }
-    STORE_TILE(0, sums);
-    STORE_TILE(1, sums + TILE_NUMBERS);
-    STORE_TILE(2, sums + 2 * TILE_NUMBERS);
-    STORE_TILE(3, sums + 3 * TILE_NUMBERS);
 }
 
 /* A row of both panels leaves. */
@@ -119,9 +108,9 @@ static void multiply(const struct packed_weight *weight, const struct rows *rows
                      const struct square *square) {
     float sums[SIDE * SIDE * TILE_NUMBERS] __attribute__((aligned(64)));
     if (square->num_rows <= TILE_ROWS)
-        multiply_block(square, sums);
+        multiply_blocks(square, sums, 1);
     else
-        multiply_two_blocks(square, sums);
+        multiply_blocks(square, sums, 2);
     for (int64_t r = 0; r < square->num_rows; r++) {
         const int64_t tile = r / TILE_ROWS * SIDE, at = r % TILE_ROWS * TILE_OUTPUTS;
         store_row(weight, rows, sums + tile * TILE_NUMBERS + at, square->row + r, square->output);

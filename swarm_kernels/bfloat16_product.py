@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from swarm_kernels.build import BuildError, build_library
+from swarm_kernels.build import BuildError, build_library, describe_processor
 from swarm_kernels.huge_pages import in_huge_pages
 from swarm_protocol.logs import get_logger
 
@@ -134,15 +134,10 @@ def load_vector_product() -> Bfloat16Product | None:
 @cache
 def load_amx_product() -> Bfloat16Product | None:
     """Return products by AMX; None where the processor or the system has none, or they fail."""
-    library = _built(AMX_SOURCE) if _has_amx() else None
+    library = _built(AMX_SOURCE) if "amx_bf16" in describe_processor() else None
     if library is None or not library.can_use_amx():
         return None
     return Bfloat16Product(library)
-
-
-def _has_amx() -> bool:
-    facts = Path("/proc/cpuinfo")
-    return facts.exists() and "amx_bf16" in facts.read_text()
 
 
 def _built(source: Path) -> CDLL | None:

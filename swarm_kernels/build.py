@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from ctypes import CDLL
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -57,7 +58,7 @@ def build_library(*sources: Path, cache: Path | None = None, target: str | None 
     choices = _choices(target)
     read = [*sources, *_headers_of(sources)]
     key = hashlib.sha256(b"".join(path.read_bytes() for path in read))
-    key.update(repr((compiler, _FLAGS, choices, _processor())).encode())
+    key.update(repr((compiler, _FLAGS, choices, describe_processor())).encode())
     cache = cache or Path.home() / ".cache" / "swarmgate" / "kernels"
     library = cache / f"{sources[0].stem}-{key.hexdigest()[:24]}.so"
     try:
@@ -104,8 +105,9 @@ def _can_run(command: Sequence[str]) -> bool:
     return True
 
 
-def _processor() -> str:
-    """Return what depends on the processor, where the system tells."""
+@cache
+def describe_processor() -> str:
+    """Return the processor's name and abilities, in the system's words, where it tells them."""
     facts = Path("/proc/cpuinfo")
     if not facts.exists():
         return platform.processor() or platform.machine()
