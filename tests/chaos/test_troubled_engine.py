@@ -32,6 +32,7 @@ from tests.unit.swarm_server.engine.serving.running_sums import (
     PAGE_SIZE,
     REQUEST,
     RunningSums,
+    inputs_of,
     tokens,
 )
 
@@ -61,12 +62,7 @@ class WindowedSums(RunningSums):
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
         if self._failing.random() < self._failed:
             raise RuntimeError("the device failed")
-        hidden = batch.hidden.clone()
-        for prompted in batch.prompts:
-            start = batch.segments[prompted.segment_index].start
-            hidden[start : start + prompted.prompts.shape[1]] += prompted.prompts[0]
-        for adapter in batch.adapters:
-            hidden[adapter.start : adapter.end] += len(adapter.name or "")
+        hidden = inputs_of(batch)
         outputs = torch.empty_like(hidden)
         for segment in batch.segments:
             whole, window = segment.tables

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from swarm_protocol.dialect import (
     IS_COPY,
+    MAX_U32,
     Failure,
     Opened,
     OutputEntry,
@@ -23,7 +24,6 @@ from swarm_server.handlers.dialect.lane_step import LaneStep
 _MAX_TOLD: Final = 128
 """Openings or failures in one frame: a client reads a MiB of them at most."""
 
-_MAX_U32: Final = 2**32 - 1
 _MAX_U16: Final = 2**16 - 1
 
 
@@ -102,8 +102,8 @@ def _encode(outputs: Sequence[_Output]) -> bytes:
         OutputEntry(
             session_id,
             *step.entry[1:5],
-            int(result.queue_ms * 1e3) & _MAX_U32,  # 71 minutes
-            int(result.compute_ms * 1e3) & _MAX_U32,
+            int(result.queue_ms * 1e3) & MAX_U32,  # 71 minutes
+            int(result.compute_ms * 1e3) & MAX_U32,
             result.num_batch_rows & _MAX_U16,
             IS_COPY if is_copy else 0,
         )

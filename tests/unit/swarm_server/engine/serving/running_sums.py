@@ -74,12 +74,7 @@ class RunningSums:
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
-        hidden = batch.hidden.clone()
-        for prompted in batch.prompts:
-            start = batch.segments[prompted.segment_index].start
-            hidden[start : start + prompted.prompts.shape[1]] += prompted.prompts[0]
-        for adapter in batch.adapters:
-            hidden[adapter.start : adapter.end] += len(adapter.name or "")
+        hidden = inputs_of(batch)
         outputs = torch.empty_like(hidden)
         for segment in batch.segments:
             (pages,) = segment.tables
@@ -89,6 +84,17 @@ class RunningSums:
                 seen = self.slots[list(pages)].flatten(0, 1)[: position + 1]
                 outputs[token] = seen.sum(0)
         return outputs
+
+
+def inputs_of(batch: RaggedBatch) -> Tensor:
+    """Return what a batch brings, with its prompts, and with each adapter's length of its name."""
+    hidden = batch.hidden.clone()
+    for prompted in batch.prompts:
+        start = batch.segments[prompted.segment_index].start
+        hidden[start : start + prompted.prompts.shape[1]] += prompted.prompts[0]
+    for adapter in batch.adapters:
+        hidden[adapter.start : adapter.end] += len(adapter.name or "")
+    return hidden
 
 
 @dataclass

@@ -14,14 +14,20 @@ async def is_let_through(stream: InflightTokens) -> bool:
     return is_through
 
 
+async def blocked_reader(stream: InflightTokens) -> asyncio.Future[None]:
+    """Return who reads the stream, and must wait for room."""
+    reader = asyncio.ensure_future(stream.wait_for_room())
+    await asyncio.sleep(0)
+    assert not reader.done()
+    return reader
+
+
 async def test_who_reads_waits_while_the_limit_is_reached() -> None:
     """And goes on when a reply has been sent."""
     inflight = InflightTokens(10, AllInflight(100))
     inflight.add(10)
     assert inflight.is_full
-    reader = asyncio.ensure_future(inflight.wait_for_room())
-    await asyncio.sleep(0)
-    assert not reader.done()
+    reader = await blocked_reader(inflight)
 
     inflight.remove(1)
 
@@ -51,9 +57,7 @@ async def test_who_waits_for_a_share_goes_on_when_others_have_less() -> None:
     greedy, other = (InflightTokens(10, everywhere) for _ in range(2))
     greedy.add(7)
     other.add(6)
-    reader = asyncio.ensure_future(greedy.wait_for_room())
-    await asyncio.sleep(0)
-    assert not reader.done()
+    reader = await blocked_reader(greedy)
 
     other.remove(6)
 
@@ -66,9 +70,7 @@ async def test_a_stream_that_ends_has_nothing_in_work() -> None:
     gone, other = (InflightTokens(20, everywhere) for _ in range(2))
     gone.add(9)
     other.add(9)
-    reader = asyncio.ensure_future(other.wait_for_room())
-    await asyncio.sleep(0)
-    assert not reader.done()
+    reader = await blocked_reader(other)
 
     gone.leave()
     gone.remove(9)
