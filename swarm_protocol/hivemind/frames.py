@@ -33,6 +33,7 @@ much; then nothing more is read."""
 _END_OR_ERROR: Final = 1
 _SEND_BUFFER_BYTES: Final = 1024 * 1024  # the system grants what it allows
 _MAX_ERROR_BYTES: Final = 64 * 1024
+_HEARD_TIMEOUT_S: Final = 2.0
 
 
 class FrameEnd(Protocol):
@@ -70,6 +71,9 @@ class ServedEnd(FrameEnd, Protocol):
 
     async def wait_left(self) -> None:
         """Wait until the caller has left; to be called once."""
+
+    async def drop_rest(self, max_bytes: int) -> None:
+        """Read on for nobody until the caller has left, or has sent so much; the last to read."""
 
 
 class StreamEnd:
@@ -138,6 +142,11 @@ class ServedStreamEnd(StreamEnd):
                 self._frames.put_nowait(error)
                 while await self._reader.read(STREAM_BUFFER_BYTES):
                     pass
+
+    async def drop_rest(self, max_bytes: int) -> None:
+        with suppress(OSError):
+            while max_bytes > 0 and (dropped := await self._reader.read(STREAM_BUFFER_BYTES)):
+                max_bytes -= len(dropped)
 
 
 def write_at_once(transport: asyncio.WriteTransport) -> None:
@@ -247,6 +256,16 @@ class HivemindServedStream:
     async def wait_left(self) -> None:
         """Wait until the caller is gone."""
         await self._end.wait_left()
+
+    async def wait_heard(self) -> None:
+        """Let the caller, who may still be sending, read the error before the connection closes.
+
+        Closed with data unread or on their way, it makes the daemon reset the stream, and forget
+        what it has not passed on.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HEARD_TIMEOUT_S):
+                await self._end.drop_rest(MAX_FRAME_BYTES)
 
 
 def _error_text(payload: bytes) -> str:

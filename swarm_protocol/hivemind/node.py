@@ -251,6 +251,7 @@ class HivemindNode:
 
 async def _serve(stream: HivemindServedStream, handler: StreamHandler) -> None:
     """Run the handler until it ends or the caller leaves, whichever comes first."""
+    failure: str | None = None
     task = asyncio.ensure_future(handler(stream))
     task.add_done_callback(heed)
     leaving = asyncio.ensure_future(stream.wait_left())
@@ -260,11 +261,14 @@ async def _serve(stream: HivemindServedStream, handler: StreamHandler) -> None:
             task.result()
     except Exception as error:
         log.info("stream_handler_failed", peer=stream.caller, error=type(error).__name__)
-        await stream.send_error(str(error))
+        failure = str(error)
     finally:
         leaving.cancel()
         task.cancel()
         await asyncio.wait({task, leaving})
+    if failure is not None:
+        await stream.send_error(failure)
+        await stream.wait_heard()
 
 
 def _records(entries: Mapping[object, object]) -> dict[str, FoundRecord]:

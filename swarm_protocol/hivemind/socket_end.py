@@ -74,6 +74,12 @@ class SocketEnd(asyncio.BufferedProtocol):
     async def wait_left(self) -> None:
         await self._left.wait()
 
+    async def drop_rest(self, max_bytes: int) -> None:
+        self._end(None)  # bytes are dropped from now on, as fast as they come: why count them
+        if not self._connected.is_closing():
+            self._connected.resume_reading()
+        await self._left.wait()
+
     def close(self) -> None:
         self._connected.close()
 

@@ -200,6 +200,28 @@ async def test_failing_stream_handler_is_a_refusal_with_its_text(pair: Pair) -> 
     stream.close()
 
 
+@pytest.mark.parametrize(("num_frames", "frame_bytes"), [(1, 100), (3, 300_000)])
+async def test_a_refusal_reaches_a_caller_whose_frames_nobody_read(
+    pair: Pair, num_frames: int, frame_bytes: int
+) -> None:
+    """Each of 60; one or more of 15 were lost when streams closed with data unread."""
+    server, caller = pair
+
+    async def refuse(_stream: ServedStream) -> None:
+        raise ValueError("not now")
+
+    method = f"Test.refuse_{num_frames}"
+    await server.serve_stream(method, refuse)
+
+    for _ in range(60):
+        stream = await caller.open_stream(server.peer_id, method)
+        for _ in range(num_frames):
+            await stream.send(bytes(frame_bytes))
+        with pytest.raises(PeerRefusedError, match="not now"):
+            await stream.receive()
+        stream.close()
+
+
 async def test_handler_is_cancelled_when_the_caller_leaves(pair: Pair) -> None:
     """What a session holds is freed at once, not at its next step."""
     server, caller = pair

@@ -15,6 +15,8 @@ from swarm_protocol.errors import (
     PeerUnreachableError,
 )
 from swarm_protocol.hivemind.frames import (
+    HEADER,
+    MESSAGE,
     FrameEnd,
     HivemindCallStream,
     HivemindServedStream,
@@ -204,6 +206,31 @@ async def test_what_follows_no_frame_is_dropped_until_the_caller_leaves(serve: S
 
     with pytest.raises(MalformedMessageError, match="is refused"):
         await stream.receive()
+    connection.close()
+    await _closed()
+
+
+async def test_the_rest_of_a_refused_call_is_dropped_until_the_caller_leaves(serve: Serve) -> None:
+    """Whoever sends a large frame gets to its end, and to our error; it takes no memory."""
+    near_end, far_end = socket.socketpair()
+    connection = await serve(near_end)
+    leaving = asyncio.ensure_future(connection.wait_left())
+    flood = HEADER.pack(MESSAGE, 16 * 1024 * 1024) + bytes(16 * 1024 * 1024)
+    sending = asyncio.ensure_future(asyncio.to_thread(far_end.sendall, flood))
+    await _turns(10)
+    leaving.cancel()
+    await asyncio.wait({leaving})
+
+    tracemalloc.start()
+    dropping = asyncio.ensure_future(connection.drop_rest(32 * 1024 * 1024))
+    await sending
+    assert not dropping.done()
+    far_end.close()
+    await dropping
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak_bytes < 4 * 1024 * 1024
     connection.close()
     await _closed()
 
