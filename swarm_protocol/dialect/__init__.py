@@ -38,6 +38,8 @@ from swarm_protocol.dialect.prefix_hashes import hash_prefixes
 from swarm_protocol.dialect.rows import StepExtras, good_frame_tokens, split_rows
 from swarm_protocol.dialect.steps import (
     IS_COPY,
+    ONLY_LAST,
+    STEP_FLAGS,
     WANTS_PUSH,
     OutputEntry,
     OutputsFrame,
@@ -58,6 +60,8 @@ __all__ = [
     "MAX_PREFIX_HASHES",
     "MAX_U32",
     "NO_SESSION",
+    "ONLY_LAST",
+    "STEP_FLAGS",
     "TOKEN_BYTES",
     "VERSION",
     "WANTS_PUSH",

@@ -7,6 +7,7 @@ from typing import Final
 import torch
 
 from swarm_protocol.dialect.fields import Fields
+from swarm_protocol.dialect.steps import WANTS_PUSH
 from swarm_protocol.errors import MalformedMessageError
 from swarm_protocol.identifiers import BlockRange, check_dht_prefix
 from swarm_protocol.serializer import pack, unpack
@@ -55,6 +56,7 @@ class HelloReply:
         max_frame_tokens: over all rows of one frame, and so of one step.
         max_inflight_tokens: of one stream; beyond it the server stops reading.
         max_length: tokens of one row of a session.
+        step_flags: that it heeds; servers before these were told only know the first one.
     """
 
     version: int
@@ -66,6 +68,7 @@ class HelloReply:
     max_inflight_tokens: int
     max_length: int
     adapters: tuple[str, ...] = ()
+    step_flags: int = WANTS_PUSH
 
     def to_wire(self) -> bytes:
         """Return the bytes of the reply."""
@@ -80,6 +83,7 @@ class HelloReply:
                 "max_inflight_tokens": self.max_inflight_tokens,
                 "max_length": self.max_length,
                 "adapters": list(self.adapters),
+                "step_flags": self.step_flags,
             }
         )
 
@@ -101,6 +105,7 @@ class HelloReply:
             max_inflight_tokens=fields.whole("max_inflight_tokens", least=1),
             max_length=fields.whole("max_length", least=1),
             adapters=_names(fields.items("adapters", most=_MAX_ADAPTERS)),
+            step_flags=fields.whole("step_flags") if fields.holds("step_flags") else WANTS_PUSH,
         )
 
 

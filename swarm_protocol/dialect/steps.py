@@ -18,6 +18,16 @@ from swarm_protocol.errors import MalformedMessageError
 WANTS_PUSH: Final = 1
 """Flag of a step: its outputs go on to the next server of the session as well."""
 
+ONLY_LAST: Final = 2
+"""Flag of a step: behind the last server, nobody wants outputs but those of each row's last token.
+
+It travels with pushes, and counts where the session has no next server. Flag of outputs: these are
+such, and position and tokens are those of that one token.
+"""
+
+STEP_FLAGS: Final = WANTS_PUSH | ONLY_LAST
+"""All flags of steps that there are."""
+
 IS_COPY: Final = 1
 """Flag of outputs: they have gone on to the next server as well."""
 
@@ -37,7 +47,7 @@ class StepEntry(NamedTuple):
         position: of the first token; below the end of the KV cache, tokens from there on are
             forgotten first.
         num_rows, num_tokens: of the batch, and of each row.
-        flags: `WANTS_PUSH`.
+        flags: some of `STEP_FLAGS`; others are ignored.
     """
 
     session_id: int
@@ -63,10 +73,11 @@ class OutputEntry(NamedTuple):
     """The outputs of one step, and how they came about.
 
     Attributes:
-        session_id, step, position, num_rows, num_tokens: as in the step.
+        session_id, step, num_rows: as in the step.
+        position, num_tokens: as in the step, or of its last token.
         queue_us, compute_us: how long it waited, and how long the batch took; microseconds.
         batch_rows: rows of all sessions in that batch.
-        flags: `IS_COPY`.
+        flags: `IS_COPY`, `ONLY_LAST`.
     """
 
     session_id: int

@@ -95,18 +95,20 @@ class Engine:
 
     def open(self, request: SessionRequest) -> EngineSession:
         """Return a new session at position 0, without pages yet. It must be closed."""
-        session = EngineSession(
-            self,
-            next(self._session_ids),
-            request,
-            SessionPages(self._memory, request.num_rows),
-            self._span.hidden_size,
-        )
+        session_id, pages = next(self._session_ids), SessionPages(self._memory, request.num_rows)
+        session = EngineSession(self, session_id, request, pages, self._span.hidden_size)
         session.stepped_at = self._clock()
         self._batches.sessions[session.session_id] = session
         return session
 
-    def enqueue(self, session: EngineSession, chunk: InputChunk, on_done: StepListener) -> None:
+    def enqueue(
+        self,
+        session: EngineSession,
+        chunk: InputChunk,
+        on_done: StepListener,
+        *,
+        only_last: bool,
+    ) -> None:
         """Let a session compute a chunk that it has checked; for `EngineSession`."""
         now = session.stepped_at = self._clock()
         if chunk.end == chunk.position:
@@ -127,6 +129,7 @@ class Engine:
             chunk,
             on_done,
             now,
+            only_last,
         )
         self._scheduler.add(work)
         self._gathering.came(session.session_id, now)

@@ -36,8 +36,9 @@ class StepTensors(Protocol):
 
     `rows` are the hidden states of its tokens. `prompts` [num_blocks, num_rows or 1,
     num_prompt_tokens, hidden_size] are added to the first tokens of the chunk before each block;
-    `hypo_ids` int64 [num_rows] says which row each row continues. Tensors may be on any device
-    and of any float dtype, and stay as they are.
+    `hypo_ids` int64 [num_rows] says which row each row continues. With `only_last` nobody wants
+    outputs but those of each row's last token. Tensors may be on any device and of any float
+    dtype, and stay as they are.
     """
 
     @property
@@ -52,13 +53,18 @@ class StepTensors(Protocol):
     def hypo_ids(self) -> Tensor | None:
         """Of the rows, or None: each continues itself."""
 
+    @property
+    def only_last(self) -> bool:
+        """Whether the result is of each row's last token, of which there is one."""
+
 
 class Step(NamedTuple):
-    """`StepTensors` of a tensor `hidden`, [num_rows, num_tokens, hidden_size], and nothing else."""
+    """`StepTensors` whose rows are a tensor `hidden`, [num_rows, num_tokens, hidden_size]."""
 
     hidden: Tensor
     prompts: Tensor | None = None
     hypo_ids: Tensor | None = None
+    only_last: bool = False
 
     @property
     def rows(self) -> Rows:
@@ -76,9 +82,9 @@ class Step(NamedTuple):
 class StepResult(NamedTuple):
     """What a step has given.
 
-    `rows` are the outputs, in the span's dtype, on the CPU. `compute_ms` is the time of the batches
-    that the step was part of, `queue_ms` the rest of its time in the engine; `num_batch_rows`
-    counts the rows of the last batch, its own included.
+    `rows` are the wanted outputs, in the span's dtype, on the CPU. `compute_ms` is the time of the
+    batches that the step was part of, `queue_ms` the rest of its time in the engine;
+    `num_batch_rows` counts the rows of the last batch, its own included.
     """
 
     rows: Rows
@@ -88,7 +94,7 @@ class StepResult(NamedTuple):
 
     @property
     def hidden(self) -> Tensor:
-        """The outputs as a view, [num_rows, num_tokens, hidden_size]."""
+        """The outputs as a view, [num_rows, num_tokens or 1, hidden_size]."""
         return self.rows.hidden
 
 

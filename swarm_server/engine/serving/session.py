@@ -24,7 +24,14 @@ from swarm_server.kv.session_pages import SessionPages
 class _Queue(Protocol):
     """The engine, as its sessions see it."""
 
-    def enqueue(self, session: "EngineSession", chunk: InputChunk, on_done: StepListener) -> None:
+    def enqueue(
+        self,
+        session: "EngineSession",
+        chunk: InputChunk,
+        on_done: StepListener,
+        *,
+        only_last: bool,
+    ) -> None:
         """Let a session compute a chunk of inputs."""
 
     def leave(self, session: "EngineSession") -> None:
@@ -113,7 +120,8 @@ class EngineSession:
             self._reorder(step.hypo_ids.tolist())
         if step.prompts is not None:
             self.pages.forget_prefix()
-        self._queue.enqueue(self, InputChunk(position, rows, step.prompts), on_done)
+        chunk = InputChunk(position, rows, step.prompts)
+        self._queue.enqueue(self, chunk, on_done, only_last=step.only_last)
 
     def match_prefix(self, hashes: Sequence[bytes]) -> int:
         """Begin with tokens that the prefix cache has; return their number, the new position.

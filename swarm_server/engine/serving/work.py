@@ -19,16 +19,18 @@ class Work(Ticket):
     """A step that has been submitted, and the ticket with which it waits.
 
     Computing goes from token `start` of the session, for what is not in pages must be computed
-    again, to the end of `chunk`; only outputs of the chunk count. Times are readings of the clock.
+    again, to the end of `chunk`; only outputs of the chunk count, and with `only_last` only those
+    of the last token of each row. Times are readings of the clock.
     """
 
     chunk: InputChunk
     on_done: StepListener
     submitted_at: float
+    only_last: bool = False
     blocked_at: float | None = field(default=None, init=False)
     compute_s: float = field(default=0.0, init=False)
     outputs: Rows | None = field(default=None, init=False)
-    """Of the chunk, as far as computed."""
+    """Those that count, as far as computed."""
 
     @property
     def start(self) -> int:
@@ -49,9 +51,13 @@ class Work(Ticket):
     def add_outputs(self, outputs: Rows, took_s: float) -> None:
         """Take outputs of what a batch has taken; of several chunks, those of the last.
 
-        Those of tokens before `chunk` are dropped.
+        Those that do not count are dropped.
         """
         self.compute_s += took_s
+        if self.only_last:
+            if self.num_taken == self.num_left:
+                self.outputs = outputs.cut(outputs.num_tokens - 1, outputs.num_tokens)
+            return
         if self.is_taken_whole:  # the common case
             self.outputs = outputs
             return

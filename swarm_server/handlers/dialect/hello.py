@@ -2,7 +2,7 @@
 
 import torch
 
-from swarm_protocol.dialect import VERSION, HelloReply, HelloRequest
+from swarm_protocol.dialect import STEP_FLAGS, VERSION, HelloReply, HelloRequest
 from swarm_protocol.identifiers import PeerId
 from swarm_server.errors import NotServedError
 from swarm_server.handlers.dialect.limits import LaneLimits
@@ -26,6 +26,7 @@ class HelloHandler:
             max_inflight_tokens=limits.max_inflight_tokens,
             max_length=model.max_length,
             adapters=tuple(sorted(model.adapters)),
+            step_flags=STEP_FLAGS,
         ).to_wire()
 
     async def answer(self, data: bytes, _caller: PeerId) -> bytes:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from swarm_protocol.dialect import Opening
+from swarm_protocol.dialect import ONLY_LAST, Opening
 from swarm_protocol.errors import SwarmError
 from swarm_server.engine.serving.requests import StepResult
 from swarm_server.handlers.dialect.engine import ComputedSession
@@ -96,6 +96,8 @@ class LaneSession:
         if number <= self._last_number:
             return
         self._last_number = number
+        if step.entry.flags & ONLY_LAST and self.opening.push_to is None:
+            step = step._replace(only_last=step.entry.num_tokens > 1)
         self._inflight.add(step.size)
         self._waiting.append(step)
         if self._running is None and self._computed is not None:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, TypeAlias
 from swarm_protocol.dialect import (
     IS_COPY,
     MAX_U32,
+    ONLY_LAST,
     Failure,
     Opened,
     OutputEntry,
@@ -109,5 +110,8 @@ def _encode(outputs: Sequence[_Output]) -> bytes:
         )
         for session_id, step, result, is_copy in outputs
     ]
+    for index in [index for index, (_, step, _, _) in enumerate(outputs) if step.only_last]:
+        end = outputs[index][1].end
+        entries[index] = entries[index]._replace(position=end - 1, num_tokens=1, flags=ONLY_LAST)
     hidden = join_rows([result.rows for _, _, result, _ in outputs])
     return encode_outputs(OutputsFrame(entries, hidden))

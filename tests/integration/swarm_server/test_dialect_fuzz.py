@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 
 from swarm_protocol.dialect import (
+    ONLY_LAST,
     WANTS_PUSH,
     FailedFrame,
     PushedEntry,
@@ -57,6 +58,7 @@ _FRAMES: Final = (
     encode_steps(StepsFrame([StepEntry(1, 1, 2, 2, 1)], torch.ones(2, 2), {0: _REORDERED})),
     encode_steps(StepsFrame([StepEntry(1, 2, 1, 2, 1)], torch.ones(2, 2), {0: _PROMPTED})),
     encode_steps(StepsFrame([StepEntry(1, 3, 2, 2, 1, WANTS_PUSH)], torch.ones(2, 2))),
+    encode_steps(StepsFrame([StepEntry(2, 3, 2, 1, 3, ONLY_LAST)], torch.ones(3, 2))),
     encode_pushed(PushedFrame([PushedEntry(_OPENING.token, 4, 3, 2, 1)], torch.ones(2, 2))),
     encode_cancel([1, 2]),
     encode_close([1, 2, 3]),

@@ -8,6 +8,7 @@ import torch
 
 from swarm_protocol.dialect import (
     IS_COPY,
+    ONLY_LAST,
     WANTS_PUSH,
     OutputEntry,
     OutputsFrame,
@@ -30,6 +31,11 @@ OUTPUTS = OutputsFrame(
     [OutputEntry(7, 4, 100, 1, 1, queue_us=250, compute_us=3100, batch_rows=3, flags=IS_COPY)],
     torch.tensor([[1.0, -1.0]], dtype=torch.bfloat16),
 )
+PROMPT = StepEntry(9, 1, position=1, num_rows=2, num_tokens=600, flags=ONLY_LAST)
+LAST = OutputsFrame(
+    [OutputEntry(9, 1, 600, 2, 1, queue_us=250, compute_us=3100, batch_rows=2, flags=ONLY_LAST)],
+    torch.tensor([[1.0, -1.0], [0.0, 0.5]], dtype=torch.bfloat16),
+)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +43,8 @@ OUTPUTS = OutputsFrame(
     [
         ("STEPS", encode_steps(STEPS)),
         ("OUTPUTS", encode_outputs(OUTPUTS)),
+        ("STEPS ENTRY", encode_steps(StepsFrame([PROMPT], torch.zeros(1200, 2)))[8:32]),
+        ("OUTPUTS OF THE LAST TOKEN", encode_outputs(LAST)),
         ("CLOSE", encode_close([7, 9])),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from swarm_protocol.dialect import HelloReply, HelloRequest
+from swarm_protocol.dialect import STEP_FLAGS, WANTS_PUSH, HelloReply, HelloRequest
 from swarm_protocol.errors import MalformedMessageError
 from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.serializer import pack, unpack
@@ -18,6 +18,7 @@ REPLY = HelloReply(
     max_inflight_tokens=4096,
     max_length=2048,
     adapters=("poet",),
+    step_flags=STEP_FLAGS,
 )
 
 
@@ -41,6 +42,15 @@ def test_unknown_keys_of_later_versions_are_ignored() -> None:
     assert HelloReply.parse(pack(fields | {"mood": "good"})) == REPLY
 
 
+def test_a_server_that_tells_no_flags_knows_pushes() -> None:
+    """They are as old as the dialect."""
+    fields = unpack(REPLY.to_wire())
+    assert isinstance(fields, dict)
+    del fields["step_flags"]
+
+    assert HelloReply.parse(pack(fields)).step_flags == WANTS_PUSH
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -55,6 +65,8 @@ def test_unknown_keys_of_later_versions_are_ignored() -> None:
         ("max_frame_tokens", None),
         ("max_inflight_tokens", 1.5),
         ("adapters", ["poet", 7]),
+        ("step_flags", "all"),
+        ("step_flags", -1),
     ],
 )
 def test_a_reply_with_a_wrong_value_is_refused(key: str, value: object) -> None:

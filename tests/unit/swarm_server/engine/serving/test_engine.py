@@ -83,6 +83,17 @@ async def test_a_long_prefill_is_cut_beside_a_chat(bench: Bench) -> None:
     assert bench.engine.counters.num_prefill_tokens == 40
 
 
+async def test_of_a_step_only_the_last_outputs_may_be_wanted(bench: Bench) -> None:
+    """Of each row, however the step is cut into batches."""
+    session = bench.open(num_rows=2)
+
+    result = await session.submit(Step(tokens(*range(40), num_rows=2), only_last=True), position=0)
+
+    assert result.hidden[:, :, 0].tolist() == [[780.0], [780.0 + 40 * 100]]
+    assert len(bench.span.batches) > 1
+    assert await run_step(session, tokens(1, num_rows=2)) == [781]
+
+
 async def test_rolling_back_forgets_what_came_after(bench: Bench) -> None:
     """To the middle, and to the start."""
     session = bench.open()
@@ -169,6 +180,19 @@ async def test_a_poisoned_row_fails_alone(bench: Bench) -> None:
     assert result.hidden[0, 0, 0] == 4
     assert poisoned.position == 1
     assert await run_step(poisoned, tokens(1)) == [2]
+
+
+async def test_a_poisoned_token_fails_its_step_even_if_its_outputs_are_not_wanted(
+    bench: Bench,
+) -> None:
+    """Its keys and values would be in the pages that all later tokens see."""
+    session = bench.open()
+    poisoned = tokens(torch.nan, *range(40))
+
+    with pytest.raises(NotFiniteError):
+        await session.submit(Step(poisoned, only_last=True), position=0)
+
+    assert await run_step(session, tokens(1)) == [1]
 
 
 @pytest.mark.parametrize("failing", ["launch_failure", "failure"])

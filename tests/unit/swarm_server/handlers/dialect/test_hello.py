@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from swarm_protocol.dialect import HelloReply, HelloRequest
+from swarm_protocol.dialect import STEP_FLAGS, HelloReply, HelloRequest
 from swarm_protocol.errors import MalformedMessageError
 from swarm_protocol.identifiers import BlockRange, PeerId
 from swarm_server.errors import NotServedError
@@ -30,6 +30,7 @@ async def test_a_client_hears_what_is_served_and_within_which_bounds() -> None:
         max_inflight_tokens=2**20,
         max_length=100,
         adapters=("poet",),
+        step_flags=STEP_FLAGS,
     )
 
 

@@ -10,6 +10,8 @@ import torch
 from swarm_protocol.dialect import (
     DRAINING_CODE,
     NO_SESSION,
+    ONLY_LAST,
+    STEP_FLAGS,
     StepEntry,
     StepExtras,
     encode_cancel,
@@ -146,6 +148,51 @@ async def test_a_wrong_step_ends_its_session_and_no_other(server: LaneBench) -> 
     assert failure.facts == {"wanted": 9, "position": 0}
     entry, sums = await lane.next_output()
     assert (entry.session_id, sums) == (2, [2])
+
+
+async def test_of_a_step_that_says_so_only_outputs_of_the_last_token_come_back(
+    server: LaneBench,
+) -> None:
+    """One of each row, at its position; a neighbour in the same batch gets all of its own."""
+    lane = await server.lane()
+    await lane.open(opening(1, num_rows=2), opening(2))
+
+    entries = [StepEntry(1, 0, 0, 2, 3, ONLY_LAST), StepEntry(2, 0, 0, 1, 3)]
+    hidden = torch.cat([tokens(1.0, 2.0, 3.0, num_rows=2).flatten(0, 1), tokens(4.0, 5.0, 6.0)[0]])
+    await lane.send(entries, hidden)
+
+    entry, sums = await lane.next_output()
+    assert (entry.position, entry.num_rows, entry.num_tokens, entry.flags) == (2, 2, 1, ONLY_LAST)
+    assert sums == [6, 306]
+    entry, sums = await lane.next_output()
+    assert (entry.position, entry.num_tokens, entry.flags) == (0, 3, 0)
+    assert sums == [4, 9, 15]
+
+
+@pytest.mark.parametrize("num_tokens", [0, 1])
+async def test_a_step_of_a_token_or_none_is_answered_as_ever(
+    server: LaneBench, num_tokens: int
+) -> None:
+    """There is nothing that could be left out."""
+    lane = await server.lane()
+    await lane.open(opening(1))
+
+    entries = [StepEntry(1, 0, 0, 1, num_tokens, ONLY_LAST)]
+    await lane.send(entries, torch.full((num_tokens, 2), 5.0))
+
+    entry, sums = await lane.next_output()
+    assert (entry.position, entry.num_tokens, entry.flags) == (0, num_tokens, 0)
+    assert sums == [5.0] * num_tokens
+
+
+async def test_flags_that_nobody_knows_mean_nothing(server: LaneBench) -> None:
+    """So clients may have more of them."""
+    lane = await server.lane()
+    await lane.open(opening(1))
+
+    await lane.step(1, 0, 0, 1.0, 2.0, flags=0xFFFF & ~STEP_FLAGS)
+
+    assert (await lane.next_output())[1] == [1, 3]
 
 
 async def test_values_that_are_not_finite_end_their_session_and_no_other(server: LaneBench) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from swarm_protocol.dialect import (
     IS_COPY,
+    ONLY_LAST,
     WANTS_PUSH,
     PushedEntry,
     PushedFrame,
@@ -76,6 +77,28 @@ async def test_outputs_go_on_to_the_next_server_and_to_the_client(route: Route) 
         assert (entry.session_id, entry.step, entry.position) == (1, number, number)
 
     await route.assert_both_are_free()
+
+
+async def test_only_the_last_server_leaves_outputs_out(route: Route) -> None:
+    """The next server needs them all, and so does the client, should that one be lost."""
+    entry = StepEntry(1, 0, 0, 2, 2, WANTS_PUSH | ONLY_LAST)
+    await route.to_first.send([entry], ROWS.repeat_interleave(2, 0))
+
+    copy, values = await route.to_first.next_output()
+    assert (copy.num_tokens, copy.flags, values) == (2, IS_COPY, [1, 2, 10, 20])
+    last, values = await route.to_second.next_output()
+    assert (last.position, last.num_tokens, last.flags) == (1, 1, ONLY_LAST)
+    assert values == [3, 30]
+    await route.assert_both_are_free()
+
+
+async def test_a_server_with_one_behind_it_sends_all_even_if_nothing_is_pushed(
+    route: Route,
+) -> None:
+    """Whoever sends the outputs on has all of them."""
+    await route.to_first.send([StepEntry(1, 0, 0, 2, 2, ONLY_LAST)], ROWS.repeat_interleave(2, 0))
+
+    assert (await route.to_first.next_output())[1] == [1, 2, 10, 20]
 
 
 async def test_a_step_that_does_not_ask_for_it_is_not_pushed(route: Route) -> None:
