@@ -18,6 +18,7 @@ from swarm_kernels.bfloat16_product import (
     InterleavedWeight,
     load_amx_product,
     load_vector_product,
+    load_vnni_product,
 )
 from swarm_kernels.tiled_weight import TiledWeight
 
@@ -47,7 +48,12 @@ def measure_shape(shape: str, row_counts: Sequence[int]) -> dict[str, dict[str, 
         "onednn_bfloat16": lambda: TiledWeight(weight, None),
         "onednn_float32": lambda: TiledWeight(weight.float(), None),
     }
-    for name, product in (("vectors", load_vector_product()), ("amx", load_amx_product())):
+    own = {
+        "vectors": load_vector_product(),
+        "vnni": load_vnni_product(),
+        "amx": load_amx_product(),
+    }
+    for name, product in own.items():
         if product is not None:
             ways[name] = partial(InterleavedWeight, product, weight, None)
     results: dict[str, dict[str, float]] = {}
@@ -58,7 +64,7 @@ def measure_shape(shape: str, row_counts: Sequence[int]) -> dict[str, dict[str, 
             took_s = _measure(copies, torch.randn(num_rows, num_inputs).to(dtype))
             figures = results.setdefault(f"{num_rows}_rows", {})
             figures[f"{name}_ms"] = round(1e3 * took_s, 3)
-            if name in ("vectors", "amx"):
+            if name in own:
                 figures[f"{name}_gb_per_s"] = round(weight.nbytes / took_s / 1e9, 1)
                 num_operations = 2 * num_rows * weight.numel()
                 figures[f"{name}_gflop_per_s"] = round(num_operations / took_s / 1e9)

@@ -1,6 +1,7 @@
-"""Products with bfloat16 weights in C, summed up in float32.
+"""Products with bfloat16 weights in C.
 
-On any CPU with vectors: see bfloat16_product.c; on one with AMX: amx_product.c.
+On any CPU with vectors, in float32: see bfloat16_product.c; on one with AMX: amx_product.c; on one
+with VNNI, in integers: vnni_product.c.
 """
 
 from ctypes import CDLL, Structure, byref, c_int32, c_int64, c_void_p
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from swarm_kernels.block_floats import from_block_floats, to_block_floats
 from swarm_kernels.build import BuildError, build_library, describe_processor
 from swarm_kernels.huge_pages import in_huge_pages
 from swarm_protocol.logs import get_logger
@@ -20,6 +22,7 @@ log = get_logger(__name__)
 
 SOURCE: Final = Path(__file__).with_suffix(".c")
 AMX_SOURCE: Final = SOURCE.with_name("amx_product.c")
+VNNI_SOURCE: Final = SOURCE.with_name("vnni_product.c")
 
 
 class _Weight(Structure):
@@ -42,6 +45,7 @@ class _Layout(Structure):
             *("tile_outputs", "tile_inputs"),
             "group_panels",
             *("output_multiple", "input_multiple"),
+            "has_scales",
         )
     )
 
@@ -56,27 +60,39 @@ class Bfloat16Product:
         self.multiply = library.multiply_rows
         self.multiply.argtypes = [c_void_p, c_void_p, c_void_p, c_int32, c_int64, c_int32]
 
+    @property
+    def has_block_floats(self) -> bool:
+        """Whether weights and rows are kept as integers with a scale: see `block_floats`."""
+        return bool(self._layout.has_scales)
+
     def pack(self, weight: Tensor) -> Tensor:
         """Return a weight `[num_outputs, num_inputs]` in tiles: int32, two inputs in each.
 
         `[groups, tiles of a panel, panels of a group, pairs of inputs, outputs]`, with zeros where
-        the weight ends.
+        the weight ends. With scales there is one more "pair" in each tile.
         """
         layout, (num_outputs, num_inputs) = self._layout, weight.shape
         padding = (
             *(0, -num_inputs % layout.input_multiple),
             *(0, -num_outputs % layout.output_multiple),
         )
-        pairs = pad(weight, padding).contiguous().view(torch.int32)
-        tile_pairs = layout.tile_inputs // 2 or pairs.shape[1]
-        num_tiles = pairs.shape[1] // tile_pairs
-        tiles = pairs.view(-1, layout.group_panels, layout.tile_outputs, num_tiles, tile_pairs)
-        return in_huge_pages(tiles.permute(0, 3, 1, 4, 2))
+        outputs_first = self._in_tiles(pad(weight, padding).contiguous())
+        shape = (-1, layout.group_panels, layout.tile_outputs, *outputs_first.shape[1:])
+        return in_huge_pages(outputs_first.view(shape).permute(0, 3, 1, 4, 2))
+
+    def _in_tiles(self, weight: Tensor) -> Tensor:
+        """Return `[num_outputs, tiles, pairs]`."""
+        size = self._layout.tile_inputs or weight.shape[1]
+        if self.has_block_floats:
+            return to_block_floats(weight, size)
+        return weight.view(torch.int32).view(len(weight), -1, size // 2)
 
     def unpack(self, tiles: Tensor) -> Tensor:
         """Return what `pack` was given, with its zeros."""
-        outputs_first = tiles.permute(0, 2, 4, 1, 3)
-        return outputs_first.flatten(3, 4).flatten(0, 2).contiguous().view(torch.bfloat16)
+        outputs_first = tiles.permute(0, 2, 4, 1, 3).flatten(0, 2)
+        if self.has_block_floats:
+            return from_block_floats(outputs_first)
+        return outputs_first.flatten(1).contiguous().view(torch.bfloat16)
 
 
 class InterleavedWeight:
@@ -128,6 +144,13 @@ class InterleavedWeight:
 def load_vector_product() -> Bfloat16Product | None:
     """Return products for any CPU, built if need be; None, said in the log, where that fails."""
     library = _built(SOURCE)
+    return None if library is None else Bfloat16Product(library)
+
+
+@cache
+def load_vnni_product() -> Bfloat16Product | None:
+    """Return products by VNNI; None where the processor has none, or they fail."""
+    library = _built(VNNI_SOURCE) if "avx512_vnni" in describe_processor() else None
     return None if library is None else Bfloat16Product(library)
 
 

@@ -11,12 +11,14 @@
  *     [groups of panels][tiles of a panel][panels of a group][pairs of inputs][outputs]
  *
  * so that a vector has a pair of inputs for each of some outputs. Where outputs or inputs end within
- * what a product takes at once, they are filled up with zeros.
+ * what a product takes at once, they are filled up with zeros. With scales, weights are integers: in
+ * each tile a last vector says of what those of an output are multiples.
  */
 struct layout {
     int64_t tile_outputs, tile_inputs; /* without tile_inputs a panel is a single tile */
     int64_t group_panels;
     int64_t output_multiple, input_multiple;
+    int64_t has_scales;
 };
 
 struct packed_weight {

@@ -13,6 +13,7 @@ from swarm_kernels.bfloat16_product import (
     InterleavedWeight,
     load_amx_product,
     load_vector_product,
+    load_vnni_product,
 )
 from swarm_kernels.measuring import best_times_s, for_log, mixed_rows
 from swarm_kernels.tiled_weight import TiledWeight, can_tile
@@ -32,7 +33,11 @@ comes out as the same bits whatever rows are beside it, and it does not promise 
 @cache
 def chosen_product() -> Bfloat16Product | None:
     """Return products of our own where some are the fastest, else None; 0.2 s, once."""
-    products = {"amx": load_amx_product(), "vectors": load_vector_product()}
+    products = {
+        "amx": load_amx_product(),
+        "vnni": load_vnni_product(),
+        "vectors": load_vector_product(),
+    }
     return choose_product({name: product for name, product in products.items() if product})
 
 
