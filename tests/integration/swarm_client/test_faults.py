@@ -15,6 +15,7 @@ from transformers import LlamaForCausalLM
 
 from swarm_client import RoutingSettings
 from swarm_client.session import HopLost, HopRestored, InferenceSession, SessionEvent
+from swarm_protocol.identifiers import PeerId
 from swarm_server.server import BlockServer
 from swarm_server.settings import ServerSettings
 from tests.integration.swarm_client.lanes.faulty_network import Fault, FaultyNetwork
@@ -59,6 +60,7 @@ class Disturbed:
         self.client = client
         self.network = network
         self.events: list[SessionEvent] = []
+        self._struck: set[PeerId] = set()
 
     async def open(self, batch_size: int = 1) -> InferenceSession:
         return await self.client.model.open_session(
@@ -66,13 +68,19 @@ class Disturbed:
         )
 
     def strike(self, session: InferenceSession, stage: int, fault: Fault) -> None:
-        self.network.strike(session.route[stage].peer, fault)
+        peer = session.route[stage].peer
+        self._struck.add(peer)
+        self.network.strike(peer, fault)
 
     def num_lost(self) -> int:
-        return sum(isinstance(event, HopLost) for event in self.events)
+        """Count losses of struck servers, having seen that all have been made up for.
 
-    def num_restored(self) -> int:
-        return sum(isinstance(event, HopRestored) for event in self.events)
+        Others may be lost for one reason: `HASTY` takes whoever a busy machine keeps for late.
+        """
+        lost = [event for event in self.events if isinstance(event, HopLost)]
+        assert len(lost) == sum(isinstance(event, HopRestored) for event in self.events)
+        assert {e.reason for e in lost if e.peer not in self._struck} <= {"late", "slow"}
+        return sum(event.peer in self._struck for event in lost)
 
     def embed(self, *rows: list[int]) -> Tensor:
         return self.client.parts.embed(torch.tensor(rows))
@@ -116,9 +124,9 @@ async def test_no_token_changes(
             tokens.append(await swarm.client.next_token(session, tokens[-1:] or PROMPT))
 
         assert tokens == expected
-        assert swarm.num_lost() == swarm.num_restored()
+        num_lost = swarm.num_lost()
         if fault not in (Fault.RESET, Fault.LATE) or position:
-            assert swarm.num_lost() == 1
+            assert num_lost == 1
 
 
 @DIALECTS
@@ -134,7 +142,7 @@ async def test_all_servers_of_a_route_may_be_lost_at_once(
         tokens += await swarm.client.greedy(session, tokens[-1:], NUM_NEW - 4)
 
         assert tokens == expected
-        assert swarm.num_lost() == swarm.num_restored() == 3
+        assert swarm.num_lost() == 3
 
 
 @DIALECTS
@@ -152,7 +160,7 @@ async def test_one_server_after_the_other_may_be_lost(
         tokens += await swarm.client.greedy(session, tokens[-1:], NUM_NEW - len(tokens))
 
         assert tokens == expected
-        assert swarm.num_lost() == swarm.num_restored() == 5
+        assert swarm.num_lost() == 5
 
 
 @DIALECTS
