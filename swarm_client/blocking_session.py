@@ -107,10 +107,16 @@ class BlockingSession:
         self._session.take_rows(rows)
 
     def step(
-        self, hidden: Tensor, *, prompts: Tensor | None = None, hypo_ids: Tensor | None = None
+        self,
+        hidden: Tensor,
+        *,
+        prompts: Tensor | None = None,
+        hypo_ids: Tensor | None = None,
+        only_last: bool = False,
     ) -> Tensor:
         """Run tokens through all blocks; see `InferenceSession.step`."""
-        return self._thread.run(self._session.step(hidden, prompts=prompts, hypo_ids=hypo_ids))
+        step = self._session.step(hidden, prompts=prompts, hypo_ids=hypo_ids, only_last=only_last)
+        return self._thread.run(step)
 
     def _cut_output(self, num_run: int) -> None:
         """Go back to the ids that there were when so many tokens had run."""

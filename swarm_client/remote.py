@@ -115,7 +115,12 @@ class RemoteSequential(nn.Module):
             self._active.reset(token)
 
     def forward(
-        self, hidden: Tensor, prompts: Tensor | None = None, hypo_ids: Tensor | None = None
+        self,
+        hidden: Tensor,
+        prompts: Tensor | None = None,
+        hypo_ids: Tensor | None = None,
+        *,
+        only_last: bool = False,
     ) -> Tensor:
         """Run hidden states `[batch, num_tokens, hidden_size]` through the blocks.
 
@@ -127,6 +132,7 @@ class RemoteSequential(nn.Module):
             prompts: deep prompts `[len(self), batch or 1, num_prompts, hidden_size]`, added to
                 the first tokens before each block.
             hypo_ids: int64 `[batch]`, in a session: the row whose KV cache each row continues.
+            only_last: in a session: return outputs of each row's last token only.
 
         Raises:
             RuntimeError: `hidden` or `prompts` want gradients in a session.
@@ -137,9 +143,9 @@ class RemoteSequential(nn.Module):
         if session is not None:
             if _wants_gradients(hidden, prompts):
                 raise RuntimeError("gradients do not pass through inference sessions")
-            return session.step(hidden, prompts=prompts, hypo_ids=hypo_ids)
-        if hypo_ids is not None:
-            raise ValueError("hypo_ids reorder the KV caches of a session, and there is none")
+            return session.step(hidden, prompts=prompts, hypo_ids=hypo_ids, only_last=only_last)
+        if hypo_ids is not None or only_last:
+            raise ValueError("hypo_ids and only_last are for a session, and there is none")
         check_hidden(hidden, self._model.facts, batch_size=None)
         if len(self) == 0:
             return hidden

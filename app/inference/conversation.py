@@ -205,7 +205,7 @@ class SwarmConversation:
         """Run pending tokens."""
         since = monotonic()
         try:
-            return await generation.session.step(generation.hidden)
+            return await generation.session.step(generation.hidden, only_last=True)
         except SessionLostError as error:
             if not self._can_begin_anew(generation):
                 raise
@@ -226,7 +226,7 @@ class SwarmConversation:
             generation.session = self._session = session
             generation.hidden = await self._embed_pending(session)
             try:
-                outputs = await session.step(generation.hidden)
+                outputs = await session.step(generation.hidden, only_last=True)
             except SessionLostError:
                 if not num_left or not self._can_begin_anew(generation):
                     raise

@@ -113,7 +113,7 @@ class ChainedHopSession:
         row = self._row_behind(inputs)
         number = next(self._session.numbers)
         expected = self._session.expect(number, position, inputs)
-        self._session.submit(inputs, expected, wants_push=bool(row))
+        self._session.submit(inputs, expected, [one._session for one in row])
         for one in row:
             one._pushed.append(one._session.expect(number, position, inputs))
         return expected.output
@@ -137,7 +137,8 @@ class ChainedHopSession:
     def _send_late(self, inputs: StepInputs, pushed: ExpectedStep) -> None:
         self._num_late += 1
         if self._session.is_usable:
-            self._session.submit(inputs, pushed, wants_push=bool(self._row_behind(inputs)))
+            row = [one._session for one in self._row_behind(inputs)]
+            self._session.submit(inputs, pushed, row)
 
 
 def chain_sessions(sessions: Sequence[HopSession]) -> Sequence[HopSession]:

@@ -55,7 +55,7 @@ class Lane:
     Attributes:
         peer: the server.
         deadlines: of all its sessions.
-        dtype, max_step_tokens, page_size: as the server said; see `SharedStream`.
+        dtype, max_step_tokens, page_size, step_flags: as the server said; see `SharedStream`.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Lane:
         self.deadlines = Deadlines()
         self.dtype = hello.dtype
         self.page_size = hello.page_size
+        self.step_flags = hello.step_flags
         self._on_leaving = on_leaving
         self._polling = polling
         self._hidden_size = hello.hidden_size

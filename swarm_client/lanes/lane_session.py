@@ -21,6 +21,7 @@ from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
 from swarm_protocol.dialect import (
     HASH_BYTES,
     MAX_PREFIX_HASHES,
+    ONLY_LAST,
     TOKEN_BYTES,
     WANTS_PUSH,
     Opening,
@@ -46,6 +47,7 @@ class ExpectedStep(NamedTuple):
     Attributes:
         number, position: of the step.
         num_rows, num_tokens: of its hidden states, and of the output.
+        only_last: the output may be that of each row's last token only.
         output: to be.
     """
 
@@ -53,7 +55,17 @@ class ExpectedStep(NamedTuple):
     position: int
     num_rows: int
     num_tokens: int
+    only_last: bool
     output: asyncio.Future[HopOutput]
+
+    def is_answered_by(self, entry: OutputEntry) -> bool:
+        """Tell whether an output has the rows and tokens that were asked for."""
+        if entry.num_rows != self.num_rows:
+            return False
+        if entry.flags & ONLY_LAST:
+            last = self.position + self.num_tokens - 1
+            return self.only_last and entry.num_tokens == 1 and entry.position == last
+        return entry.num_tokens == self.num_tokens
 
 
 class LaneHopSession:
@@ -95,6 +107,11 @@ class LaneHopSession:
     def may_queue(self) -> bool:
         """The server says when it has opened the session: then there is memory for all of it."""
         return not self._is_opened
+
+    @property
+    def step_flags(self) -> int:
+        """Of steps, that the server heeds."""
+        return self._lane.step_flags
 
     def as_target(self) -> PushTarget:
         """Return how the server before has to address steps for it."""
@@ -144,15 +161,20 @@ class LaneHopSession:
         if not self._is_announced:
             self._announce(num_rows=num_rows)
         output: asyncio.Future[HopOutput] = self._loop.create_future()
-        expected = ExpectedStep(number, position, num_rows, num_tokens, output)
+        only_last = inputs.only_last_at == self.hop.blocks.end
+        expected = ExpectedStep(number, position, num_rows, num_tokens, only_last, output)
         self._expected[number] = expected
         return expected
 
-    def submit(self, inputs: StepInputs, step: ExpectedStep, *, wants_push: bool = False) -> None:
-        """Send a step that is expected."""
+    def submit(
+        self, inputs: StepInputs, step: ExpectedStep, row: Sequence["LaneHopSession"] = ()
+    ) -> None:
+        """Send a step that is expected; servers push it on to those of `row`, one after another."""
         hidden, prompts, hypo_ids = inputs.hidden, inputs.prompts, inputs.hypo_ids
-        flags = WANTS_PUSH if wants_push else 0
-        number, position, num_rows, num_tokens, _ = step
+        flags = WANTS_PUSH if row else 0
+        if inputs.only_last_at is not None:
+            flags |= _only_last_flag(inputs.only_last_at, (self, *row))
+        number, position, num_rows, num_tokens, *_ = step
         entry = StepEntry(self.session_id, number, position, num_rows, num_tokens, flags)
         dtype = self._lane.dtype
         if hidden.dtype != dtype:
@@ -213,7 +235,7 @@ class LaneHopSession:
         expected = self._expected.pop(entry.step, None)
         if expected is None or expected.output.done():
             return
-        if entry.num_rows == expected.num_rows and entry.num_tokens == expected.num_tokens:
+        if expected.is_answered_by(entry):
             output = HopOutput(hidden, entry.queue_us / 1e3, entry.compute_us / 1e3)
             expected.output.set_result(output)
         else:
@@ -263,3 +285,14 @@ class LaneHopSession:
                 push_to=self.push_target,
             )
         )
+
+
+def _only_last_flag(only_last_at: int, row: Sequence[LaneHopSession]) -> int:
+    """Return the flag of a step, if its row ends where only the last token is wanted.
+
+    All servers must know it: each hands it on to the next.
+    """
+    is_known = row[-1].hop.blocks.end == only_last_at and all(
+        session.step_flags & ONLY_LAST for session in row
+    )
+    return ONLY_LAST if is_known else 0

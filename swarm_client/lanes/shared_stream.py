@@ -28,6 +28,10 @@ class SharedStream(Protocol):
     def page_size(self) -> int:
         """Tokens of a page of KV memory: prefixes are shared by whole ones."""
 
+    @property
+    def step_flags(self) -> int:
+        """Of steps, that the server heeds."""
+
     def open(self, opening: Opening) -> None:
         """Announce a session, with the next frames."""
 

@@ -85,7 +85,8 @@ class DistributedCausalLM(DistributedModel, GenerationMixin):  # type: ignore[mi
         if cache is None:
             hidden = self.run_padded_trunk(embeds, attention_mask)
         else:
-            hidden = cache.run(embeds, attention_mask, self.run_trunk)
+            only_last = logits_to_keep == 1
+            hidden = cache.run(embeds, attention_mask, self.run_trunk, only_last=only_last)
         logits = self._logits(hidden[:, -logits_to_keep:])
         loss = None
         if labels is not None:

@@ -166,6 +166,7 @@ class DistributedModel(PreTrainedModel):  # type: ignore[misc]  # mypy does not 
         session: BlockingSession | None = None,
         *,
         hypo_ids: Tensor | None = None,
+        only_last: bool = False,
     ) -> Tensor:
         """Take word embeddings through prompt tuning, the blocks and the final norm.
 
@@ -173,9 +174,10 @@ class DistributedModel(PreTrainedModel):  # type: ignore[misc]  # mypy does not 
             inputs_embeds: `[batch, num_tokens, hidden_size]`, before any embedding norm.
             session: to continue; by default the active one, or none: a sequence of its own.
             hypo_ids: int64 `[batch]`: the row whose KV cache each row continues.
+            only_last: in a session: only each row's last token is wanted.
 
         Returns:
-            `[batch, num_tokens, hidden_size]`: what the head takes, without tuned prompts.
+            `[batch, num_tokens or 1, hidden_size]`: what the head takes, without tuned prompts.
         """
         session = session or self.active_session
         tuning = self.prompt_tuning if session is None or session.position == 0 else None
@@ -183,9 +185,11 @@ class DistributedModel(PreTrainedModel):  # type: ignore[misc]  # mypy does not 
         prompts = None if tuning is None else tuning.deep_prompts(embeds.shape[0])
         with nullcontext() if session is None else self.use_session(session):
             embeds = self.transformer.word_embeddings_layernorm(embeds)
-            hidden = self.transformer.h(embeds, prompts=prompts, hypo_ids=hypo_ids)
+            hidden = self.transformer.h(
+                embeds, prompts=prompts, hypo_ids=hypo_ids, only_last=only_last
+            )
         if tuning is not None:
-            hidden = hidden[:, tuning.pre_seq_len :]
+            hidden = hidden if only_last else hidden[:, tuning.pre_seq_len :]
             if session is not None:
                 session.num_tuned = tuning.pre_seq_len
         normed: Tensor = self.transformer.ln_f(hidden)

@@ -24,7 +24,12 @@ class TrunkPass(Protocol):
     """`DistributedModel.run_trunk`."""
 
     def __call__(
-        self, inputs_embeds: Tensor, session: BlockingSession, *, hypo_ids: Tensor | None
+        self,
+        inputs_embeds: Tensor,
+        session: BlockingSession,
+        *,
+        hypo_ids: Tensor | None,
+        only_last: bool,
     ) -> Tensor:
         """Return hidden states for the head."""
 
@@ -67,13 +72,21 @@ class RemoteKVCache(Cache):  # type: ignore[misc]  # mypy does not follow transf
         for session in self._sessions:
             session.position += tokens_to_remove
 
-    def run(self, embeds: Tensor, attention_mask: Tensor | None, run_trunk: TrunkPass) -> Tensor:
+    def run(
+        self,
+        embeds: Tensor,
+        attention_mask: Tensor | None,
+        run_trunk: TrunkPass,
+        *,
+        only_last: bool = False,
+    ) -> Tensor:
         """Run the next columns of a batch, each group of rows in its session.
 
         Args:
             embeds: `[batch, num_tokens, hidden_size]`.
             attention_mask: `[batch, columns so far and these]`; None is all ones.
             run_trunk: runs the rows of one group.
+            only_last: return the last column only.
 
         Raises:
             PaddingError: the padding is not on the left.
@@ -91,14 +104,15 @@ class RemoteKVCache(Cache):  # type: ignore[misc]  # mypy does not follow transf
             if inputs.shape[1] == 0:
                 return inputs
             with torch.set_grad_enabled(is_grad_enabled):  # a setting of each thread's own
-                return run_trunk(inputs, session, hypo_ids=_order_within(group, hypo_ids))
+                order = _order_within(group, hypo_ids)
+                return run_trunk(inputs, session, hypo_ids=order, only_last=only_last)
 
         if len(self._groups) == 1:
             outputs = [run_group(self._groups[0], self._sessions[0])]
         else:
             with ThreadPoolExecutor(len(self._groups)) as threads:
                 outputs = list(threads.map(run_group, self._groups, self._sessions))
-        return join_groups(outputs, self._groups, embeds.shape[1])
+        return join_groups(outputs, self._groups, 1 if only_last else embeds.shape[1])
 
     def close(self) -> None:
         """Close its sessions."""

@@ -25,10 +25,12 @@ def cut_into_chunks(
     end = max(size, _least_tokens(inputs))
     if end >= num_tokens:
         return [inputs]
-    hidden = inputs.hidden
-    chunks = [StepInputs(hidden[:, :end], inputs.prompts, inputs.hypo_ids)]
-    starts = range(end, num_tokens, size)
-    return chunks + [StepInputs(hidden[:, start : start + size]) for start in starts]
+    hidden, only_last_at = inputs.hidden, inputs.only_last_at
+    chunks = [StepInputs(hidden[:, :end], inputs.prompts, inputs.hypo_ids, only_last_at)]
+    return chunks + [
+        StepInputs(hidden[:, start : start + size], only_last_at=only_last_at)
+        for start in range(end, num_tokens, size)
+    ]
 
 
 def overlapping_size(num_tokens: int, num_hops: int, chunk_tokens: int) -> int:

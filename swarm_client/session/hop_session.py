@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from swarm_client.routing import Hop
+from swarm_protocol.identifiers import BlockRange
 
 
 class StepInputs:
@@ -20,31 +21,55 @@ class StepInputs:
         prompts: deep prompts of those blocks, `[num_blocks, num_rows or 1, num_prompts,
             hidden_size]`, added to the first tokens before each block.
         hypo_ids: int64 `[num_rows]`: the earlier row that each row continues; None is its own.
+        only_last_at: end of the blocks behind which nobody wants outputs but those of each row's
+            last token; None for all outputs of any blocks.
         num_rows, num_tokens: of `hidden`; asked for often, and a tensor takes its time to tell.
         size: tokens over all rows.
     """
 
-    __slots__ = ("hidden", "hypo_ids", "num_rows", "num_tokens", "prompts", "size")
+    __slots__ = (
+        "hidden",
+        "hypo_ids",
+        "num_rows",
+        "num_tokens",
+        "only_last_at",
+        "prompts",
+        "size",
+    )
 
     def __init__(
-        self, hidden: Tensor, prompts: Tensor | None = None, hypo_ids: Tensor | None = None
+        self,
+        hidden: Tensor,
+        prompts: Tensor | None = None,
+        hypo_ids: Tensor | None = None,
+        only_last_at: int | None = None,
     ) -> None:
         self.hidden = hidden
         self.prompts = prompts
         self.hypo_ids = hypo_ids
+        self.only_last_at = only_last_at
         self.num_rows, self.num_tokens, _ = hidden.shape
         self.size = self.num_rows * self.num_tokens
 
     @classmethod
     def copied(
-        cls, hidden: Tensor, prompts: Tensor | None, hypo_ids: Tensor | None
+        cls,
+        hidden: Tensor,
+        prompts: Tensor | None,
+        hypo_ids: Tensor | None,
+        only_last_at: int | None = None,
     ) -> "StepInputs":
         """Return inputs from any device, which the caller's later changes do not reach."""
         return cls(
             _copied(hidden),
             None if prompts is None else _copied(prompts),
             None if hypo_ids is None else hypo_ids.cpu(),
+            only_last_at,
         )
+
+    def only_last(self, blocks: BlockRange) -> "StepInputs":
+        """Return the same for a step through some blocks whose outputs are not all wanted."""
+        return StepInputs(self.hidden, self.prompts, self.hypo_ids, blocks.end)
 
 
 def _copied(tensor: Tensor) -> Tensor:
@@ -57,7 +82,8 @@ class HopOutput(NamedTuple):
     """What a hop made of a step. A tuple, because each step makes some.
 
     Attributes:
-        hidden: in the shape of the inputs, on the CPU.
+        hidden: in the shape of the inputs, on the CPU; where only the last token is wanted, it
+            may have one token.
         queue_ms: time that the step waited at the server; None if it does not tell.
         compute_ms: time that its blocks took; None if it does not tell.
     """

@@ -157,7 +157,12 @@ class InferenceSession:
         self._hops.take_rows(rows.cpu())
 
     async def step(
-        self, hidden: Tensor, *, prompts: Tensor | None = None, hypo_ids: Tensor | None = None
+        self,
+        hidden: Tensor,
+        *,
+        prompts: Tensor | None = None,
+        hypo_ids: Tensor | None = None,
+        only_last: bool = False,
     ) -> Tensor:
         """Run tokens through all blocks and append them to the servers' KV caches.
 
@@ -170,9 +175,12 @@ class InferenceSession:
             prompts: deep prompts `[len(blocks), batch or 1, num_prompts, hidden_size]`, added to
                 the first tokens before each block; at position 0 only.
             hypo_ids: int64 `[batch]`: the row whose KV cache each row continues.
+            only_last: only outputs of each row's last token are wanted, as of a prompt. Servers
+                that know it send no others.
 
         Returns:
-            The last block's output in the shape, dtype and device of `hidden`.
+            The last block's output in the shape, dtype and device of `hidden`; with `only_last`
+            `[batch, 1, hidden_size]`.
 
         Raises:
             MaxLengthExceededError, ValueError: nothing was sent.
@@ -182,7 +190,8 @@ class InferenceSession:
             SessionClosedError: it was closed before, or while this step was on its way.
         """
         self._check_step(hidden, prompts, hypo_ids)
-        inputs = StepInputs.copied(hidden, prompts, hypo_ids)
+        only_last_at = self.blocks.end if only_last else None
+        inputs = StepInputs.copied(hidden, prompts, hypo_ids, only_last_at)
         self._is_stepping = True
         try:
             if self._moves.is_under_way:

@@ -158,7 +158,7 @@ class Repairs:
     async def run_along(self, others: SessionHops, inputs: StepInputs) -> None:
         """Take a step along hops that are not in use yet; they are abandoned when it fails."""
         try:
-            await self._runner.along(others).run(others.blocks, inputs)
+            await self._runner.along(others).run(others.blocks, inputs.only_last(others.blocks))
         except BaseException:
             abandon(others.step_failed())
             raise
@@ -201,7 +201,7 @@ class Repairs:
         self._hops.replace_all(sessions)
         self._check_open()
         if inputs is not None:
-            await self._runner.run_chunks(blocks, inputs)
+            await self._runner.run_chunks(blocks, inputs.only_last(blocks))
 
     async def _replay_of(self, hop: SessionHop, rows: Tensor, losses: Losses) -> StepInputs | None:
         """Return what a hop was sent; it is computed where that was too much to keep."""
@@ -228,7 +228,7 @@ class Repairs:
         self._hops.replace(hop, sessions)
         self._check_open()
         if replay is not None:
-            await self._runner.run_chunks(hop.blocks, replay)
+            await self._runner.run_chunks(hop.blocks, replay.only_last(hop.blocks))
 
     def _check_open(self) -> None:
         """The session may have been closed meanwhile; the failed step abandons what was opened."""

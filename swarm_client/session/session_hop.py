@@ -40,9 +40,11 @@ class SessionHop:
     def inputs(self, hidden: Tensor, step: StepInputs, first_block: int) -> StepInputs:
         """Return its part of a step that begins at `first_block` and has come to it as `hidden`."""
         if step.prompts is None:
-            return step if hidden is step.hidden else StepInputs(hidden, None, step.hypo_ids)
+            if hidden is step.hidden:
+                return step
+            return StepInputs(hidden, None, step.hypo_ids, step.only_last_at)
         start, end = self.blocks.start - first_block, self.blocks.end - first_block
-        return StepInputs(hidden, step.prompts[start:end], step.hypo_ids)
+        return StepInputs(hidden, step.prompts[start:end], step.hypo_ids, step.only_last_at)
 
     def step_finished(
         self, inputs: StepInputs, output: HopOutput, took_s: float, now: float

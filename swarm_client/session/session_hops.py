@@ -181,7 +181,7 @@ class SessionHops:
             self.begin_step()
         if self._rows is not None:
             order = follow(self._rows, inputs.hypo_ids)
-            inputs = StepInputs(inputs.hidden, inputs.prompts, order)
+            inputs = StepInputs(inputs.hidden, inputs.prompts, order, inputs.only_last_at)
         self._step = inputs
         return inputs
 

@@ -14,6 +14,8 @@ from swarm_client.session.hop_session import SessionTerms
 from swarm_protocol.dialect import (
     DRAINING_CODE,
     NO_SESSION,
+    ONLY_LAST,
+    STEP_FLAGS,
     WANTS_PUSH,
     CancelFrame,
     CloseFrame,
@@ -58,6 +60,7 @@ HELLO_REPLY = HelloReply(
     max_frame_tokens=64,
     max_inflight_tokens=128,
     max_length=512,
+    step_flags=STEP_FLAGS,
 )
 
 
@@ -178,7 +181,8 @@ class ScriptedLaneServer:
             return
         self._seen |= steps
         outputs = self._run(frame)
-        await self._push(frame, outputs.hidden)
+        if self.neighbour is not None:
+            await self._push(frame, outputs.hidden)
         if (changed := self.transform(outputs)) is not None:
             await stream.send(encode_outputs(changed))
 
@@ -186,15 +190,28 @@ class ScriptedLaneServer:
         targets = {opening.session_id: opening.push_to for opening in self.openings}
         for entry, rows in zip(frame.entries, split_rows(frame.entries, hidden), strict=True):
             target = targets[entry.session_id]
-            if entry.flags & WANTS_PUSH and target is not None and self.neighbour is not None:
+            if entry.flags & WANTS_PUSH and target is not None:
+                assert self.neighbour is not None
                 assert target.peer == self.neighbour.peer
                 await self.neighbour.take_pushed(target.token, entry, rows.flatten(0, 1))
 
     def _run(self, frame: StepsFrame) -> OutputsFrame:
         blocks = self.openings[0].blocks
-        entries = [
-            OutputEntry(*entry[:5], queue_us=1500, compute_us=2500, batch_rows=len(frame.entries))
-            for entry in frame.entries
-        ]
         added = sum(index + 1 for index in range(blocks.start, blocks.end))
-        return OutputsFrame(entries, frame.hidden + added)
+        entries, parts = list[OutputEntry](), list[Tensor]()
+        for entry, rows in zip(
+            frame.entries, split_rows(frame.entries, frame.hidden + added), strict=True
+        ):
+            assert not entry.flags & ~self.hello.step_flags, "a flag that we do not know"
+            output = OutputEntry(*entry[:5], 1500, 2500, len(frame.entries))
+            if self._wants_only_last(entry):
+                last = entry.position + entry.num_tokens - 1
+                output = output._replace(position=last, num_tokens=1, flags=ONLY_LAST)
+                rows = rows[:, -1:]
+            entries.append(output)
+            parts.append(rows.flatten(0, 1))
+        return OutputsFrame(entries, torch.cat(parts))
+
+    def _wants_only_last(self, entry: StepEntry) -> bool:
+        next_servers = {opening.session_id: opening.push_to for opening in self.openings}
+        return bool(entry.flags & ONLY_LAST) and next_servers[entry.session_id] is None

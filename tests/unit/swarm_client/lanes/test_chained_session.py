@@ -12,7 +12,7 @@ import torch
 from swarm_client.lanes import Lanes, chained_session
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, HopSession, StepInputs
-from swarm_protocol.dialect import OutputsFrame
+from swarm_protocol.dialect import WANTS_PUSH, OutputsFrame
 from swarm_protocol.errors import PeerRefusedError
 from swarm_protocol.identifiers import BlockRange
 from swarm_protocol.memory_node import MemoryNetwork
@@ -31,12 +31,15 @@ class Row:
     servers: Sequence[ScriptedLaneServer]
     sessions: Sequence[HopSession]
 
-    async def run(self, num_tokens: int, position: int) -> list[HopOutput]:
+    async def run(
+        self, num_tokens: int, position: int, *, only_last: bool = False
+    ) -> list[HopOutput]:
         """Take a step along all of them."""
         outputs: list[HopOutput] = []
         hidden = hidden_states(num_tokens)
         for session in self.sessions:
-            outputs.append(await session.step(StepInputs(hidden), position=position))
+            inputs = StepInputs(hidden, only_last_at=SPANS[-1].end if only_last else None)
+            outputs.append(await session.step(inputs, position=position))
             hidden = outputs[-1].hidden
         return outputs
 
@@ -56,7 +59,10 @@ def lanes_of(network: MemoryNetwork) -> Lanes:
 
 @asynccontextmanager
 async def chained_row(
-    max_tokens_of_second: int = 64, max_tokens_of_third: int = 64, step_timeout_s: float = 5
+    max_tokens_of_second: int = 64,
+    max_tokens_of_third: int = 64,
+    step_timeout_s: float = 5,
+    unknowing: int | None = None,
 ) -> AsyncIterator[Row]:
     network = MemoryNetwork()
     servers = [await ScriptedLaneServer.start(network, f"s{index}") for index in range(3)]
@@ -64,6 +70,8 @@ async def chained_row(
         server.neighbour = neighbour
     servers[1].says(max_frame_tokens=max_tokens_of_second)
     servers[2].says(max_frame_tokens=max_tokens_of_third)
+    if unknowing is not None:
+        servers[unknowing].says(step_flags=WANTS_PUSH)
     lanes = lanes_of(network)
     sessions = []
     for server, blocks in zip(servers, SPANS, strict=True):
@@ -88,6 +96,39 @@ async def test_only_the_first_server_is_sent_a_step() -> None:
                 assert torch.equal(output.hidden, expected)
         assert row.num_sent() == [3, 0, 0]
         assert [len(server.openings) for server in row.servers] == [1, 1, 1]
+
+
+async def test_only_the_last_server_leaves_outputs_out() -> None:
+    """The others' are the inputs that a successor would need; they hand the wish on."""
+    async with chained_row() as row:
+        outputs = await row.run(4, 0, only_last=True)
+
+        assert [output.hidden.shape[1] for output in outputs] == [4, 4, 1]
+        assert torch.equal(outputs[-1].hidden, expected_output(hidden_states(4))[:, -1:])
+        assert row.num_sent() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("unknowing", range(3))
+async def test_a_row_in_which_one_server_does_not_know_it_sends_all_outputs(
+    unknowing: int,
+) -> None:
+    """It would have to hand the wish on, or to heed it."""
+    async with chained_row(unknowing=unknowing) as row:
+        outputs = await row.run(4, 0, only_last=True)
+
+        assert [output.hidden.shape[1] for output in outputs] == [4, 4, 4]
+        assert row.num_sent() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("dropping", [0, 1])
+async def test_what_we_send_in_place_of_a_push_says_what_is_wanted(dropping: int) -> None:
+    """Whatever of the row the servers still push by themselves."""
+    async with chained_row() as row:
+        row.servers[dropping].neighbour = None
+
+        outputs = await row.run(4, 0, only_last=True)
+
+        assert [output.hidden.shape[1] for output in outputs] == [4, 4, 1]
 
 
 async def test_outputs_that_do_not_arrive_are_sent_by_us() -> None:

@@ -17,7 +17,13 @@ from swarm_client.lanes.lane_session import LaneHopSession
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, SessionTerms, StepInputs
 from swarm_protocol.busy_polling import BusyPolling
-from swarm_protocol.dialect import MAX_PREFIX_HASHES, OutputsFrame
+from swarm_protocol.dialect import (
+    MAX_PREFIX_HASHES,
+    ONLY_LAST,
+    STEP_FLAGS,
+    WANTS_PUSH,
+    OutputsFrame,
+)
 from swarm_protocol.dialect.methods import STEPS
 from swarm_protocol.errors import (
     DeadlineExceededError,
@@ -416,6 +422,74 @@ async def test_openings_of_long_prompts_are_as_many_frames_as_it_takes() -> None
 
         num_hashes = [len(opening.prefix_hashes) for opening in client.server.openings]
         assert num_hashes == [MAX_PREFIX_HASHES] * 3
+
+
+async def test_a_server_that_knows_it_sends_only_the_last_token() -> None:
+    """It is asked to where nobody reads what comes before."""
+    async with lane_client() as client:
+        inputs = StepInputs(hidden_states(3, batch_size=2))
+
+        output = await (await client.session()).step(inputs.only_last(BLOCKS), position=0)
+
+        assert client.server.steps[0].entries[0].flags == ONLY_LAST
+        assert torch.equal(output.hidden, expected_output(inputs.hidden, BLOCKS)[:, -1:])
+
+
+async def test_a_server_that_is_not_the_last_one_sends_all() -> None:
+    """What is wanted of the blocks behind it is not its business."""
+    async with lane_client() as client:
+        inputs = StepInputs(hidden_states(3)).only_last(BlockRange(0, 4))
+
+        output = await (await client.session()).step(inputs, position=0)
+
+        assert client.server.steps[0].entries[0].flags == 0
+        assert torch.equal(output.hidden, expected_output(inputs.hidden, BLOCKS))
+
+
+@pytest.mark.parametrize("step_flags", [WANTS_PUSH, STEP_FLAGS])
+async def test_a_server_may_send_all_the_same(step_flags: int) -> None:
+    """One that does not know the flag is not sent it; another one may have it from elsewhere."""
+    async with lane_client() as client:
+        client.server.says(step_flags=step_flags)
+        inputs = StepInputs(hidden_states(3)).only_last(BLOCKS)
+        expected = expected_output(inputs.hidden, BLOCKS)
+
+        def send_all(frame: OutputsFrame) -> OutputsFrame:
+            entries = [entry._replace(position=0, num_tokens=3, flags=0) for entry in frame.entries]
+            return OutputsFrame(entries, expected[0])
+
+        client.server.transform = send_all
+
+        output = await (await client.session()).step(inputs, position=0)
+
+        assert torch.equal(output.hidden, expected)
+
+
+@pytest.mark.parametrize(
+    ("only_last", "changes"),
+    [
+        (False, {"position": 2, "num_tokens": 1, "flags": ONLY_LAST}),
+        (True, {"flags": 0}),
+        (True, {"position": 1}),
+        (True, {"num_tokens": 2}),
+        (True, {"num_tokens": 0}),
+    ],
+)
+async def test_a_last_token_that_is_not_the_wanted_one_fails_the_session(
+    only_last: bool, changes: dict[str, int]
+) -> None:
+    """Nobody has asked for it, or it is another one, or not one."""
+
+    def spoil(frame: OutputsFrame) -> OutputsFrame:
+        entry = frame.entries[0]._replace(**changes)
+        return OutputsFrame([entry], frame.hidden[-1:].repeat(entry.num_tokens, 1))
+
+    async with lane_client() as client:
+        client.server.transform = spoil
+        inputs = StepInputs(hidden_states(3), only_last_at=BLOCKS.end if only_last else None)
+
+        with pytest.raises(PeerMisbehavedError, match="expected 1 rows of 3 tokens back"):
+            await (await client.session()).step(inputs, position=0)
 
 
 @pytest.mark.parametrize("changes", [{"version": 2}, {"hidden_size": 16}])

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from swarm_client.session import StepInputs
 from swarm_client.session.chunks import can_be_cut, cut_into_chunks
+from swarm_protocol.identifiers import BlockRange
 
 
 def step_of(num_tokens: int, *, batch_size: int = 1, num_prompts: int = 0) -> StepInputs:
@@ -39,6 +40,13 @@ def test_prompts_and_order_of_rows_all_go_with_the_first_chunk() -> None:
     assert first.prompts is not None
     assert first.hypo_ids is not None
     assert second.prompts is second.hypo_ids is None
+
+
+def test_what_is_wanted_of_a_prompt_is_said_with_each_chunk() -> None:
+    """Nobody reads what comes of the first ones but to know that they have run."""
+    chunks = cut_into_chunks(step_of(10).only_last(BlockRange(2, 4)), 4, 100)
+
+    assert [chunk.only_last_at for chunk in chunks] == [4, 4, 4]
 
 
 def test_only_what_gets_shorter_can_be_cut() -> None:
