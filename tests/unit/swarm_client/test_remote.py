@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -216,10 +217,13 @@ def test_hidden_states_of_another_shape_are_refused(
             part(torch.zeros(shape))
 
 
-def test_beams_outside_a_session_are_refused(h: RemoteSequential) -> None:
-    """There is nothing to reorder."""
-    with pytest.raises(ValueError, match="hypo_ids"):
-        h(batch(2, 2)[0], hypo_ids=torch.tensor([1, 0]))
+@pytest.mark.parametrize("wish", [{"hypo_ids": torch.tensor([1, 0])}, {"only_last": True}])
+def test_wishes_of_sessions_are_refused_outside_of_one(
+    h: RemoteSequential, wish: dict[str, Any]
+) -> None:
+    """There is nothing to reorder, and all outputs are computed."""
+    with pytest.raises(ValueError, match="there is none"):
+        h(batch(2, 2)[0], **wish)
 
 
 def test_an_error_of_a_server_reaches_the_caller_of_backward() -> None:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from swarm_client.settings import RoutingSettings
 from swarm_protocol.dialect.methods import STEPS
 from swarm_protocol.methods import RPC_INFERENCE
-from tests.integration.swarm_client.lanes.mixed_swarm import mixed_swarm
+from tests.integration.swarm_client.lanes.mixed_swarm import MixedNetwork, mixed_swarm
 
 PROMPT = [1, 50, 60, 70, 80]
 HALVES = ["0:2", "2:4"]
@@ -46,6 +47,62 @@ async def test_tokens_are_equal_whatever_the_servers_speak(
         for server in ("server-0", "server-1"):
             method = RPC_INFERENCE if server in petals_only else STEPS
             assert client.network.num_streams[server, method] == 1
+
+
+@pytest.mark.parametrize(
+    ("petals_only", "without_flags"),
+    [
+        ((), ()),
+        (("server-0",), ()),
+        (("server-1",), ()),
+        ((), ("server-0",)),
+        ((), ("server-1",)),
+    ],
+    ids=["ours", "Petals first", "Petals last", "older first", "older last"],
+)
+async def test_of_a_prompt_the_last_server_sends_one_token_if_it_knows_how(
+    tiny_llama: Path,
+    local_model: LlamaForCausalLM,
+    petals_only: tuple[str, ...],
+    without_flags: tuple[str, ...],
+) -> None:
+    """As long as all know it through whom it hears of that; tokens are the same in any case."""
+    prompt = [1, *range(40, 140)]
+    network = MixedNetwork(petals_only, without_flags)
+    async with mixed_swarm(tiny_llama, HALVES, network=network) as client:
+        async with await client.model.open_session(max_length=120) as session:
+            tokens = await client.greedy(session, prompt, 5)
+
+        assert tokens == continue_greedily(local_model, prompt, 5)
+        prompt_bytes = 4 * client.model.facts.hidden_size * len(prompt)
+        sends_all = without_flags != () or "server-1" in petals_only
+        assert network.received_bytes["server-0"] > prompt_bytes
+        assert (network.received_bytes["server-1"] > prompt_bytes) == sends_all
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_a_server_lost_in_the_middle_of_a_prompt_changes_no_token(
+    tiny_llama: Path, local_model: LlamaForCausalLM, lost: int
+) -> None:
+    """The standby is sent what the lost one had been sent; of that, too, one token comes back."""
+    prompt = [1, *range(40, 140)]
+    routing = RoutingSettings(prefill_chunk_tokens=10, ban_s=0.1)
+    async with mixed_swarm(tiny_llama, [*HALVES, *HALVES], routing=routing) as client:
+        received_bytes = client.network.received_bytes
+        async with await client.model.open_session(max_length=120) as session:
+            gone = session.route[lost].peer
+            generating = asyncio.create_task(client.greedy(session, prompt, 5))
+            while received_bytes[gone] < 500:  # noqa: ASYNC110  (a stream has no event)
+                await asyncio.sleep(0)
+            assert session.position == 0
+            client.network.cut(gone)
+
+            tokens = await generating
+            assert gone not in [hop.peer for hop in session.route]
+
+    assert tokens == continue_greedily(local_model, prompt, 5)
+    last = received_bytes["server-1"] + received_bytes["server-3"]
+    assert last < 4 * client.model.facts.hidden_size * len(prompt)
 
 
 async def test_sessions_at_once_share_one_stream_to_each_server(
