@@ -1,11 +1,15 @@
 """One sub-batch on its way through spans, forward and backward, around servers that fail.
 
 A failed server is banned, and a new route is found over exactly the blocks it did not run. The
-number of detours is bounded for each pass of a sub-batch.
+number of detours is bounded for each pass of a sub-batch, but for those around servers that cannot
+be reached: records outlive their servers, so each is tried once, and again while blocks that nobody
+serves are waited for.
 """
 
 import asyncio
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from math import inf
 from random import Random
 from typing import Final, Protocol
 
@@ -14,13 +18,20 @@ from torch import Tensor
 
 from swarm_client.errors import NoRouteError, ServerBusyError
 from swarm_client.routing import Hop, Route
+from swarm_client.session.losses import Losses
 from swarm_client.settings import RoutingSettings
 from swarm_client.training.span_calls import Gradients, SpanCalls
 from swarm_client.training.tape import SpanRun
-from swarm_protocol.errors import DeadlineExceededError, PeerError, SwarmError
+from swarm_protocol.errors import (
+    DeadlineExceededError,
+    PeerError,
+    PeerUnreachableError,
+    SwarmError,
+)
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 _FAILURES: Final = (PeerError, DeadlineExceededError, ServerBusyError)
+_LONGEST_DELAY_S: Final = 4.0  # unless the first one is longer
 
 
 class SpanSource(Protocol):
@@ -70,8 +81,14 @@ class SpanWalk:
         self._settings = settings
         self._random = random
         self._prompts = prompts
-        self._num_detours = 0
-        self._failed: set[PeerId] = set()
+        self._losses = Losses(
+            max_losses=settings.max_retries,
+            timeout_s=inf,  # a pass has no time of its own; each of its requests has
+            wait_s=settings.wait_for_blocks_s,
+        )
+        self._unreachable: set[PeerId] = set()
+        self._waits_until = -inf
+        self._num_waits = 0
 
     async def forward(self, route: Sequence[Hop], hidden: Tensor) -> tuple[list[SpanRun], Tensor]:
         """Return the spans that were run, which may differ from `route`, and the last outputs."""
@@ -120,22 +137,32 @@ class SpanWalk:
         """Return a route over the blocks of a server that failed, banned if it is to blame."""
         if not isinstance(cause, ServerBusyError):
             self._source.report_failure(lost.peer)
-        self._failed.add(lost.peer)
-        if self._num_detours == self._settings.max_retries:
-            raise cause
-        self._num_detours += 1
-        try:
-            return self._source.sample_route(lost.blocks, excluded=self._failed)
-        except NoRouteError:
+        now = asyncio.get_running_loop().time
+        is_unanswered = isinstance(cause, PeerUnreachableError) and (
+            lost.peer not in self._unreachable or now() < self._waits_until
+        )
+        if is_unanswered:
+            self._unreachable.add(lost.peer)
+        self._losses.add(lost.peer, cause=cause, now=now(), is_unanswered=is_unanswered)
+        with suppress(NoRouteError):
+            return self._sample_route(lost.blocks)
+        wait = self._losses.begin_waiting(now())
+        self._waits_until = wait.ends_at
+        while True:
             await self._wait_for_servers()
-        try:
-            return self._source.sample_route(lost.blocks, excluded=self._failed)
-        except NoRouteError as error:
-            raise error from cause
+            try:
+                return self._sample_route(lost.blocks)
+            except NoRouteError as gap:
+                self._losses.wait_left_s(wait, gap, now())
+
+    def _sample_route(self, blocks: BlockRange) -> Route:
+        return self._source.sample_route(blocks, excluded=self._losses.failed)
 
     async def _wait_for_servers(self) -> None:
         """Give new servers, and those that failed, some time; then try them all again."""
-        delay_s = self._settings.retry_delay_s * 2 ** (self._num_detours - 1)
+        first_s = self._settings.retry_delay_s
+        delay_s = min(first_s * 2.0 ** min(self._num_waits, 30), max(first_s, _LONGEST_DELAY_S))
+        self._num_waits += 1
         await asyncio.sleep(delay_s * self._random.uniform(0.5, 1.0))
         await self._source.refresh()
-        self._failed.clear()
+        self._losses.failed.clear()

@@ -234,6 +234,40 @@ async def test_the_only_server_of_some_blocks_is_tried_again() -> None:
         assert_close((await swarm.model.run_forward(hidden)).output, local_blocks(hidden))
 
 
+@pytest.mark.parametrize("num_dead", [4, 9])
+async def test_servers_that_cannot_be_reached_use_up_no_detours(num_dead: int) -> None:
+    """More of them than retries; their records are still there, and one lives."""
+    hidden, _ = batch(1, 3)
+    async with training_swarm(["0:4"]) as swarm:
+        result = await swarm.model.run_forward(hidden)
+        dead = await swarm.add(*["0:4"] * num_dead)
+        for server in (swarm.servers[0], *dead[1:]):
+            swarm.network.cut(server.peer)
+
+        grads = await swarm.model.run_backward(result.tape, torch.ones_like(hidden))
+
+        assert_gradients([grads.hidden], hidden)
+
+
+async def test_blocks_whose_servers_were_all_killed_are_waited_for() -> None:
+    """Though their records say that they are there."""
+    hidden, _ = batch(1, 3)
+    settings = SETTINGS.model_copy(update={"wait_for_blocks_s": 5})
+    async with training_swarm(["0:4", "0:4"], settings) as swarm:
+        result = await swarm.model.run_forward(hidden)
+        for server in swarm.servers:
+            swarm.network.cut(server.peer)
+
+        passing = asyncio.create_task(
+            swarm.model.run_backward(result.tape, torch.ones_like(hidden))
+        )
+        await eventually(lambda: len(swarm.banned()) == 2)
+        (joined,) = await swarm.add("0:4")
+
+        assert_gradients([(await passing).hidden], hidden)
+        assert joined.calls == ["backward 0:4"]
+
+
 async def test_detours_are_bounded() -> None:
     """The last failure is the answer, and says whose it is."""
     async with training_swarm(["0:4", "0:4"]) as swarm:

@@ -31,7 +31,7 @@ from swarm_protocol.tensor_parts import PartAssembler, split_tensors
 from tests.unit.swarm_client.scripted_server import FACTS, ScriptedServer
 
 ALL = BlockRange(0, FACTS.num_blocks)
-SETTINGS = RoutingSettings(retry_delay_s=0.001, request_timeout_s=5)
+SETTINGS = RoutingSettings(retry_delay_s=0.001, request_timeout_s=5, wait_for_blocks_s=0)
 
 
 def local_blocks(hidden: Tensor, prompts: Tensor | None = None, blocks: BlockRange = ALL) -> Tensor:
