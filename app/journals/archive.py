@@ -18,6 +18,7 @@ import structlog
 
 from app.journals.entries import encode_entry, is_end
 from app.journals.journal import Journal
+from app.state.backoff import Backoff
 from app.state.errors import JournalExistsError, StateUnavailableError
 from app.state.journals import Extension, ExtensionOutcome, Holding, JournalStore, Lease, Terms
 
@@ -61,8 +62,7 @@ class Archive:
         self._random = random or Random()
         self._records: dict[str, _Record] = {}
         self._storing = asyncio.Lock()  # so that no batch arrives behind the one that ends a lease
-        self._pause_s = 0.0
-        self._away_until = 0.0
+        self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, self._random.random)
         self.has_changes = asyncio.Event()
 
     async def add(self, journal: Journal) -> None:
@@ -71,7 +71,7 @@ class Archive:
         journal.is_kept = True
         if journal.lease is None:
             journal.note_stored(0)
-            if self._store.is_shared and monotonic() >= self._away_until:
+            if self._store.is_shared and self._backoff.may_try(monotonic()):
                 await self._try([record])  # no batch has it yet, so none can overtake this
         self._records[journal.id] = record
 
@@ -105,14 +105,14 @@ class Archive:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_HEARTBEAT_S / 2):
                     await self.has_changes.wait()
-            await asyncio.sleep(_FLUSH_PERIOD_S + self._pause_s * self._random.uniform(0.5, 1.0))
+            await asyncio.sleep(_FLUSH_PERIOD_S + self._backoff.wait_s)
             self.has_changes.clear()
             now = monotonic()
             self._drop_old(now)
             due = [record.journal for record in self._records.values() if self._is_due(record, now)]
             for start in range(0, len(due), _MAX_BATCH):
                 await self._store_all(due[start : start + _MAX_BATCH])
-                if self._pause_s:
+                if self._backoff.wait_s:
                     break  # it is away, also for the rest
                 await asyncio.sleep(0)  # a store in memory does not wait
 
@@ -128,14 +128,11 @@ class Archive:
             lost = await self._store_once(records)
             await self._store_once(lost)  # what the store has lost is put there again at once
         except StateUnavailableError as error:
-            if not self._pause_s:
+            if self._backoff.failed(monotonic()):
                 log.warning("journals_not_stored", reason=error.reason)
-            self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-            self._away_until = monotonic() + self._pause_s
         else:
-            if self._pause_s:
+            if self._backoff.succeeded():
                 log.info("journals_stored_again")
-            self._pause_s = self._away_until = 0.0
 
     async def _store_once(self, records: Sequence[_Record]) -> list[_Record]:
         """Put there what the store does not have, extend the rest; return what it has lost."""

@@ -17,6 +17,8 @@ class Backoff:
         self._jitter = jitter
         self._num_failures = 0
         self._again_at = 0.0
+        self.wait_s = 0.0
+        """After the latest failure; 0 when there was none, or a success since."""
 
     def may_try(self, now: float) -> bool:
         """Tell whether it is time to try."""
@@ -24,13 +26,15 @@ class Backoff:
 
     def failed(self, now: float) -> bool:
         """Note a failure; tell whether it is the first in a row."""
-        wait_s = min(self._most_s, self._first_s * 2.0 ** min(self._num_failures, 30))
+        longest_s = min(self._most_s, self._first_s * 2.0 ** min(self._num_failures, 30))
         self._num_failures += 1
-        self._again_at = now + wait_s * (1 + self._jitter()) / 2
+        self.wait_s = longest_s * (1 + self._jitter()) / 2
+        self._again_at = now + self.wait_s
         return self._num_failures == 1
 
     def succeeded(self) -> bool:
         """Note a success; tell whether it is the first after a failure."""
         was_failing = self._num_failures > 0
         self._num_failures = 0
+        self.wait_s = 0.0
         return was_failing

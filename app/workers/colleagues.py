@@ -11,6 +11,7 @@ from uuid import uuid4
 import structlog
 
 from app.background import in_background
+from app.state.backoff import Backoff
 from app.state.board import LEASE_S, BoardView, Finding, WorkerBoard
 from app.state.errors import StateUnavailableError
 
@@ -41,6 +42,7 @@ class Colleagues:
         self._board = board
         self._clock = clock
         self._random = random or Random()
+        self._backoff = Backoff(2 * _PERIOD_S, _LONGEST_PAUSE_S, self._random.random)
         self._view = BoardView(term=None)
         self._looked_at = clock()
         self._leads_until = 0.0
@@ -109,16 +111,14 @@ class Colleagues:
         await self._board.change_offer(name, change)
 
     async def _run(self) -> None:
-        pause_s = _PERIOD_S
         while True:
             try:
                 await self.look()
-                if pause_s > _PERIOD_S:
+                if self._backoff.succeeded():
                     log.info("board_available_again")
-                pause_s = _PERIOD_S
                 self._has_looked.set()
             except StateUnavailableError as error:
-                if pause_s == _PERIOD_S:
+                if self._backoff.failed(self._clock()):
                     log.warning("board_unavailable", reason=error.reason)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            await asyncio.sleep(pause_s * self._random.uniform(0.8, 1.0))
+            period_s = _PERIOD_S * self._random.uniform(0.8, 1.0)
+            await asyncio.sleep(max(period_s, self._backoff.wait_s))

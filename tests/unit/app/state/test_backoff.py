@@ -30,6 +30,18 @@ def test_success_ends_the_waiting() -> None:
     assert backoff.failed(0)
 
 
+def test_who_sleeps_is_told_how_long() -> None:
+    """Nothing is to be waited for before a failure, or after a success."""
+    backoff = Backoff(1, 4, jitter=lambda: 0.5)
+    waits = [backoff.wait_s]
+
+    for step in (backoff.failed, backoff.failed, lambda _now: backoff.succeeded()):
+        step(7)
+        waits.append(backoff.wait_s)
+
+    assert waits == [0, 0.75, 1.5, 0]
+
+
 @given(num_failures=st.integers(1, 2000), jitter=st.floats(0, 1))
 def test_wait_is_never_over_the_bound(num_failures: int, jitter: float) -> None:
     """However long the outage is."""
