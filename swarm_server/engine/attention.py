@@ -73,7 +73,7 @@ class Attention:
         heads = self._with_positions(heads, context.positions)
         queries, keys_values = heads[:, : shape.num_heads], heads[:, shape.num_heads :]
         outputs = context.attention.attend(queries, keys_values, self._scoring)
-        return self.out(outputs, context.adapters)
+        return self.out(context.wanted_of(outputs), context.adapters)
 
     def _with_positions(self, heads: Tensor, positions: BatchPositions) -> Tensor:
         """Norm and rotate queries and keys; overwrites `heads` where autograd does not watch."""

@@ -37,14 +37,20 @@ class RaggedBatch:
     """Hidden states [num_tokens, hidden_size], and whose they are.
 
     Segments cover all tokens, in order. Tokens in no range of `adapters` go through the base;
-    the ranges are in order and do not overlap. Tensors may be on any device and of any float
-    dtype, and stay as they are.
+    the ranges are in order and do not overlap. Outputs are wanted of all tokens, or of those that
+    `wanted` names, int64 [num_wanted], rising, on the CPU; each sequence's last is one of them.
+    Tensors may be on any device and of any float dtype, and stay as they are.
     """
 
     hidden: Tensor
     segments: Sequence[Segment]
     adapters: Sequence[AdapterRange] = ()
     prompts: Sequence[PromptedSegment] = ()
+    wanted: Tensor | None = None
+
+    def is_left_out(self, outputs: Tensor) -> bool:
+        """Whether a runner has left out what is not wanted."""
+        return self.wanted is not None and len(outputs) == len(self.wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,9 @@ class SpanRunner(Protocol):
 
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
         """Return the hidden states after `blocks`, [num_tokens, hidden_size], on the CPU.
+
+        Or [num_wanted, hidden_size], if leaving the others out changes no bit of these, and the
+        last of a sequence is not finite where one of the others would not be.
 
         For the compute thread. In the span's dtype; the batch has at least one token. Its keys
         and values are in its pages then; nothing else has changed.

@@ -46,8 +46,17 @@ class BlockAttention(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlockContext:
-    """What goes with hidden states into one block. `adapters` are this block's parts of them."""
+    """What goes with hidden states into one block.
+
+    `adapters` are this block's parts of them. With `wanted`, int64 [num_wanted], there are none,
+    and outputs are of these tokens only: keys and values of the others are all that they give.
+    """
 
     positions: BatchPositions
     attention: BlockAttention
     adapters: Sequence[AdapterRows] = ()
+    wanted: Tensor | None = None
+
+    def wanted_of(self, rows: Tensor) -> Tensor:
+        """Return the rows of the tokens whose outputs are wanted."""
+        return rows if self.wanted is None else rows[self.wanted]

@@ -40,7 +40,7 @@ class DecoderBlock:
         """Return the hidden states after this block; see `engine.span.Block.run`."""
         parts = self.parts
         normed = parts.attention_norm(hidden)
-        hidden = hidden + parts.attention.run(normed, context)
+        hidden = context.wanted_of(hidden) + parts.attention.run(normed, context)
         return hidden + parts.mlp(parts.mlp_norm(hidden), context.adapters)
 
 
@@ -55,7 +55,8 @@ class NormedResidualBlock:
         """Return the hidden states after this block; see `engine.span.Block.run`."""
         parts = self.parts
         normed = parts.attention_norm(hidden)
-        hidden = parts.mlp_norm(normed + parts.attention.run(normed, context))
+        attended = parts.attention.run(normed, context)
+        hidden = parts.mlp_norm(context.wanted_of(normed) + attended)
         return hidden + parts.mlp(hidden, context.adapters)
 
 
@@ -73,7 +74,7 @@ class SandwichBlock:
         parts = self.parts
         normed = parts.attention_norm(hidden)
         attended = parts.attention.run(normed, context)
-        hidden = hidden + self._after_attention(attended)
+        hidden = context.wanted_of(hidden) + self._after_attention(attended)
         fed = parts.mlp(parts.mlp_norm(hidden), context.adapters)
         return hidden + self._after_mlp(fed)
 
@@ -90,7 +91,8 @@ class ParallelBlock:
         """Return the hidden states after this block; see `engine.span.Block.run`."""
         parts = self.parts
         normed = parts.attention_norm(hidden)
-        is_shared = parts.mlp_norm is parts.attention_norm
-        mlp_normed = normed if is_shared else parts.mlp_norm(hidden)
         attended = parts.attention.run(normed, context)
+        hidden = context.wanted_of(hidden)
+        is_shared = parts.mlp_norm is parts.attention_norm
+        mlp_normed = context.wanted_of(normed) if is_shared else parts.mlp_norm(hidden)
         return hidden + (parts.mlp(mlp_normed, context.adapters) + attended)

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from swarm_kernels.product_choice import chosen_product
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine.batch import Begun, RaggedBatch
 from swarm_server.engine.block_context import BlockContext
@@ -14,7 +15,7 @@ from swarm_server.engine.page_storage import PageStorage
 from swarm_server.engine.paged_attention import PagedAttention
 from swarm_server.engine.positions import BatchPositions
 from swarm_server.engine.segments import Segment
-from swarm_server.engine.span import Span
+from swarm_server.engine.span import Block, Span
 
 
 class EagerRunner:
@@ -34,6 +35,9 @@ class EagerRunner:
         kernel = load_attention_kernel() if has_kernel and span.device == "cpu" else None
         if kernel is not None and span.dtype in kernel.dtypes:
             self._kernel = kernel
+        # Of our own products a row comes out as the same bits whatever rows are beside it.
+        is_own = span.device == "cpu" and span.dtype == torch.bfloat16
+        self._may_leave_out = is_own and chosen_product() is not None
 
     def prepare(self, blocks: BlockRange, batch: RaggedBatch) -> Callable[[], Begun[Tensor]]:
         """Leave all to `run`: it takes time."""
@@ -53,9 +57,20 @@ class EagerRunner:
                 positions,
                 attention.of_block(index - span.blocks.start),
                 span.adapter_rows(index, batch.adapters),
+                self._wanted(batch, layer) if index == blocks.end - 1 else None,
             )
             hidden = layer.run(hidden, context)
         return hidden.cpu()
+
+    def _wanted(self, batch: RaggedBatch, layer: Block) -> Tensor | None:
+        """Return the tokens that the last block makes outputs of; None for all.
+
+        What is not finite in a token reaches all behind it through its keys and values, but not
+        those beyond a window; and an adapter's products are torch's.
+        """
+        if self._may_leave_out and layer.window is None and not batch.adapters:
+            return batch.wanted
+        return None
 
     def _positions(self, segments: Sequence[Segment]) -> BatchPositions:
         positions = [

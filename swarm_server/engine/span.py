@@ -22,7 +22,7 @@ class Block(Protocol):
         """How many tokens a token sees, itself included; None is all before it."""
 
     def run(self, hidden: Tensor, context: BlockContext) -> Tensor:
-        """Return the hidden states after this block, [num_tokens, hidden_size].
+        """Return the hidden states after this block, [num_tokens or num_wanted, hidden_size].
 
         Differentiable with respect to `hidden` where autograd is on and the attention allows it.
 

@@ -17,18 +17,21 @@ class Piece(NamedTuple):
     """What one session computes in a batch: consecutive chunks of all its rows.
 
     `tables` holds, for each row, the page table of each layout group, with room for these tokens.
+    With `only_last`, outputs are wanted of the last token of each row only.
     """
 
     chunks: Sequence[InputChunk]
     tables: Sequence[Sequence[Sequence[int]]]
     adapter: str | None
+    only_last: bool = False
 
 
 def assemble(pieces: Sequence[Piece], dtype: torch.dtype) -> RaggedBatch:
     """Return the batch of pieces, those of one adapter side by side; on the CPU, in `dtype`."""
     parts, segments, end = list[Rows](), list[Segment](), 0
     adapters, prompts = list[AdapterRange](), list[PromptedSegment]()
-    for chunks, tables, adapter in pieces:
+    has_unwanted = False
+    for chunks, tables, adapter, only_last in pieces:
         start = end
         for chunk in chunks:
             if chunk.prompts is not None:
@@ -38,22 +41,35 @@ def assemble(pieces: Sequence[Piece], dtype: torch.dtype) -> RaggedBatch:
             for row_tables in tables:
                 segments.append(Segment(end, end + num_tokens, position, row_tables))
                 end += num_tokens
+        has_unwanted |= only_last
         if adapter is not None:
             _add_adapter(adapters, AdapterRange(start, end, adapter))
     hidden = join_rows(parts)
     if hidden.dtype != dtype:
         hidden = hidden.to(dtype)
-    return RaggedBatch(hidden, segments, adapters, prompts)
+    wanted = _wanted(pieces, segments) if has_unwanted else None
+    return RaggedBatch(hidden, segments, adapters, prompts, wanted)
 
 
-def split_outputs(outputs: Tensor, pieces: Sequence[Piece]) -> Sequence[Rows | None]:
-    """Return the outputs of each piece's last chunk.
+def split_outputs(
+    outputs: Tensor, pieces: Sequence[Piece], *, are_left_out: bool = False
+) -> Sequence[Rows | None]:
+    """Return the outputs of each piece's last chunk, or of its last token.
 
     None stands for outputs that are not finite; they spoil nobody else's.
+
+    Args:
+        outputs: of all tokens of the pieces, or of those that are wanted.
+        pieces: see there.
+        are_left_out: outputs that are not wanted.
     """
     split, start = list[Rows](), 0
-    for chunks, tables, _ in pieces:
+    for chunks, tables, _, only_last in pieces:
         num_rows = len(tables)
+        if only_last and are_left_out:
+            split.append(Rows(outputs, start, num_rows, 1))
+            start += num_rows
+            continue
         for chunk in chunks[:-1]:
             start += num_rows * chunk.inputs.num_tokens
         num_tokens = chunks[-1].inputs.num_tokens
@@ -63,6 +79,19 @@ def split_outputs(outputs: Tensor, pieces: Sequence[Piece]) -> Sequence[Rows | N
     if math.isfinite(outputs.sum(dtype=torch.float32 if is_half else None).item()):
         return split
     return [own if own.hidden.isfinite().all() else None for own in split]
+
+
+def _wanted(pieces: Sequence[Piece], segments: Sequence[Segment]) -> Tensor:
+    """Return which tokens outputs are wanted of, see `RaggedBatch`."""
+    wanted, first = list[int](), 0
+    for chunks, tables, _, only_last in pieces:
+        own = segments[first : first + len(chunks) * len(tables)]
+        first += len(own)
+        if only_last:
+            wanted += [segment.end - 1 for segment in own[-len(tables) :]]
+        else:
+            wanted += range(own[0].start, own[-1].end)
+    return torch.tensor(wanted)
 
 
 def _prompted(chunk: InputChunk, segment_index: int, num_rows: int) -> Iterator[PromptedSegment]:

@@ -56,20 +56,24 @@ class RunningBatch(NamedTuple):
         batch = assemble(pieces, span.dtype)
         if self.copies:
             return partial(Begun, partial(self._copy_and_run, span, batch, pieces))
-        return partial(_start, span.runner.prepare(self.blocks, batch), pieces)
+        return partial(_start, span.runner.prepare(self.blocks, batch), batch, pieces)
 
     def _copy_and_run(
         self, span: PagedSpan, batch: RaggedBatch, pieces: Sequence[Piece]
     ) -> Outputs:
         with torch.inference_mode():
             span.contents.copy_pages(self.copies)
-            return split_outputs(span.runner.run(self.blocks, batch), pieces)
+            outputs = span.runner.run(self.blocks, batch)
+            return split_outputs(outputs, pieces, are_left_out=batch.is_left_out(outputs))
 
 
-def _start(start: Callable[[], Begun[Tensor]], pieces: Sequence[Piece]) -> Begun[Outputs]:
+def _start(
+    start: Callable[[], Begun[Tensor]], batch: RaggedBatch, pieces: Sequence[Piece]
+) -> Begun[Outputs]:
     begun = start()
 
     def finish() -> Outputs:
-        return split_outputs(begun.finish(), pieces)
+        outputs = begun.finish()
+        return split_outputs(outputs, pieces, are_left_out=batch.is_left_out(outputs))
 
     return Begun(finish, begun.is_done)

@@ -165,7 +165,7 @@ class EngineSession:
         if not work.is_taken_whole:
             start = work.start
             chunks = tuple(cut_chunks((*self._inputs.chunks, chunk), start, start + work.num_taken))
-        return Piece(chunks, self.pages.tables, self.request.adapter)
+        return Piece(chunks, self.pages.tables, self.request.adapter, work.only_last)
 
     def take(self, outputs: Rows, took_s: float) -> bool:
         """Take outputs of what a batch has taken; tell whether the step is done with it."""

@@ -1,7 +1,7 @@
 """Sequences whose pages are scattered over a storage, and batches of their next tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +63,11 @@ class PagedSpan:
         for part in parts:
             part.sequence.free_behind_window()
         return [outputs[segment.start : segment.end] for segment in batch.segments]
+
+    def run_wanted(self, wanted: Sequence[int], *parts: Part) -> Tensor:
+        """Run a batch of which only outputs of these tokens are wanted; return what comes."""
+        batch = replace(self._batch(parts), wanted=torch.tensor(wanted))
+        return self.runner.run(self.blocks or self.span.blocks, batch)
 
     def _batch(self, parts: Sequence[Part]) -> RaggedBatch:
         segments, adapters, prompts = [], [], []

@@ -11,6 +11,7 @@ from swarm_kernels.product_choice import chosen_product
 from swarm_protocol.identifiers import BlockRange
 from swarm_server.engine import Span
 from swarm_server.engine.kernels import load_attention_kernel
+from tests.harness.tiny_families import FAMILIES, save_tiny_family
 from tests.unit.swarm_server.engine.paged_sequences import PagedSpan, Part, run_in_chunks
 from tests.unit.swarm_server.llama_models import ReferenceLlama, load_all, save_llama
 
@@ -101,6 +102,43 @@ def test_a_bfloat16_chunk_comes_out_as_its_tokens_do_alone(tmp_path: Path) -> No
     tokens = torch.cat([alone.run(Part(sequence, token[None]))[0] for token in hidden])
 
     assert torch.equal(chunk, tokens)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_outputs_that_are_not_wanted_are_left_out_without_a_trace(
+    family: str, tmp_path: Path
+) -> None:
+    """To the last bit, where products are our own: of those that are wanted, and of what follows.
+
+    A window would hide what is not finite from the last token.
+    """
+    save_tiny_family(family, tmp_path)
+    span = load_all(tmp_path, torch.bfloat16)
+    hidden = torch.randn(14, span.shape.hidden_size).bfloat16()
+    wanted = [8, 9, 10, 11, 12]  # the last of a prompt, all of another one
+    whole, partial = PagedSpan(span), PagedSpan(span)
+    sequences = [(paged.new_sequence(), paged.new_sequence()) for paged in (whole, partial)]
+    parts = [[Part(one, hidden[:9]), Part(two, hidden[9:13])] for one, two in sequences]
+
+    expected = torch.cat(whole.run(*parts[0]))
+    outputs = partial.run_wanted(wanted, *parts[1])
+
+    is_left_out = chosen_product() is not None and span.windows[-1] is None
+    assert torch.equal(outputs, expected[wanted] if is_left_out else expected)
+    (following,) = whole.run(Part(sequences[0][0], hidden[13:]))
+    assert torch.equal(partial.run(Part(sequences[1][0], hidden[13:]))[0], following)
+
+
+def test_a_token_that_is_not_finite_shows_in_the_last_one(tmp_path: Path) -> None:
+    """Whose outputs are the only ones that are looked at."""
+    save_llama(tmp_path)
+    paged = PagedSpan(load_all(tmp_path, torch.bfloat16))
+    hidden = hidden_states(1, 9)[0].bfloat16()
+    hidden[2, 3] = torch.inf
+
+    outputs = paged.run_wanted([8], Part(paged.new_sequence(), hidden))
+
+    assert not outputs[-1].isfinite().any()
 
 
 def test_blocks_may_be_run_apart(model: tuple[Span, ReferenceLlama]) -> None:

@@ -8,10 +8,12 @@ from swarm_server.engine.serving.assembly import Piece, assemble, split_outputs
 from swarm_server.engine.serving.inputs import InputChunk
 
 
-def piece(*positions: int, num_rows: int = 1, adapter: str | None = None) -> Piece:
+def piece(
+    *positions: int, num_rows: int = 1, adapter: str | None = None, only_last: bool = False
+) -> Piece:
     """Return a piece of chunks of two tokens that begin at these positions."""
     chunks = [InputChunk(at, Rows.of(torch.full((num_rows, 2, 3), float(at)))) for at in positions]
-    return Piece(chunks, [[[row]] for row in range(num_rows)], adapter)
+    return Piece(chunks, [[[row]] for row in range(num_rows)], adapter, only_last)
 
 
 def test_every_row_of_every_chunk_is_a_segment() -> None:
@@ -37,6 +39,30 @@ def test_outputs_are_those_of_the_last_chunk() -> None:
 
     firsts = [None if outputs is None else outputs.hidden[:, :, 0].tolist() for outputs in split]
     assert firsts == [[[2, 3]], [[4, 5], [6, 7]]]
+
+
+def test_outputs_may_be_wanted_of_the_last_token_of_each_row() -> None:
+    """A runner may leave the others out, or not; all of a neighbour's are there."""
+    pieces = [piece(4, 6, num_rows=2, only_last=True), piece(0), piece(0, only_last=True)]
+
+    wanted = assemble(pieces, torch.float32).wanted
+
+    assert wanted is not None
+    assert wanted.tolist() == [5, 7, 8, 9, 11]
+    outputs = torch.arange(12.0).view(12, 1).expand(12, 3).contiguous()
+    firsts = [
+        [None if own is None else own.hidden[:, :, 0].tolist() for own in split]
+        for split in (
+            split_outputs(outputs, pieces),
+            split_outputs(outputs[wanted], pieces, are_left_out=True),
+        )
+    ]
+    assert firsts == [[[[4, 5], [6, 7]], [[8, 9]], [[10, 11]]], [[[5], [7]], [[8, 9]], [[11]]]]
+
+
+def test_a_batch_of_which_all_is_wanted_names_no_tokens() -> None:
+    """As nearly every one."""
+    assert assemble([piece(0), piece(2)], torch.float32).wanted is None
 
 
 def test_pieces_of_one_adapter_make_one_range() -> None:

@@ -83,13 +83,20 @@ async def test_a_long_prefill_is_cut_beside_a_chat(bench: Bench) -> None:
     assert bench.engine.counters.num_prefill_tokens == 40
 
 
-async def test_of_a_step_only_the_last_outputs_may_be_wanted(bench: Bench) -> None:
-    """Of each row, however the step is cut into batches."""
-    session = bench.open(num_rows=2)
+@pytest.mark.parametrize("leaves_out", [False, True])
+async def test_of_a_step_only_the_last_outputs_may_be_wanted(
+    bench: Bench, *, leaves_out: bool
+) -> None:
+    """Of each row, however the step is cut into batches; whether or not the others are computed."""
+    bench.span.leaves_out = leaves_out
+    session, neighbour = bench.open(num_rows=2), bench.open()
+    step = Step(tokens(*range(40), num_rows=2), only_last=True)
 
-    result = await session.submit(Step(tokens(*range(40), num_rows=2), only_last=True), position=0)
+    results = [session.submit(step, position=0), neighbour.submit(Step(tokens(1, 2)), position=0)]
+    last, all_ = await asyncio.gather(*results)
 
-    assert result.hidden[:, :, 0].tolist() == [[780.0], [780.0 + 40 * 100]]
+    assert last.hidden[:, :, 0].tolist() == [[780.0], [780.0 + 40 * 100]]
+    assert all_.hidden[:, :, 0].tolist() == [[1, 3]]
     assert len(bench.span.batches) > 1
     assert await run_step(session, tokens(1, num_rows=2)) == [781]
 
@@ -182,10 +189,12 @@ async def test_a_poisoned_row_fails_alone(bench: Bench) -> None:
     assert await run_step(poisoned, tokens(1)) == [2]
 
 
+@pytest.mark.parametrize("leaves_out", [False, True])
 async def test_a_poisoned_token_fails_its_step_even_if_its_outputs_are_not_wanted(
-    bench: Bench,
+    bench: Bench, *, leaves_out: bool
 ) -> None:
     """Its keys and values would be in the pages that all later tokens see."""
+    bench.span.leaves_out = leaves_out
     session = bench.open()
     poisoned = tokens(torch.nan, *range(40))
 
