@@ -21,8 +21,10 @@ CHAT = {"model": "demo", "messages": [{"role": "user", "content": "What is 7 + 8
 @pytest.fixture(scope="module")
 def fragile() -> Iterator[Product]:
     """A product of this module's own, because the tests break it and mend it."""
-    with running_product() as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWARMGATE_ROUTING__WAIT_FOR_BLOCKS_S", "4")  # nobody comes: 30 prove no more
+        with running_product() as running:
+            yield running
 
 
 def assert_answers(product: Product) -> None:
