@@ -1,6 +1,7 @@
 """Puts an engine together for a span that has been loaded."""
 
 from dataclasses import dataclass
+from time import perf_counter, thread_time
 from typing import Final
 
 from swarm_protocol.logs import get_logger
@@ -44,7 +45,9 @@ def prepare_span(span: Span, settings: ServerSettings) -> ReadySpan:
         device=span.device,
     )
     runner = _choose_runner(span, storage)
-    speed = measure_speed(span, runner, layout, num_tokens)
+    # On a CPU only what this thread computes: servers that start at once take cores from each other.
+    clock = thread_time if span.device == "cpu" else perf_counter
+    speed = measure_speed(span, runner, layout, num_tokens, clock=clock)
     paged = PagedSpan(runner, storage, span.shape.hidden_size, span.dtype)
     return ReadySpan(paged, KVMemory(num_pages, layout), speed)
 
