@@ -17,6 +17,8 @@
 #define TILE_VECTORS (BLOCK_PAIRS + 1) /* a tile ends with the scales of its outputs */
 #define ROW_BITS 13 /* times 2^18, the sum of an output's weights in a block, is below 2^31 */
 
+#define MIN_EXPONENT 47 /* of bfloat16; 2^-80 */
+
 #define MAX_ROWS 12 /* their sums for two panels fit the registers beside what they are made of */
 #define GROUP 4     /* panels that few rows go through together, at most */
 #define AHEAD_BYTES 4096 /* how far ahead in each panel a lone pass over a weight asks for it */
@@ -54,8 +56,9 @@ static inline float take_block(const uint16_t *values, uint16_t *integers) {
         highest = size > highest ? size : highest;
     }
     if (highest >= 0x7f80u) return take_spoiled_block(values, highest, integers);
-    /* Below 2^-114 all is zero, for its power of two would be no normal number. */
-    const int32_t exponent = (int32_t)most(highest >> 7, ROW_BITS);
+    /* What is far below that becomes zero: times a scale of weights it would be no normal number,
+     * with which processors take a hundred times as long. */
+    const int32_t exponent = (int32_t)most(highest >> 7, MIN_EXPONENT);
     const float per_integer = widen((uint16_t)((exponent - ROW_BITS + 1) << 7));
     const float integers_per = widen((uint16_t)((253 - exponent + ROW_BITS) << 7));
     const floats magic = (floats){0} + 12582912.0f; /* its lowest bits: the integer */

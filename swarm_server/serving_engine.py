@@ -45,7 +45,7 @@ def prepare_span(span: Span, settings: ServerSettings) -> ReadySpan:
         device=span.device,
     )
     runner = _choose_runner(span, storage)
-    # On a CPU only what this thread computes: servers that start at once take cores from each other.
+    # On a CPU what this thread computes: servers that start at once take cores from each other.
     clock = thread_time if span.device == "cpu" else perf_counter
     speed = measure_speed(span, runner, layout, num_tokens, clock=clock)
     paged = PagedSpan(runner, storage, span.shape.hidden_size, span.dtype)
