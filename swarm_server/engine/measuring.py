@@ -16,15 +16,18 @@ from swarm_server.kv import KVLayout
 _DECODE_BUDGET_S: Final = 0.1
 _MAX_DECODE_STEPS: Final = 16
 
-_CHUNKS: Final = (64, 256)
-"""Tokens of the chunks measured; the first is as long as a usual prompt of a chat."""
+_CHUNKS: Final = (32, 64, 256)
+"""Tokens of the chunks measured; the first two are as long as usual prompts of chats."""
+
+_HARDLY_CHEAPER: Final = 0.9
+"""A chunk that takes more than this part of two halves is worth none of the waiting for it."""
 
 _SHORT_S: Final = 0.1
 """Where a chunk takes less it is measured once more, for something else may have been at work, and
 a longer one as well.
 """
 
-LEAST_TOKENS: Final = _CHUNKS[0] + _MAX_DECODE_STEPS
+LEAST_TOKENS: Final = _CHUNKS[1] + _MAX_DECODE_STEPS
 """What `measure_speed` writes into the pages at least, in every layout group."""
 
 
@@ -47,15 +50,19 @@ class SpanSpeed:
         """Return how many tokens of a chunk go through the span in so many seconds.
 
         A chunk costs something however short it is, and then so much for each token; with what one
-        alone has taken, all of it is put down to the tokens.
+        alone has taken, all of it is put down to the tokens. Where tokens are no cheaper together
+        it is the shortest measured, at most: others need not wait for longer ones.
         """
-        (num_tokens, took_s), *longer = self.chunks
-        if not longer or took_s >= time_s:
+        num_tokens, took_s = self.chunks[0]
+        if took_s >= time_s or len(self.chunks) == 1:
             return int(num_tokens * time_s / took_s)
-        more_tokens, longer_s = longer[0]
+        more_tokens, longer_s = self.chunks[1]
+        if longer_s > _HARDLY_CHEAPER * took_s * more_tokens / num_tokens:
+            return num_tokens
+        (num_tokens, took_s), (more_tokens, longer_s) = self.chunks[-2:]
         token_s = (longer_s - took_s) / (more_tokens - num_tokens)
         token_s = max(token_s, longer_s / more_tokens / 2)  # the shorter one was disturbed
-        return num_tokens + int((time_s - took_s) / token_s)
+        return max(self.chunks[0][0], num_tokens + int((time_s - took_s) / token_s))
 
 
 def measure_speed(
@@ -85,7 +92,7 @@ def measure_speed(
             chunks.append((chunk_tokens, _chunk_s(sequence, chunk_tokens, clock)))
         if chunks[-1][1] >= _SHORT_S:
             break
-    chunk_tokens, chunk_s = chunks[0]
+    chunk_tokens, chunk_s = chunks[:2][-1]
     sequence.position = chunk_tokens
     num_steps, took_s, started_at = 0, 0.0, clock()
     while num_steps < _MAX_DECODE_STEPS and took_s < _DECODE_BUDGET_S:
@@ -128,8 +135,8 @@ class _Sequence:
         """Put the next tokens through all blocks, in segments as long as usual prompts."""
         hidden = torch.zeros(num_tokens, self._span.shape.hidden_size)
         segments = [
-            Segment(start, min(start + _CHUNKS[0], num_tokens), self.position + start, self._tables)
-            for start in range(0, num_tokens, _CHUNKS[0])
+            Segment(start, min(start + _CHUNKS[1], num_tokens), self.position + start, self._tables)
+            for start in range(0, num_tokens, _CHUNKS[1])
         ]
         self._runner.run(self._span.blocks, RaggedBatch(hidden, segments))
         self.position += num_tokens

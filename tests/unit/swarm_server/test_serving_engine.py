@@ -11,7 +11,10 @@ from swarm_server.settings import ServerSettings
     ("chunks", "expected"),
     [
         ([(64, 0.064)], 50),  # slow: one was enough
-        ([(64, 0.030), (256, 0.126)], 104),  # 64 in 30 ms, then half a ms each
+        ([(64, 0.030), (256, 0.078)], 144),  # 64 in 30 ms, then a quarter of a ms each
+        ([(32, 0.020), (64, 0.030), (256, 0.078)], 144),
+        ([(32, 0.029), (64, 0.058)], 32),  # no cheaper together
+        ([(32, 0.020), (64, 0.032)], 112),
         ([(64, 0.060), (256, 0.156)], 53),
         ([(64, 0.100), (256, 0.080)], 32),  # disturbed
         ([(64, 0.040), (256, 0.040)], 192),  # disturbed, too: a token costs at least 5/64 ms
