@@ -16,6 +16,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
+from time import monotonic
 from typing import Final
 
 from swarm_client.lanes.lane_session import ExpectedStep, LaneHopSession
@@ -23,7 +24,6 @@ from swarm_client.session.hop_session import HopOutput, HopSession, StepInputs
 
 _PATIENCE_S: Final = 0.1
 _PATIENCE_FACTOR: Final = 3.0
-"""A server may take so many times as long as the one before it took, and the time above."""
 
 _MAX_LATE: Final = 3
 """Steps in a row for which pushes may be late, until they are not waited for any more."""
@@ -63,6 +63,7 @@ class ChainedHopSession:
 
     async def step(self, inputs: StepInputs, *, position: int) -> HopOutput:
         """Wait for the outputs of a step, which is sent unless another server has done so."""
+        began_at = monotonic()
         pushed = self._next_pushed(inputs, position) if self._pushed else None
         if pushed is None:
             output = await self._session.wait_for(self._send(inputs, position))
@@ -74,7 +75,7 @@ class ChainedHopSession:
             if self._num_late == num_late:
                 self._num_late = 0
         if self._following is not None:
-            self._following.be_patient(output)
+            self._following.be_patient(output, monotonic() - began_at)
         return output
 
     async def close(self) -> None:
@@ -91,10 +92,9 @@ class ChainedHopSession:
         """The server before is left: what it has not sent on by now must be sent by us."""
         self._patience_s = 0.0
 
-    def be_patient(self, output: HopOutput) -> None:
-        """Adapt to how long the server before has taken for a step."""
-        took_ms = (output.queue_ms or 0.0) + (output.compute_ms or 0.0)
-        self._patience_s = _PATIENCE_S + _PATIENCE_FACTOR * took_ms / 1e3
+    def be_patient(self, output: HopOutput, took_s: float) -> None:
+        """Adapt to how long the server before has taken for a step, and its outputs to come."""
+        self._patience_s = patience_s(output, took_s)
 
     def _next_pushed(self, inputs: StepInputs, position: int) -> ExpectedStep | None:
         """Return the step that the server before sends, if it is this one."""
@@ -139,6 +139,20 @@ class ChainedHopSession:
         if self._session.is_usable:
             row = [one._session for one in self._row_behind(inputs)]
             self._session.submit(inputs, pushed, row)
+
+
+def patience_s(before: HopOutput, took_s: float) -> float:
+    """Return how long a server may take for a step that it gets pushed.
+
+    Several times as long as the server before it, and as long again as the way was: over a slow
+    link the outputs of a prompt take seconds, and our copy would be in the way of the next ones.
+
+    Args:
+        before: outputs of the server that pushes.
+        took_s: in which they came back, their way included.
+    """
+    server_s = ((before.queue_ms or 0.0) + (before.compute_ms or 0.0)) / 1e3
+    return _PATIENCE_S + _PATIENCE_FACTOR * server_s + max(0.0, took_s - server_s)
 
 
 def chain_sessions(sessions: Sequence[HopSession]) -> Sequence[HopSession]:

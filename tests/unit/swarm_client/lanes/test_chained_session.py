@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from swarm_client.lanes import Lanes, chained_session
+from swarm_client.lanes.chained_session import patience_s
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, HopSession, StepInputs
 from swarm_protocol.dialect import WANTS_PUSH, OutputsFrame
@@ -154,6 +155,17 @@ async def test_a_server_that_says_it_took_an_hour_is_waited_for_as_long_as_for_a
             await row.run(2, 0)
 
         assert row.num_sent() == [1, 1, 0]
+
+
+def test_a_server_may_take_longer_than_the_one_before_and_as_long_a_way() -> None:
+    """One whose answer was there already, had no way."""
+    before = HopOutput(torch.empty(0), queue_ms=100.0, compute_ms=400.0)
+
+    way_s = [patience_s(before, took_s) - patience_s(before, 0.0) for took_s in (0.4, 0.5, 3.5)]
+
+    assert way_s == pytest.approx([0, 0, 3])
+    assert 1 < patience_s(before, 0.0) < 2
+    assert 0 < patience_s(HopOutput(torch.empty(0)), 0.0) < 0.2
 
 
 async def test_pushes_that_get_lost_again_and_again_are_not_waited_for(
