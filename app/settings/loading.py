@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
@@ -25,15 +25,19 @@ class SettingsError(SwarmError):
         super().__init__("\n  ".join((*heading, *self.problems)))
 
 
-def load_settings(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
+def load_settings(
+    environ: Mapping[str, str] = os.environ, *, find_model: Callable[[str], str] = str, **given: Any
+) -> Settings:
     """Return the settings: what is `given`, then the environment, then the defaults.
 
     Args:
         environ: looked at for names that are no setting; the values are read from the process.
+        find_model: says where a model is; what it returns is checked with the other settings.
         given: as parsed from a command line; `Any`, because they are checked here.
 
     Raises:
         SettingsError: values do not fit, alone or together, or names are none of ours.
+        SwarmError: from `find_model`.
     """
     problems = [f"{name} is no setting of this gateway" for name in unknown_names(environ)]
     try:
@@ -45,7 +49,8 @@ def load_settings(environ: Mapping[str, str] = os.environ, **given: Any) -> Sett
     except ValueError as error:  # pydantic's word for a text that should be JSON
         problems.append(f"{_name_in(str(error))}: expected an object as JSON")
     else:
-        problems += problems_of(settings)
+        given["models"] = tuple(map(find_model, settings.models))
+        problems += problems_of(settings.model_copy(update={"models": given["models"]}))
     if problems:
         raise SettingsError(problems)
     return Settings(**given)

@@ -102,7 +102,7 @@ def _load(given: Mapping[str, Any]) -> "Settings":
     from app.settings import ENV_PREFIX, SettingsError, load_settings
 
     try:
-        return load_settings(**given)
+        return load_settings(find_model=find_model, **given)
     except SettingsError as error:
         problems = error.problems
         for name in given:
@@ -117,12 +117,11 @@ def _run(given: dict[str, Any]) -> None:
     # and the parent of workers needs neither.
     from swarmgate.service import run_until_signalled
 
-    given = {**given, "models": tuple(map(find_model, _load(given).models))}
     settings = _load(given)
     if settings.workers > 1:
         from swarmgate.workers.crew import run_workers
 
-        service = run_workers(settings, given)
+        service = run_workers(settings, {**given, "models": settings.models})
     else:
         from swarmgate.gateway_server import run_gateway
 

@@ -163,6 +163,14 @@ def test_setting_that_is_wrong_by_itself_is_not_blamed_twice() -> None:
     ]
 
 
+def test_models_are_checked_as_they_were_found() -> None:
+    """Two names of one directory are one model."""
+    assert load_settings({}, find_model=str.upper, models="a,b").models == ("A", "B")
+
+    with pytest.raises(SettingsError, match="names A 2 times"):
+        load_settings({}, find_model=str.upper, models="a,A")
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
