@@ -31,6 +31,9 @@ _THREADS: Final = "-fopenmp"
 
 _TIMEOUT_S: Final = 60.0
 
+_ROOM_BYTES: Final = 1024 * 1024
+"""More than a library takes. Without that room no choice of flags helps, and each takes its time."""
+
 
 class BuildError(Exception):
     """There is no compiler, or it does not do what it should. The message says which."""
@@ -87,6 +90,7 @@ def _compile(
     """Build `library` with the first choice of flags that the compiler can do."""
     with tempfile.TemporaryDirectory(dir=library.parent) as directory:
         built = Path(directory) / library.name
+        built.write_bytes(bytes(_ROOM_BYTES))
         for flags in choices:
             command = [compiler, *_FLAGS, *flags, "-I", str(HEADERS), "-o", str(built)]
             if _can_run([*command, *map(str, sources), "-lm"]):
