@@ -75,7 +75,7 @@ def test_nested_and_lower_case_names_are_known() -> None:
         ({"api_keys": ("short",)}, "fewer than 8 characters"),
     ],
 )
-def test_values_that_do_not_fit_get_a_sentence(given: dict[str, object], sentence: str) -> None:
+def test_values_that_do_not_fit_get_a_sentence(given: dict[str, Any], sentence: str) -> None:
     """The sentence names the setting."""
     with pytest.raises(SettingsError, match=sentence):
         load_settings({}, **given)
@@ -185,7 +185,7 @@ def test_models_are_checked_as_they_were_found() -> None:
         ({"tracing": {"endpoint": "collector:4318"}}, "SWARMGATE_TRACING__ENDPOINT"),
     ],
 )
-def test_texts_with_a_form_are_looked_at(given: dict[str, object], sentence: str) -> None:
+def test_texts_with_a_form_are_looked_at(given: dict[str, Any], sentence: str) -> None:
     """Better at start than at the first request."""
     with pytest.raises(SettingsError, match=re.escape(sentence)):
         load_settings({}, **given)
