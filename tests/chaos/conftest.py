@@ -12,7 +12,7 @@ SPANS = ("0:3", "3:6", "6:8")
 
 @pytest.fixture(scope="session")
 def shared_swarm() -> Iterator[ChurnSwarm]:
-    with ChurnSwarm(DEMO_MODEL, SPANS, dtype="float32") as swarm:
+    with ChurnSwarm(DEMO_MODEL, SPANS, dtype="float32", is_prepared=True) as swarm:
         yield swarm
 
 

@@ -161,7 +161,7 @@ async def test_a_clock_that_is_two_seconds_off_is_good_enough(
 
 async def test_a_swarm_lives_on_without_its_bootstrap_peer() -> None:
     """Sessions go on, callers and servers join by other peers, and losses are made up for."""
-    with ChurnSwarm(DEMO_MODEL, ["0:8"], dtype="float32") as swarm:
+    with ChurnSwarm(DEMO_MODEL, ["0:8"], dtype="float32", is_prepared=True) as swarm:
         async with churn_client(DEMO_MODEL, swarm.maddr, dtype=torch.float32) as client:
             await assert_same_tokens(client, {20: lambda _: swarm.lose_bootstrap()})
 

@@ -26,7 +26,9 @@ NUM_REPLICAS = SETTINGS.max_retries + 2
 @pytest.fixture(scope="module")
 def crowd() -> Iterator[ChurnSwarm]:
     """One span, held by more servers than routes are tried. Each test leaves all of them there."""
-    with ChurnSwarm(DEMO_MODEL, ["0:8"], num_replicas=NUM_REPLICAS, dtype="float32") as swarm:
+    with ChurnSwarm(
+        DEMO_MODEL, ["0:8"], num_replicas=NUM_REPLICAS, dtype="float32", is_prepared=True
+    ) as swarm:
         yield swarm
 
 

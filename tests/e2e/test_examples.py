@@ -51,7 +51,7 @@ def run(*command: str) -> str:
 def run_example(name: str, peers: list[str], *options: str) -> str:
     """Run a script of `examples/` in a swarm."""
     arguments = ("--model", DEMO_MODEL, "--initial-peers", *peers, *options)
-    return run_prepared(f"examples.{name}", *arguments, timeout_s=110)
+    return run_prepared(f"examples.{name}", *arguments, cwd=str(ROOT), timeout_s=110)
 
 
 def test_generate_text_answers_in_every_way(peers: list[str]) -> None:

@@ -1,6 +1,7 @@
 """A swarm of real processes whose servers are killed and come back: stages x replicas."""
 
 import json
+import os
 import signal
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -75,8 +76,15 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
     """
 
     def __init__(
-        self, model: Path | str, spans: Sequence[str], *, num_replicas: int = 2, dtype: str
+        self,
+        model: Path | str,
+        spans: Sequence[str],
+        *,
+        num_replicas: int = 2,
+        dtype: str,
+        is_prepared: bool = False,
     ) -> None:
+        """Describe it; `is_prepared`: see `Program`."""
         self.spans = tuple(BlockRange.parse(span) for span in spans)
         self.replicas: dict[tuple[int, int], Replica] = {}
         self.struck: set[PeerId] = set()
@@ -84,6 +92,7 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
         self._has_bootstrap = True
         self._model = model
         self._num_replicas = num_replicas
+        self._is_prepared = is_prepared
         self._options = ("--dtype", dtype, "--threads", "1")
 
     def __enter__(self) -> Self:
@@ -191,4 +200,5 @@ class ChurnSwarm(AbstractContextManager["ChurnSwarm"]):
         return Program(
             *("serve", str(self._model), "--blocks", str(self.spans[stage])),
             *("--initial-peers", self.maddr, *self._options, *key),
+            is_prepared=self._is_prepared and "PYTHONPATH" not in os.environ,
         )

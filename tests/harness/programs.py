@@ -1,6 +1,7 @@
 """`swarmgate` as a real process, with everything it starts, and its certain end."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -10,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 from urllib.request import urlopen
 
 import psutil
+
+from tests.harness.prepared_python import PreparedProcess
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEMO_MODEL: Final = "models/demo"
@@ -25,18 +28,15 @@ class Program:
     Its output, stdout and stderr together, is in `lines` as it comes.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, is_prepared: bool = False) -> None:
+        """Start it; in an interpreter that has imported torch already, if told so."""
         self.lines: list[str] = []
         self._more = threading.Condition()
         self._has_ended = False
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "swarmgate", *arguments],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        read_end, write_end = os.pipe()
+        self._output = os.fdopen(read_end)
+        with os.fdopen(write_end, "w") as output:
+            self._process = (_start_prepared if is_prepared else _start)(arguments, output)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -57,8 +57,7 @@ class Program:
                 process.kill()
         self._process.wait(10)
         self._reader.join(10)
-        assert self._process.stdout is not None, "created with a pipe"
-        self._process.stdout.close()
+        self._output.close()
 
     @property
     def output(self) -> str:
@@ -97,14 +96,28 @@ class Program:
         return next((line for line in self.lines if text in line), None)
 
     def _read(self) -> None:
-        assert self._process.stdout is not None, "created with a pipe"
-        for line in self._process.stdout:
+        for line in self._output:
             with self._more:
                 self.lines.append(line)
                 self._more.notify_all()
         with self._more:
             self._has_ended = True
             self._more.notify_all()
+
+
+def _start(arguments: Sequence[str], output: IO[str]) -> "subprocess.Popen[str] | PreparedProcess":
+    return subprocess.Popen(
+        [sys.executable, "-m", "swarmgate", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        text=True,
+    )
+
+
+def _start_prepared(arguments: Sequence[str], output: IO[str]) -> PreparedProcess:
+    return PreparedProcess("swarmgate", *arguments, cwd=str(ROOT), stdout=output, stderr=output)
 
 
 @contextmanager
