@@ -32,7 +32,7 @@ _THREADS: Final = "-fopenmp"
 _TIMEOUT_S: Final = 60.0
 
 _ROOM_BYTES: Final = 1024 * 1024
-"""More than a library takes. Without that room no choice of flags helps, and each takes its time."""
+"""More than a library takes. Without that room no choice of flags would help."""
 
 
 class BuildError(Exception):
