@@ -78,7 +78,7 @@ class Pair:
         return dict(json.loads(program.wait_for('"ready": true', timeout_s=_START_S)))
 
     def _start(self, *arguments: str) -> Program:
-        return self._stack.enter_context(Program(*arguments))
+        return self._stack.enter_context(Program(*arguments, is_prepared=True))
 
 
 def is_ready(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""The whole product as its users run it: Redis, a gateway and two servers, each a process."""
+"""The whole product: Redis, a gateway and two servers, each a process."""
 
 import json
 import signal
@@ -29,6 +29,7 @@ class Product:
             Program(
                 *("gateway", "--new-swarm", "--models", DEMO_MODEL, "--port", str(self.port)),
                 *("--redis-url", self.redis.url, "--threads", "1"),
+                is_prepared=True,
             )
         )
         facts = json.loads(self.gateway.wait_for('"ready": true', timeout_s=_START_S))
@@ -41,6 +42,7 @@ class Product:
             Program(
                 *("serve", DEMO_MODEL, "--blocks", span, "--initial-peers", self._maddr),
                 *("--threads", "1"),
+                is_prepared=True,
             )
         )
 
