@@ -22,7 +22,9 @@
 #define MAX_ROWS 12 /* their sums for two panels fit the registers beside what they are made of */
 #define GROUP 4     /* panels that few rows go through together, at most */
 #define AHEAD_BYTES 4096 /* how far ahead in each panel a lone pass over a weight asks for it */
-#define MAX_SCRATCH_BYTES (1000 << 10) /* of rows: what a second cache may hold */
+#define ALIGNMENT 64
+#define SEGMENT_BLOCKS 32 /* of so many at a time two panels, and rows, stay in the second cache */
+#define MAX_SCRATCH_BYTES (1000 << 10) /* of rows: what it may hold of them */
 
 /* Few rows take more panels together: a lone sum waits for its own last addition. */
 #define PANELS_OF(NUM_ROWS) ((NUM_ROWS) <= MAX_ROWS / 2 ? GROUP : 2)
@@ -70,11 +72,17 @@ static inline float take_block(const uint16_t *values, uint16_t *integers) {
     return per_integer;
 }
 
+/* Some inputs of all: blocks [first, first + num_blocks). */
+struct segment {
+    int64_t first, num_blocks;
+    int is_last;
+};
+
 /* Rows [first, first + num_rows) as integers; zeros where they end within a block. */
 static void take_rows(const struct rows *rows, int64_t first, int64_t num_rows, int64_t num_inputs,
-                      uint32_t *pairs, float *scales) {
+                      const struct segment *segment, uint32_t *pairs, float *scales) {
     uint16_t filled_up[BLOCK_INPUTS] = {0};
-    for (int64_t block = 0; block < count_blocks(num_inputs); block++)
+    for (int64_t block = segment->first; block < segment->first + segment->num_blocks; block++)
         for (int64_t r = 0; r < num_rows; r++, pairs += BLOCK_PAIRS) {
             const int64_t at = block * BLOCK_INPUTS, left = num_inputs - at;
             const uint16_t *values = rows->inputs + (first + r) * num_inputs + at;
@@ -96,9 +104,11 @@ ALWAYS_INLINE ints add_products(ints sums, words left, words right) {
 }
 
 struct tile {
-    const char *panels; /* the first of them: [num_blocks, TILE_VECTORS] vectors each */
+    const char *panels;  /* the first of them: [num_blocks, TILE_VECTORS] vectors each, */
+    int64_t panel_bytes; /* so far apart */
     struct integer_rows inputs;
-    int64_t num_blocks;
+    const struct segment *segment;
+    floats *kept;        /* [num_rows, num_panels] sums, from one segment to the next */
     int64_t row, output; /* of the first row and panel */
     const char *ahead;   /* what will be wanted next of the first panel, as of the others, */
     int64_t ahead_step;  /* so many bytes of it with each pair */
@@ -108,22 +118,24 @@ struct tile {
 ALWAYS_INLINE void multiply_tile(
     const struct packed_weight *weight, const struct rows *rows, const struct tile *tile,
     const int num_rows, const int num_panels) {
-    const int64_t panel_vectors = tile->num_blocks * TILE_VECTORS;
+    const struct segment *segment = tile->segment;
+    const int64_t panel_vectors = tile->panel_bytes / (LANES * 4);
     const words *panels = (const words *)tile->panels;
     const uint32_t *pairs = tile->inputs.pairs;
     const float *row_scales = tile->inputs.scales;
     const char *ahead = tile->ahead;
     floats sums[MAX_ROWS][GROUP];
     for (int r = 0; r < num_rows; r++)
-        for (int p = 0; p < num_panels; p++) sums[r][p] = (floats){0};
-    for (int64_t block = 0; block < tile->num_blocks; block++) {
+        for (int p = 0; p < num_panels; p++)
+            sums[r][p] = segment->first ? tile->kept[r * num_panels + p] : (floats){0};
+    for (int64_t block = 0; block < segment->num_blocks; block++) {
         ints exact[MAX_ROWS][GROUP];
         for (int r = 0; r < num_rows; r++)
             for (int p = 0; p < num_panels; p++) exact[r][p] = (ints){0};
         for (int pair = 0; pair < BLOCK_PAIRS; pair++) {
             words vectors[GROUP];
             for (int p = 0; p < num_panels; p++) {
-                __builtin_prefetch(ahead + p * panel_vectors * LANES * 4, 0, 2);
+                __builtin_prefetch(ahead + p * tile->panel_bytes, 0, 2);
                 vectors[p] = panels[p * panel_vectors + pair];
             }
             for (int r = 0; r < num_rows; r++) {
@@ -142,7 +154,10 @@ ALWAYS_INLINE void multiply_tile(
     }
     for (int r = 0; r < num_rows; r++)
         for (int p = 0; p < num_panels; p++)
-            store_outputs(weight, rows, sums[r][p], tile->row + r, tile->output + p * LANES);
+            if (segment->is_last)
+                store_outputs(weight, rows, sums[r][p], tile->row + r, tile->output + p * LANES);
+            else
+                tile->kept[r * num_panels + p] = sums[r][p];
 }
 
 static void multiply(const struct packed_weight *weight, const struct rows *rows,
@@ -160,36 +175,47 @@ static void multiply(const struct packed_weight *weight, const struct rows *rows
     }
 }
 
-/* Rows [first, first + num_rows), by all threads of a team together.
+struct scratch {
+    uint32_t *pairs; /* see integer_rows */
+    float *scales;
+    floats *kept; /* [panels / 2, rows, 2], if there are several segments */
+};
+
+/* A segment of rows [first, first + num_rows), by all threads of a team together.
  *
  * Groups of rows take turns at each two panels, which come from memory once and then from the cache.
  * Each asks for its share of the next two meanwhile.
  */
-static void multiply_chunk(const struct packed_weight *weight, const struct rows *rows,
-                           int64_t first, int64_t num_rows, uint32_t *pairs, float *scales) {
-    const int64_t num_inputs = weight->num_inputs, num_blocks = count_blocks(num_inputs);
-    const int64_t panel_bytes = num_blocks * TILE_VECTORS * LANES * 4;
+static void multiply_segment(const struct packed_weight *weight, const struct rows *rows,
+                             const struct segment *segment, int64_t first, int64_t num_rows,
+                             const struct scratch *scratch) {
+    const int64_t block_bytes = TILE_VECTORS * LANES * 4, num_blocks = segment->num_blocks;
+    const int64_t panel_bytes = count_blocks(weight->num_inputs) * block_bytes;
     const int64_t num_groups = (num_rows + MAX_ROWS - 1) / MAX_ROWS;
     const int64_t together = num_groups > 1 ? 2 : PANELS_OF(num_rows);
 #define START(GROUP_OF_ROWS) (num_rows * (GROUP_OF_ROWS) / num_groups)
 #pragma omp for schedule(static)
     for (int64_t g = 0; g < num_groups; g++)
-        take_rows(rows, first + START(g), START(g + 1) - START(g), num_inputs,
-                  pairs + START(g) * num_blocks * BLOCK_PAIRS, scales + START(g) * num_blocks);
+        take_rows(rows, first + START(g), START(g + 1) - START(g), weight->num_inputs, segment,
+                  scratch->pairs + START(g) * num_blocks * BLOCK_PAIRS,
+                  scratch->scales + START(g) * num_blocks);
 #pragma omp for schedule(static)
     for (int64_t panel = 0; panel < count_panels(weight); panel += together) {
-        const char *panels = (const char *)weight->pairs + panel * panel_bytes;
+        const char *panels = (const char *)weight->pairs + panel * panel_bytes
+                             + segment->first * block_bytes;
+        const int64_t share = num_blocks * block_bytes / num_groups;
         for (int64_t g = 0; g < num_groups; g++) {
             const struct tile tile = {
                 .panels = panels,
-                .inputs = {pairs + START(g) * num_blocks * BLOCK_PAIRS,
-                           scales + START(g) * num_blocks},
-                .num_blocks = num_blocks,
+                .panel_bytes = panel_bytes,
+                .inputs = {scratch->pairs + START(g) * num_blocks * BLOCK_PAIRS,
+                           scratch->scales + START(g) * num_blocks},
+                .segment = segment,
+                .kept = scratch->kept + panel * num_rows + START(g) * together,
                 .row = first + START(g),
                 .output = panel * LANES,
-                .ahead = num_groups == 1
-                             ? panels + AHEAD_BYTES
-                             : panels + together * panel_bytes + panel_bytes * g / num_groups,
+                .ahead = panels + (num_groups == 1 ? AHEAD_BYTES
+                                                   : together * panel_bytes + share * g),
                 .ahead_step = LANES * 4 / num_groups + (num_groups > 1),
             };
             multiply(weight, rows, &tile, START(g + 1) - START(g), together);
@@ -213,15 +239,28 @@ int32_t multiply_rows(const struct packed_weight *weight, const uint16_t *inputs
                       int32_t are_outputs_wide, int64_t num_rows, int32_t num_threads) {
     const struct rows rows = {inputs, outputs, are_outputs_wide};
     const int64_t num_blocks = count_blocks(weight->num_inputs);
-    const int64_t row_bytes = num_blocks * (BLOCK_PAIRS + 1) * 4;
+    /* A lone group of rows goes through panels from their beginning to their end. */
+    const int64_t step = num_rows <= MAX_ROWS ? num_blocks : least(num_blocks, SEGMENT_BLOCKS);
+    const int64_t row_bytes = step * (BLOCK_PAIRS + 1) * 4;
     const int64_t chunk = least(num_rows, most(MAX_SCRATCH_BYTES / row_bytes, MAX_ROWS));
+    const int64_t kept_bytes = step < num_blocks ? count_panels(weight) * LANES * 4 * chunk : 0;
     const int is_large = weight->num_outputs * weight->num_inputs >= MIN_PARALLEL_WEIGHTS;
-    uint32_t *pairs = malloc((size_t)(chunk * row_bytes));
-    if (!pairs) return num_rows == 0;
-    float *scales = (float *)(pairs + chunk * num_blocks * BLOCK_PAIRS);
+    const int64_t rows_bytes = (chunk * row_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    char *memory = aligned_alloc(ALIGNMENT, (size_t)most(rows_bytes + kept_bytes, ALIGNMENT));
+    if (!memory) return 0;
+    const struct scratch scratch = {
+        .pairs = (uint32_t *)memory,
+        .scales = (float *)memory + chunk * step * BLOCK_PAIRS,
+        .kept = (floats *)(memory + rows_bytes),
+    };
 #pragma omp parallel num_threads(num_threads) if (num_threads > 1 && is_large)
     for (int64_t first = 0; first < num_rows; first += chunk)
-        multiply_chunk(weight, &rows, first, least(num_rows - first, chunk), pairs, scales);
-    free(pairs);
+        for (int64_t block = 0; block < num_blocks; block += step) {
+            const int64_t left = num_blocks - block;
+            const struct segment segment = {block, least(left, step), left <= step};
+            multiply_segment(weight, &rows, &segment, first, least(num_rows - first, chunk),
+                             &scratch);
+        }
+    free(memory);
     return 1;
 }
