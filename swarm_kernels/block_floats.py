@@ -3,7 +3,7 @@
 The weights of a block are multiples of one power of two, by integers of 16 bits whose sizes add up
 to at most 2^18: times integers of 13 bits, their sum fits 32 bits. Bfloat16 numbers have 8
 significant bits, so of 128 weights all are exact but those below a twentieth of the usual size,
-which err by up to half that power of two, 2^-12 of the usual size.
+which err by up to half that power of two, less than 2^-11 of the usual size.
 """
 
 from typing import Final
