@@ -33,6 +33,7 @@ much; then nothing more is read."""
 _END_OR_ERROR: Final = 1
 _SEND_BUFFER_BYTES: Final = 1024 * 1024  # the system grants what it allows
 _MAX_ERROR_BYTES: Final = 64 * 1024
+_TAKEN_TIMEOUT_S: Final = 30.0
 _HEARD_TIMEOUT_S: Final = 2.0
 
 
@@ -63,7 +64,10 @@ class FrameEnd(Protocol):
         """Write one message; for whoever has seen that there is room."""
 
     def close(self) -> None:
-        """Close the connection. Idempotent."""
+        """Close the connection when all is written. Idempotent."""
+
+    def abort(self) -> None:
+        """Close the connection now, whatever waits for the peer to read."""
 
 
 class ServedEnd(FrameEnd, Protocol):
@@ -110,6 +114,9 @@ class StreamEnd:
 
     def close(self) -> None:
         self._writer.close()
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
 
 
 class ServedStreamEnd(StreamEnd):
@@ -248,10 +255,18 @@ class HivemindServedStream:
             raise PeerUnreachableError(self._caller, "the caller is gone") from error
 
     async def send_error(self, text: str) -> None:
-        """Send an error frame, the last one of a failed call; a caller who left misses it."""
-        with suppress(OSError):
-            payload: bytes = RPCError(message=text).SerializeToString()
-            await self._end.write(payload, _END_OR_ERROR)
+        """Send an error frame, the last one of a failed call.
+
+        A caller who left misses it; from one who takes nothing for long the connection is taken.
+        """
+        payload: bytes = RPCError(message=text).SerializeToString()
+        try:
+            async with asyncio.timeout(_TAKEN_TIMEOUT_S):
+                await self._end.write(payload, _END_OR_ERROR)
+        except TimeoutError:
+            self._end.abort()
+        except OSError:
+            pass
 
     async def wait_left(self) -> None:
         """Wait until the caller is gone."""

@@ -83,6 +83,9 @@ class SocketEnd(asyncio.BufferedProtocol):
     def close(self) -> None:
         self._connected.close()
 
+    def abort(self) -> None:
+        self._connected.abort()
+
     def fileno(self) -> int:
         """Return the descriptor of the socket."""
         number: int = self._connected.get_extra_info("socket").fileno()

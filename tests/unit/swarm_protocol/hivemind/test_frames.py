@@ -14,6 +14,7 @@ from swarm_protocol.errors import (
     PeerRefusedError,
     PeerUnreachableError,
 )
+from swarm_protocol.hivemind import frames
 from swarm_protocol.hivemind.frames import (
     HEADER,
     MESSAGE,
@@ -244,6 +245,26 @@ async def test_a_handlers_error_is_a_frame_with_the_end_marker(serve: Serve) -> 
     assert far_end.recv(4096).hex() == "0100000000000000060a04626f6f6d"
     connection.close()
     await _closed()
+    far_end.close()
+
+
+async def test_an_error_that_nobody_takes_is_given_up(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its connection: callers who neither read nor leave would have us keep both for ever."""
+    monkeypatch.setattr(frames, "_TAKEN_TIMEOUT_S", 0.01)
+    near_end, far_end = socket.socketpair()
+    stream = HivemindServedStream(PEER, await serve(near_end))
+    stream.send_now(bytes(4_000_000))
+
+    async with asyncio.timeout(5):
+        await stream.send_error("boom")
+
+    await _closed()
+    received = bytearray()
+    while part := far_end.recv(1 << 20):
+        received += part
+    assert 0 < len(received) < 4_000_000
     far_end.close()
 
 
