@@ -171,10 +171,10 @@ class LaneHopSession:
     ) -> None:
         """Send a step that is expected; servers push it on to those of `row`, one after another."""
         hidden, prompts, hypo_ids = inputs.hidden, inputs.prompts, inputs.hypo_ids
-        flags = WANTS_PUSH if row else 0
-        if inputs.only_last_at is not None:
-            flags |= _only_last_flag(inputs.only_last_at, (self, *row))
         number, position, num_rows, num_tokens, *_ = step
+        flags = WANTS_PUSH if row else 0
+        if num_tokens > 1 and inputs.only_last_at is not None:
+            flags |= _only_last_flag(inputs.only_last_at, (self, *row))
         entry = StepEntry(self.session_id, number, position, num_rows, num_tokens, flags)
         dtype = self._lane.dtype
         if hidden.dtype != dtype:

@@ -92,12 +92,12 @@ class LaneSession:
 
     def take(self, step: LaneStep) -> None:
         """Take a step of the client; one whose number is not new has come from elsewhere."""
-        number = step.entry.step
-        if number <= self._last_number:
+        entry = step.entry
+        if entry.step <= self._last_number:
             return
-        self._last_number = number
-        if step.entry.flags & ONLY_LAST and self.opening.push_to is None:
-            step = step._replace(only_last=step.entry.num_tokens > 1)
+        self._last_number = entry.step
+        if entry.num_tokens > 1 and entry.flags & ONLY_LAST and self.opening.push_to is None:
+            step = step._replace(only_last=True)
         self._inflight.add(step.size)
         self._waiting.append(step)
         if self._running is None and self._computed is not None:
