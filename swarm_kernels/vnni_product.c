@@ -114,6 +114,18 @@ struct tile {
     int64_t ahead_step;  /* so many bytes of it with each pair */
 };
 
+/* Sums leave, or are kept for the next segment. Not inlined, for it is as long as all else. */
+static __attribute__((noinline)) void let_go(
+    const struct packed_weight *weight, const struct rows *rows, const struct tile *tile,
+    const floats *sums, int num_rows, int num_panels) {
+    for (int r = 0; r < num_rows; r++, sums += GROUP)
+        for (int p = 0; p < num_panels; p++)
+            if (tile->segment->is_last)
+                store_outputs(weight, rows, sums[p], tile->row + r, tile->output + p * LANES);
+            else
+                tile->kept[r * num_panels + p] = sums[p];
+}
+
 /* `num_rows` and `num_panels` are constants wherever this is inlined. */
 ALWAYS_INLINE void multiply_tile(
     const struct packed_weight *weight, const struct rows *rows, const struct tile *tile,
@@ -152,12 +164,7 @@ ALWAYS_INLINE void multiply_tile(
             }
         panels += TILE_VECTORS, pairs += num_rows * BLOCK_PAIRS, row_scales += num_rows;
     }
-    for (int r = 0; r < num_rows; r++)
-        for (int p = 0; p < num_panels; p++)
-            if (segment->is_last)
-                store_outputs(weight, rows, sums[r][p], tile->row + r, tile->output + p * LANES);
-            else
-                tile->kept[r * num_panels + p] = sums[r][p];
+    let_go(weight, rows, tile, &sums[0][0], num_rows, num_panels);
 }
 
 static void multiply(const struct packed_weight *weight, const struct rows *rows,
