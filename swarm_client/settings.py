@@ -97,7 +97,8 @@ class RoutingSettings(BaseModel):
         default=30.0,
         ge=0,
         le=3600,
-        description="How long a session that has run tokens waits for servers of lost blocks.",
+        description="How long a session that has run tokens, or a pass, waits for servers of lost "
+        "blocks.",
     )
     hedge_after_s: float = Field(
         default=0.5,

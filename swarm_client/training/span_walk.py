@@ -3,7 +3,7 @@
 A failed server is banned, and a new route is found over exactly the blocks it did not run. The
 number of detours is bounded for each pass of a sub-batch, but for those around servers that cannot
 be reached: records outlive their servers, so each is tried once, and again while blocks that nobody
-serves are waited for.
+serves are waited for. Anybody may announce servers, so these are bounded in time.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from swarm_protocol.errors import (
 from swarm_protocol.identifiers import BlockRange, PeerId
 
 _FAILURES: Final = (PeerError, DeadlineExceededError, ServerBusyError)
+_SHORTEST_DELAY_S: Final = 0.1  # but for the first one, which may be shorter
 _LONGEST_DELAY_S: Final = 4.0  # unless the first one is longer
 
 
@@ -87,6 +88,7 @@ class SpanWalk:
             wait_s=settings.wait_for_blocks_s,
         )
         self._unreachable: set[PeerId] = set()
+        self._tries_until: float | None = None  # those that cannot be reached
         self._waits_until = -inf
         self._num_waits = 0
 
@@ -138,12 +140,8 @@ class SpanWalk:
         if not isinstance(cause, ServerBusyError):
             self._source.report_failure(lost.peer)
         now = asyncio.get_running_loop().time
-        is_unanswered = isinstance(cause, PeerUnreachableError) and (
-            lost.peer not in self._unreachable or now() < self._waits_until
-        )
-        if is_unanswered:
-            self._unreachable.add(lost.peer)
-        self._losses.add(lost.peer, cause=cause, now=now(), is_unanswered=is_unanswered)
+        is_forgiven = isinstance(cause, PeerUnreachableError) and self._forgives(lost.peer, now())
+        self._losses.add(lost.peer, cause=cause, now=now(), is_unanswered=is_forgiven)
         with suppress(NoRouteError):
             return self._sample_route(lost.blocks)
         wait = self._losses.begin_waiting(now())
@@ -155,14 +153,26 @@ class SpanWalk:
             except NoRouteError as gap:
                 self._losses.wait_left_s(wait, gap, now())
 
+    def _forgives(self, peer: PeerId, now: float) -> bool:
+        """Tell whether a peer that cannot be reached uses up no detour; it has been tried then."""
+        if self._tries_until is None:
+            self._tries_until = now + self._settings.repair_timeout_s
+        is_new = peer not in self._unreachable and now < self._tries_until
+        self._unreachable.add(peer)
+        return is_new or now < self._waits_until
+
     def _sample_route(self, blocks: BlockRange) -> Route:
         return self._source.sample_route(blocks, excluded=self._losses.failed)
 
     async def _wait_for_servers(self) -> None:
         """Give new servers, and those that failed, some time; then try them all again."""
-        first_s = self._settings.retry_delay_s
-        delay_s = min(first_s * 2.0 ** min(self._num_waits, 30), max(first_s, _LONGEST_DELAY_S))
+        delay_s = self._settings.retry_delay_s
+        if self._num_waits:
+            longest_s = max(delay_s, _LONGEST_DELAY_S)
+            delay_s = max(delay_s, _SHORTEST_DELAY_S / 2) * 2.0 ** min(self._num_waits, 30)
+            delay_s = min(delay_s, longest_s)
         self._num_waits += 1
         await asyncio.sleep(delay_s * self._random.uniform(0.5, 1.0))
-        await self._source.refresh()
+        with suppress(DeadlineExceededError):  # of the DHT; what was known stays
+            await self._source.refresh()
         self._losses.failed.clear()

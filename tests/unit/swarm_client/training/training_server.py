@@ -191,10 +191,12 @@ class TrainingSwarm:
 
 @asynccontextmanager
 async def training_swarm(
-    splits: Sequence[str], settings: RoutingSettings = SETTINGS
+    splits: Sequence[str],
+    settings: RoutingSettings = SETTINGS,
+    network: MemoryNetwork | None = None,
 ) -> AsyncIterator[TrainingSwarm]:
     """Start a server per split, and a client."""
-    network = MemoryNetwork()
+    network = network or MemoryNetwork()
     servers = await start_servers(network, splits)
     connection = SwarmConnection(network.node("client"), settings)
     try:
