@@ -2,11 +2,11 @@
  *
  * 128 inputs of a row share a power of two, of which they are multiples of up to 13 bits, and so do
  * 128 weights of an output, of up to 15 (block floating point: see block_floats.py). A bfloat16
- * number has 8 bits, so all are exact but those that are less than a 32nd of the greatest of their
- * block, and these err by less than a 2^13th of it. Processors multiply twice as many of such integers at a
- * time as of floats, and what is summed up within a block is exact; blocks are summed up in their order.
- * A row's outputs do not depend, to the last bit, on the rows beside it, nor on threads. A processor
- * without such instructions computes the same, slowly.
+ * number has 8 bits, so all inputs are exact but those below a 32nd of the greatest of their block,
+ * which err by less than a 2^13th of it. Processors multiply twice as many of such integers at a
+ * time as of floats. What is summed up within a block is exact, and blocks are summed up in their
+ * order: a row's outputs do not depend, to the last bit, on the rows beside it, nor on threads. A
+ * processor without such instructions computes the same, slowly.
  */
 #include <stdlib.h>
 
@@ -45,8 +45,10 @@ struct integer_rows {
 
 /* Infinities are ones, all else is zero; a number that is none makes none of all outputs. */
 static float take_spoiled_block(const uint16_t *values, uint32_t highest, uint16_t *integers) {
+    uint16_t ones[BLOCK_INPUTS];
     for (int i = 0; i < BLOCK_INPUTS; i++)
-        integers[i] = (values[i] & 0x7fffu) != 0x7f80u ? 0u : values[i] >> 15 ? 0xffffu : 1u;
+        ones[i] = (values[i] & 0x7fffu) != 0x7f80u ? 0u : values[i] >> 15 ? 0xffffu : 1u;
+    memcpy(integers, ones, sizeof ones);
     return highest > 0x7f80u ? NAN : INFINITY;
 }
 
