@@ -82,8 +82,8 @@ class SpanRunner(Protocol):
     def run(self, blocks: BlockRange, batch: RaggedBatch) -> Tensor:
         """Return the hidden states after `blocks`, [num_tokens, hidden_size], on the CPU.
 
-        Or [num_wanted, hidden_size], if leaving the others out changes no bit of these, and the
-        last of a sequence is not finite where one of the others would not be.
+        Or [num_wanted, hidden_size], if leaving the others out changes no bit of these, and keys or
+        values that are not finite show in the last of their sequence.
 
         For the compute thread. In the span's dtype; the batch has at least one token. Its keys
         and values are in its pages then; nothing else has changed.
