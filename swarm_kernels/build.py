@@ -1,11 +1,13 @@
 """Builds C files into a library for this very processor, once, and keeps it."""
 
+import fcntl
 import hashlib
 import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from ctypes import CDLL
 from functools import cache
 from pathlib import Path
@@ -43,8 +45,8 @@ def build_library(*sources: Path, cache: Path | None = None, target: str | None 
     """Return the loaded library of some C files; compiles them when the cache has no such build.
 
     A compiler that knows nothing of this processor builds for all of its kind, one without OpenMP
-    for one thread; the log says so. Processes that build at the same time do not disturb one
-    another.
+    for one thread; the log says so. Of processes that want the same at once one compiles, and the
+    others wait for it.
 
     Args:
         sources: the files; the library is named after the first. They may include headers beside
@@ -67,10 +69,21 @@ def build_library(*sources: Path, cache: Path | None = None, target: str | None 
     try:
         if not library.exists():
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _compile(compiler, choices, sources, library)
+            with _alone(cache / f"{sources[0].stem}.lock"):
+                if not library.exists():
+                    _compile(compiler, choices, sources, library)
         return CDLL(str(library))
     except OSError as error:
         raise BuildError(f"the library cannot be kept or loaded: {error}") from error
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep others out meanwhile, where the file system can; what they build is the same anyway."""
+    with path.open("w") as lock:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _choices(target: str | None) -> list[tuple[str, ...]]:

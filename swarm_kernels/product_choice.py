@@ -33,9 +33,10 @@ comes out as the same bits whatever rows are beside it, and it does not promise 
 @cache
 def chosen_product() -> Bfloat16Product | None:
     """Return products of our own where some are the fastest, else None; 0.2 s, once."""
+    amx = load_amx_product()
     products = {
-        "amx": load_amx_product(),
-        "vnni": load_vnni_product(),
+        "amx": amx,
+        "vnni": load_vnni_product() if amx is None else None,  # never faster than AMX
         "vectors": load_vector_product(),
     }
     return choose_product({name: product for name, product in products.items() if product})

@@ -1,6 +1,7 @@
 """A library is built with the best flags that a compiler knows, or it is said that it is not."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,21 @@ def test_a_lesser_build_is_made_once(
     assert library.has_threads() == 0
 
 
+def test_of_many_that_want_the_same_one_compiles(
+    monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
+) -> None:
+    """Servers and a gateway that start at once would take each other's cores."""
+    use_compiler(monkeypatch, tmp_path / "bin", "refused")
+    front, calls = tmp_path / "bin" / "cc", tmp_path / "calls"
+    front.write_text(front.read_text().replace("#!/bin/sh", f"#!/bin/sh\necho >> {calls}"))
+
+    with ThreadPoolExecutor(4) as threads:
+        wanted = [threads.submit(build_library, source, cache=tmp_path / "cache") for _ in range(4)]
+
+    assert all(library.result().has_threads() == 1 for library in wanted)
+    assert calls.read_text() == "\n"
+
+
 def test_a_compiler_that_cannot_build_is_named(
     monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
 ) -> None:
@@ -93,4 +109,4 @@ def test_a_source_that_is_no_c_is_not_built(source: Path, tmp_path: Path) -> Non
     with pytest.raises(BuildError):
         build_library(source, cache=tmp_path / "cache")
 
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["kernel.lock"]
