@@ -75,7 +75,8 @@ class ChainedHopSession:
             if self._num_late == num_late:
                 self._num_late = 0
         if self._following is not None:
-            self._following.be_patient(output, monotonic() - began_at)
+            since = max(began_at, self._session.opened_at)  # that it waited for memory is no way
+            self._following.be_patient(output, monotonic() - since)
         return output
 
     async def close(self) -> None:

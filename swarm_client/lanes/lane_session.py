@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
 from itertools import count
+from time import monotonic
 from typing import Final, NamedTuple, TypeVar
 
 from torch import Tensor
@@ -81,6 +82,7 @@ class LaneHopSession:
         can_roll_back: in our dialect every step says where it begins.
         max_step_tokens: as the server said in its hello, and not more than settings allow.
         is_usable: it has neither failed nor been left.
+        opened_at: when the server said that it had memory for it; 0 before.
     """
 
     can_roll_back: Final = True
@@ -92,12 +94,12 @@ class LaneHopSession:
         self.hop = hop
         self.max_step_tokens = min(terms.max_step_tokens, lane.max_step_tokens)
         self.is_usable = True
+        self.opened_at = 0.0
         self._lane = lane
         self._loop = asyncio.get_running_loop()
         self._terms = terms
         self._token = secrets.token_bytes(TOKEN_BYTES)
         self._is_announced = False
-        self._is_opened = False
         self._opened: asyncio.Future[int] | None = None
         self._expected: dict[int, ExpectedStep] = {}  # by number
         self._failure: SwarmError | None = None
@@ -106,7 +108,7 @@ class LaneHopSession:
     @property
     def may_queue(self) -> bool:
         """The server says when it has opened the session: then there is memory for all of it."""
-        return not self._is_opened
+        return not self.opened_at
 
     @property
     def step_flags(self) -> int:
@@ -226,7 +228,7 @@ class LaneHopSession:
 
     def take_opened(self, cached_tokens: int) -> None:
         """The server has opened the session."""
-        self._is_opened = True
+        self.opened_at = monotonic()
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(cached_tokens)
 

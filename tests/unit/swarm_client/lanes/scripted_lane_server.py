@@ -75,7 +75,7 @@ class ScriptedLaneServer:
         refused: sessions by which codes to fail, in order; empty is none.
         openings, steps, closed, cancelled: everything received, in order.
         num_hellos: how often it was greeted.
-        may_greet, may_answer: hellos and steps wait for them.
+        may_greet, may_open, may_answer: hellos, openings and steps wait for them.
         neighbour: gets the outputs of steps that want a push; None: they get lost.
     """
 
@@ -93,9 +93,9 @@ class ScriptedLaneServer:
         self.neighbour: ScriptedLaneServer | None = None
         self._stream: ServedStream | None = None
         self._seen: set[tuple[ServedStream, int, int]] = set()
-        self.may_greet, self.may_answer = asyncio.Event(), asyncio.Event()
-        self.may_greet.set()
-        self.may_answer.set()
+        self.may_greet, self.may_open, self.may_answer = (asyncio.Event() for _ in range(3))
+        for event in (self.may_greet, self.may_open, self.may_answer):
+            event.set()
 
     @classmethod
     async def start(cls, network: MemoryNetwork, name: str) -> "ScriptedLaneServer":
@@ -162,6 +162,7 @@ class ScriptedLaneServer:
                     self.cancelled += session_ids
 
     async def _answer_openings(self, stream: ServedStream, openings: tuple[Opening, ...]) -> None:
+        await self.may_open.wait()
         failures = [
             Failure(opening.session_id, code, "no", retryable=True)
             for opening, code in zip(openings, self.refused, strict=False)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from swarm_client.lanes import Lanes, chained_session
+from swarm_client.lanes import Lanes, chained_session, lane_session
 from swarm_client.lanes.chained_session import patience_s
 from swarm_client.routing import Hop
 from swarm_client.session.hop_session import HopOutput, HopSession, StepInputs
@@ -166,6 +166,26 @@ def test_a_server_may_take_longer_than_the_one_before_and_as_long_a_way() -> Non
     assert way_s == pytest.approx([0, 0, 3])
     assert 1 < patience_s(before, 0.0) < 2
     assert 0 < patience_s(HopOutput(torch.empty(0)), 0.0) < 0.2
+
+
+async def test_waiting_for_memory_is_no_way_of_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was full for long makes nobody wait as long for pushes that get lost."""
+    now_s = 0.0
+    monkeypatch.setattr(chained_session, "monotonic", lambda: now_s)
+    monkeypatch.setattr(lane_session, "monotonic", lambda: now_s)
+    async with chained_row() as row:
+        first = row.servers[0]
+        first.neighbour = None
+        first.may_open.clear()
+        running = asyncio.ensure_future(row.run(2, 0))
+        await eventually(lambda: len(first.openings) == 1)
+        now_s = 100.0
+        first.may_open.set()
+
+        async with asyncio.timeout(3):
+            await running
+
+        assert row.num_sent() == [1, 1, 0]
 
 
 async def test_pushes_that_get_lost_again_and_again_are_not_waited_for(
