@@ -2,7 +2,8 @@
 
 A fresh interpreter spends seconds of processor time on torch and transformers before a program
 begins. Here they are imported once, by a server that forks; what a program itself imports is
-imported as ever. What an interpreter does when it starts, as to look for `sitecustomize`, is not.
+imported as ever. What an interpreter does when it starts, as to look for `sitecustomize`, is not
+done, nor is what was left to its end with `atexit`.
 """
 
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from tempfile import TemporaryFile
@@ -48,7 +50,8 @@ class PreparedProcess:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self._process.exitcode is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # the server that forks has just buried it
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """Send a SIGTERM, unless it has ended."""
