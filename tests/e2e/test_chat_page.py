@@ -63,6 +63,7 @@ def page(browser: Browser, product: Product) -> Iterator[Page]:
 def ask(page: Page, question: str) -> None:
     before = page.locator(".exchange").count()
     page.get_by_label("Message").fill(question)
+    expect(page.get_by_label("Send")).to_be_enabled()  # the page knows its models
     page.keyboard.press("Enter")
     expect(page.locator(".exchange")).to_have_count(before + 1)
 
