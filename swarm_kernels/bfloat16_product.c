@@ -22,10 +22,6 @@
 #define AHEAD_BYTES 4096 /* how far ahead in each panel a lone pass over a weight asks for it */
 #define MAX_SCRATCH_BYTES (1000 << 10) /* of gathered rows: what a second cache may hold */
 
-static inline int64_t count_panels(const struct packed_weight *weight) {
-    return (weight->num_outputs + LANES * GROUP - 1) / (LANES * GROUP) * GROUP;
-}
-
 /* Rows [first, first + num_rows) as float32, [num_inputs, num_rows]; an odd input gets a zero. */
 static void gather_rows(const struct rows *rows, int64_t first, int64_t num_rows,
                         int64_t num_inputs, float *gathered) {
@@ -106,7 +102,7 @@ static void multiply_chunk(const struct packed_weight *weight, const struct rows
         gather_rows(rows, first + START(b), START(b + 1) - START(b), num_inputs,
                     scratch + START(b) * num_pairs * 2);
 #pragma omp for schedule(static)
-    for (int64_t panel = 0; panel < count_panels(weight); panel += together) {
+    for (int64_t panel = 0; panel < count_panels(weight, GROUP); panel += together) {
         const char *pairs = (const char *)weight->pairs + panel * panel_bytes;
         for (int64_t b = 0; b < num_blocks; b++) {
             const struct tile tile = {

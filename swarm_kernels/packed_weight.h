@@ -28,6 +28,11 @@ struct packed_weight {
     int64_t num_inputs;
 };
 
+/* Panels of LANES outputs, whole groups of them. */
+static inline int64_t count_panels(const struct packed_weight *weight, int64_t group) {
+    return (weight->num_outputs + LANES * group - 1) / (LANES * group) * group;
+}
+
 struct rows {
     const uint16_t *inputs; /* [num_rows, num_inputs], bfloat16 */
     void *outputs;          /* [num_rows, num_outputs] */

@@ -29,10 +29,6 @@
 /* Few rows take more panels together: a lone sum waits for its own last addition. */
 #define PANELS_OF(NUM_ROWS) ((NUM_ROWS) <= MAX_ROWS / 2 ? GROUP : 2)
 
-static inline int64_t count_panels(const struct packed_weight *weight) {
-    return (weight->num_outputs + LANES * GROUP - 1) / (LANES * GROUP) * GROUP;
-}
-
 static inline int64_t count_blocks(int64_t num_inputs) {
     return (num_inputs + BLOCK_INPUTS - 1) / BLOCK_INPUTS;
 }
@@ -171,17 +167,17 @@ ALWAYS_INLINE void multiply_tile(
 
 static void multiply(const struct packed_weight *weight, const struct rows *rows,
                      const struct tile *tile, int64_t num_rows, int64_t num_panels) {
-#define TILE(NUM_ROWS)                                                                             \
-    case NUM_ROWS:                                                                                 \
-        if (num_panels == 2)                                                                       \
-            multiply_tile(weight, rows, tile, NUM_ROWS, 2);                                        \
-        else                                                                                       \
-            multiply_tile(weight, rows, tile, NUM_ROWS, PANELS_OF(NUM_ROWS));                      \
-        break;
-    switch (num_rows) {
-        TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
-        TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
-    }
+#define TILE(NUM_ROWS, NUM_PANELS)                                                                 \
+    case NUM_ROWS: multiply_tile(weight, rows, tile, NUM_ROWS, NUM_PANELS); break;
+    if (num_panels == GROUP)
+        switch (num_rows) {
+            TILE(1, GROUP) TILE(2, GROUP) TILE(3, GROUP) TILE(4, GROUP) TILE(5, GROUP) TILE(6, GROUP)
+        }
+    else
+        switch (num_rows) {
+            TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
+            TILE(7, 2) TILE(8, 2) TILE(9, 2) TILE(10, 2) TILE(11, 2) TILE(12, 2)
+        }
 }
 
 struct scratch {
@@ -209,7 +205,7 @@ static void multiply_segment(const struct packed_weight *weight, const struct ro
                   scratch->pairs + START(g) * num_blocks * BLOCK_PAIRS,
                   scratch->scales + START(g) * num_blocks);
 #pragma omp for schedule(static)
-    for (int64_t panel = 0; panel < count_panels(weight); panel += together) {
+    for (int64_t panel = 0; panel < count_panels(weight, GROUP); panel += together) {
         const char *panels = (const char *)weight->pairs + panel * panel_bytes
                              + segment->first * block_bytes;
         const int64_t share = num_blocks * block_bytes / num_groups;
@@ -252,7 +248,7 @@ int32_t multiply_rows(const struct packed_weight *weight, const uint16_t *inputs
     const int64_t step = num_rows <= MAX_ROWS ? num_blocks : least(num_blocks, SEGMENT_BLOCKS);
     const int64_t row_bytes = step * (BLOCK_PAIRS + 1) * 4;
     const int64_t chunk = least(num_rows, most(MAX_SCRATCH_BYTES / row_bytes, MAX_ROWS));
-    const int64_t kept_bytes = step < num_blocks ? count_panels(weight) * LANES * 4 * chunk : 0;
+    const int64_t kept_bytes = step < num_blocks ? count_panels(weight, GROUP) * LANES * 4 * chunk : 0;
     const int is_large = weight->num_outputs * weight->num_inputs >= MIN_PARALLEL_WEIGHTS;
     const int64_t rows_bytes = (chunk * row_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     char *memory = aligned_alloc(ALIGNMENT, (size_t)most(rows_bytes + kept_bytes, ALIGNMENT));
